@@ -31,6 +31,7 @@ from inpars.errors import MissingDependencyError
 from inpars.io.storage import storage_errors
 from inpars.models.compute_options import DtypeName
 from inpars.models.processor import fast_bfloat16_flags
+from inpars.text.hashing import hex_key
 
 INSTALL = "pip install openvino nncf"
 GRAPH_FORMAT = 3  # raise when a graph is converted otherwise
@@ -150,12 +151,7 @@ def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:  # noqa: 
     size = network.config.vocab_size
     ids = torch.arange(texts * tokens).view(texts, tokens) * 7919 % (size - 1) + 1
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    return {name: tensor for name, tensor in inputs.items() if name in _parameters(network)}
-
-
-def _parameters(network: Any) -> list[str]:  # noqa: ANN401
-    """The names of what the network takes."""
-    return list(signature(network.forward).parameters)
+    return {name: tensor for name, tensor in inputs.items() if name in signature(network.forward).parameters}
 
 
 def _graph(
@@ -168,8 +164,8 @@ def _graph(
 ) -> Path:
     """The file of the graph, made in the cache where it is absent."""
     openvino = openvino_package()
-    parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8)]
-    key = hashlib.sha256("\0".join([*parts, weights_fingerprint(network)]).encode()).hexdigest()[:16]
+    parts = (str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8))
+    key = hex_key(*parts, weights_fingerprint(network))
     target = cache_folder() / "openvino" / f"{key}.xml"
     if target.exists():
         return target

@@ -22,8 +22,6 @@ from inpars.io.json_text import replace_surrogates
 from inpars.io.storage import read_jsonl
 from inpars.prompts.templates import Example, Prompt
 
-__all__ = ["Example", "Prompt", "load_prompt", "prompt_names", "read_examples"]
-
 PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
 YAML_SUFFIXES = (".yaml", ".yml")
 TEXT_KEYS = ("name", "description", "instruction", "system", "form", "separator")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,14 @@ from transformers import AttentionInterface
 from inpars.engines.batch_parallel import map_batches
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
+from inpars.engines.openvino_network import OpenVinoFunction
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
-from inpars.models.compute_options import EngineName
+from inpars.models.compute_options import DtypeName, EngineName
 from inpars.models.networks import UNFIT, evaluating, pad_id, upcast_to_float32
 from inpars.models.processor import fast_bfloat16_flags
 from inpars.protocols import ScoredPart, score_all
 from inpars.rerankers.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
 from inpars.rerankers.query_likelihood import QueryLikelihood
-
-if TYPE_CHECKING:
-    from inpars.engines.openvino_network import OpenVinoFunction
-    from inpars.models.compute_options import DtypeName
 
 ATTENTION_NAME = "inpars_packed_rows"
 
@@ -256,8 +253,6 @@ def _forms(
     def make(name: EngineName) -> PackedRows | OpenVinoFunction:
         if name == "torch-int8":
             return PackedRows(with_int8_products(network))
-        from inpars.engines.openvino_network import OpenVinoFunction
-
         example = dict(enumerate(inputs(COMPARED, prefix_ids[:2], in_float32=True)))
         named = {f"input {number}": tensor for number, tensor in example.items()}
         return OpenVinoFunction(network, PackedRows, named, subject, int8=name == "openvino-int8", dtype=dtype)

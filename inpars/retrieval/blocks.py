@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from inpars.batches import chunks
 from inpars.cache import cache_folder
+from inpars.errors import DataFormatError
 from inpars.io.corpus import Corpus, Documents, open_corpus
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.storage import atomic_writer, storage_errors
@@ -24,6 +25,16 @@ from inpars.text.hashing import hex_key
 T = TypeVar("T")
 SaveBlock: TypeAlias = Callable[[Any, range, Path], None]
 """Writes an encoder's embeddings of some rows to a block's file."""
+
+
+def counts_path(block: Path) -> Path:
+    """Beside a block of several vectors a document: how many each has."""
+    return block.with_suffix(".counts.npy")
+
+
+def damaged(block: Path, error: Exception) -> DataFormatError:
+    """What is said of a torn file in the cache."""
+    return DataFormatError(f"damaged ({error}); remove {block.parent} and run the same command again", path=block)
 
 
 class Rows(Protocol):

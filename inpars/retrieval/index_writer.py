@@ -21,7 +21,7 @@ from inpars.io.formats import read_documents
 from inpars.io.storage import storage_errors
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
-from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
+from inpars.retrieval.blocks import FillBlocks, SaveBlock, counts_path, fill_here
 from inpars.retrieval.index_state import (
     DELETIONS,
     SEGMENTS,
@@ -284,7 +284,7 @@ def _new_segment(
             if not (working / f"view-{view}.npy").exists():
                 blocks = [working / f"{VIEW_BLOCK}{view}-{number:06}.npy" for number in numbers]
                 _encode(working, blocks, count, view_encoder, progress)
-                windows = ((np.load(block), np.load(block.with_suffix(".counts.npy"))) for block in blocks)
+                windows = ((np.load(block), np.load(counts_path(block))) for block in blocks)
                 write_view(working, view, windows)
         for block in [*working.glob("block-*"), *working.glob(f"{VIEW_BLOCK}*")]:
             block.unlink()
@@ -297,7 +297,7 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
     def save(block: Path, documents: Sequence[Document]) -> None:
         if block.name.startswith(VIEW_BLOCK):
             vectors, sizes = encoder.encode_in_windows(documents, progress)
-            save_array(block.with_suffix(".counts.npy"), sizes)
+            save_array(counts_path(block), sizes)
         else:
             vectors = encoder.encode_documents([document.full_text for document in documents], progress)
         save_array(block, vectors)  # last: it says that the block is whole

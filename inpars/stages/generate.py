@@ -29,8 +29,9 @@ from inpars.io.storage import read_jsonl
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.prompts.load import Prompt, load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.prompts.mixture import PromptMixture, PromptSource
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
 from inpars.stages.continuation import Continued, known_queries

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -96,12 +97,12 @@ def _curve(log: Sequence[Mapping[str, Any]]) -> Curve:
 
 
 class _Validating(TrainerCallback):
-    """Asks what the model is worth at the start, every N steps and at the end; stops when it is long past its best.
+    """Asks what the model is worth at the start, every N steps if any and at the end; stops when long past its best.
 
     Values lie in the trainer's log, which is part of a checkpoint.
     """
 
-    def __init__(self, validate: Callable[[], float], every: int, patience: int | None, name: str) -> None:
+    def __init__(self, validate: Callable[[], float], every: int | None, patience: int | None, name: str) -> None:
         self._validate, self._every, self._patience, self._name = validate, every, patience, name
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
@@ -109,7 +110,8 @@ class _Validating(TrainerCallback):
             self._ask(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+        due = bool(self._every) and state.global_step % self._every == 0
+        if due or state.global_step >= state.max_steps:
             values = self._ask(state)
             behind = len(values) - 1 - values.index(max(values))
             if self._patience is not None and behind >= self._patience:
@@ -178,15 +180,15 @@ def run_trainer(
     progress: Progress,
     description: str,
     validate: Callable[[], float] | None = None,
-    validate_every: int = 100,
+    validate_every: int | None = None,
     patience: int | None = None,
 ) -> Curve:
     """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`.
 
     `validate` says what the model is worth, higher being better. It is asked before the first step, every
-    `validate_every` steps and after the last; training ends when `patience` values in a row were no better than the
-    best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved, and `save`
-    may put them back.
+    `validate_every` steps, if any, and after the last; training ends when `patience` values in a row were no better
+    than the best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved,
+    and `save` may put them back.
 
     Of several processes (torchrun) the first one saves, and the others exit when they have trained. They keep no
     checkpoints, since their clocks differ. Raises ConfigError where they would have to validate.
@@ -240,6 +242,11 @@ def set_dropout(network: torch.nn.Module, dropout: float) -> None:
         for name in ("dropout", "dropout_prob", "attention_dropout", "dropout_rate"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
+
+
+def with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401 - a transformers model
+    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
+    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 def with_less_memory(network: Any) -> None:  # noqa: ANN401 - a transformers model

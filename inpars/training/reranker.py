@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
@@ -39,11 +39,12 @@ from inpars.training.loop import (
     run_trainer,
     set_dropout,
     training_arguments,
+    with_adapters,
 )
 from inpars.training.losses import LOSSES, POINTWISE, LossName, RankingLoss
 from inpars.training.options import RerankerOptions, steps_of
 from inpars.training.ranking_losses import FUNCTIONS, tables
-from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
+from inpars.training.validation import BestWeights, DevSet, reranking_value
 
 # What an encoder-decoder that names no answers is taught to say. A vocabulary decides: mT5's has no single token for
 # `false`. FLAN-T5 has learnt to answer yes or no (Chung et al., arXiv 2210.11416). The words are saved with the model.
@@ -86,7 +87,7 @@ def train_reranker(
         model.network.set_attn_implementation("eager")
     rank = options.lora_rank if options.lora_rank is not None else RERANKERS[model.kind].lora_rank
     rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
-    trained = _with_adapters(model.network, rank) if rank else model.network
+    trained = with_adapters(model.network, rank) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
     trainer = LossTrainer(
         model=trained,
@@ -108,7 +109,7 @@ def train_reranker(
         progress=progress,
         description=f"train reranker ({model.kind})",
         validate=best,
-        validate_every=steps_between(options),
+        validate_every=options.validate_every,
         patience=options.patience,
     )
     return curve, describe(device, dtype)
@@ -179,11 +180,6 @@ def _arguments(
         "remove_unused_columns": False,
     }
     return TrainingArguments(**common | reranker_arguments)
-
-
-def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
-    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
-    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:  # noqa: ANN401

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from peft import LoraConfig, get_peft_model
-from sentence_transformers.base.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainingArguments
@@ -42,10 +40,11 @@ from inpars.training.loop import (
     run_trainer,
     set_dropout,
     training_arguments,
+    with_adapters,
     with_less_memory,
 )
 from inpars.training.options import RetrieverOptions, processes, steps_of
-from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
+from inpars.training.validation import BestWeights, DevSet, searching_value
 
 RATE, ADAPTER_RATE = 2e-5, 2e-4
 MEASURED = 512  # triples
@@ -84,7 +83,7 @@ def train_retriever(
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters() if options.start_share}
-    adapters = _adapters(model, options.lora_rank)
+    adapters = with_adapters(model[0].auto_model, options.lora_rank) if options.lora_rank else None  # in place
     arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
         model=model,
@@ -116,7 +115,7 @@ def train_retriever(
         progress=progress,
         description="train retriever",
         validate=best,
-        validate_every=steps_between(options),
+        validate_every=options.validate_every,
         patience=options.patience,
     )
     return curve, describe(device, dtype)
@@ -168,13 +167,6 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  #
     if options.gradient_checkpointing:
         with_less_memory(model[0].auto_model)
     return model
-
-
-def _adapters(model: BaseModel, rank: int) -> Any:  # noqa: ANN401
-    """Low-rank matrices put into the network in place, None for rank 0 (Hu et al., arXiv 2106.09685)."""
-    network: Any = model[0].auto_model
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    return get_peft_model(network, settings) if rank else None
 
 
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:

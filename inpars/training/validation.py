@@ -22,11 +22,11 @@ from torch import nn
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import evaluate
+from inpars.io.storage import atomic_file
 from inpars.protocols import PairScorer
 from inpars.records import Qrels, Run
 from inpars.training.examples import NO_GRADES, Grades, TripleTexts
 from inpars.training.loop import Curve
-from inpars.training.options import ValidatedOptions
 
 METRIC = "nDCG@10"
 DEV_SHARE = 0.05  # of the positives' documents
@@ -123,8 +123,10 @@ class BestWeights:
         value = self._measure()
         if (best := self.best) is None or value > best:
             state = {name: tensor.detach().contiguous().cpu() for name, tensor in self._trainable()}
-            _replacing(self._folder / BEST_WEIGHTS, lambda path: save_file(state, path))
-            _replacing(self._folder / BEST_VALUE, lambda path: path.write_text(json.dumps(value), encoding="utf-8"))
+            with atomic_file(self._folder / BEST_WEIGHTS) as path:
+                save_file(state, path)
+            with atomic_file(self._folder / BEST_VALUE) as path:
+                path.write_text(json.dumps(value), encoding="utf-8")
         return value
 
     @property
@@ -146,11 +148,6 @@ class BestWeights:
         return ((name, tensor) for name, tensor in self._network.named_parameters() if tensor.requires_grad)
 
 
-def steps_between(options: ValidatedOptions) -> int:
-    """Steps between validations; more than the training has where only start and end are validated."""
-    return options.validate_every or 1_000_000_000
-
-
 def validation_results(curve: Curve) -> dict[str, Any]:
     """What a manifest's results say of a validation; nothing where there was none."""
     points = [[step, value] for step, value in zip(curve.validation_steps, curve.validations, strict=True)]
@@ -170,13 +167,6 @@ def worse_than_start(curve: Curve) -> str | None:
         f"training made the model worse: dev {METRIC} {values[0]:.4f} at the start, {values[-1]:.4f} at the end; "
         "keeping the weights of the start"
     )
-
-
-def _replacing(target: Path, write: Callable[[Path], object]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = target.with_name(f".{target.name}.tmp")
-    write(working)
-    working.replace(target)
 
 
 def _name(text: str) -> str:

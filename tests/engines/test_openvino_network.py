@@ -129,7 +129,7 @@ def test_a_number_format_that_openvino_does_not_have_is_refused(tiny, use, monke
     use("openvino")
     with pytest.raises(ConfigError, match="not compute in float64"):
         Encoder(tiny("sentence_transformer"), dtype="float64")
-    monkeypatch.setattr(openvino_network, "computes_in", lambda dtype: dtype != "bfloat16")
+    monkeypatch.setattr(choice, "computes_in", lambda dtype: dtype != "bfloat16")
     with pytest.raises(ConfigError, match="not compute in bfloat16"):
         Encoder(tiny("sentence_transformer"), dtype="bfloat16")
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 from tiny_models import sentence
 
-from inpars.rerankers import load_scorer, rerank, score_in_parts
+from inpars.protocols import score_in_parts
+from inpars.rerankers import load_scorer, rerank
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.packed_likelihood import PackedLikelihood, PackedRows
 from inpars.rerankers.rerank import score_run
