@@ -48,11 +48,7 @@ class Forms(Generic[Form]):
 
 
 def openvino_form(
-    network: Any,  # noqa: ANN401 - a transformers network
-    output: Output,
-    dtype: DtypeName,
-    time_torch: Callable[[Callable[[Read], float]], float],
-    model: str,
+    network: Any, output: Output, dtype: DtypeName, time_torch: Callable[[Callable[[Read], float]], float], model: str
 ) -> OpenVinoNetwork | None:
     """The form of an encoder or classifier to compute with; None where torch does it.
 
@@ -63,12 +59,12 @@ def openvino_form(
         return None
     positions = getattr(network.config, "max_position_embeddings", PROBE_TOKENS) - UNUSED_POSITIONS
 
-    def make(name: EngineName) -> Any:  # noqa: ANN401
+    def make(name: EngineName) -> Any:
         if name == "torch-int8":
             return with_int8_products(network)
         return OpenVinoNetwork(network, output, int8=name == "openvino-int8", dtype=dtype)
 
-    def agreeing(form: Any, name: EngineName) -> bool:  # noqa: ANN401
+    def agreeing(form: Any, name: EngineName) -> bool:
         return agrees(network, form, output, TOLERANCE[name])
 
     def stop_watch(read: Read) -> float:
@@ -84,13 +80,7 @@ def openvino_form(
     return chosen_form(network, output, dtype, forms, model)
 
 
-def chosen_form(
-    network: Any,  # noqa: ANN401 - a transformers network
-    subject: str,
-    dtype: DtypeName,
-    forms: Forms[Form],
-    model: str,
-) -> Form | None:
+def chosen_form(network: Any, subject: str, dtype: DtypeName, forms: Forms[Form], model: str) -> Form | None:
     """The form to compute with, named or found by a trial that is remembered; None where torch does it.
 
     `subject` says what is computed of the network. Raises ConfigError where OpenVINO was named and cannot compute it.
@@ -107,12 +97,7 @@ def chosen_form(
     return _tried(network, subject, forms, tried, model)
 
 
-def _named_form(
-    network: Any,  # noqa: ANN401
-    name: EngineName,
-    dtype: DtypeName,
-    forms: Forms[Form],
-) -> Form:
+def _named_form(network: Any, name: EngineName, dtype: DtypeName, forms: Forms[Form]) -> Form:
     kind, maker = type(network).__name__, "torch" if name == "torch-int8" else "OpenVINO"
     if not (dtype in ("auto", "float32") if name == "torch-int8" else computes_in(dtype)):
         problem = f"--engine-backend {name}: {maker} does not compute in {dtype} here; leave one of the two out"
@@ -128,13 +113,7 @@ def _named_form(
     return form
 
 
-def _tried(
-    network: Any,  # noqa: ANN401
-    subject: str,
-    forms: Forms[Form],
-    names: Sequence[EngineName],
-    model: str,
-) -> Form | None:
+def _tried(network: Any, subject: str, forms: Forms[Form], names: Sequence[EngineName], model: str) -> Form | None:
     loaded_forms: dict[str, Form | None] = {}
 
     def time_openvino(name: EngineName) -> float | None:

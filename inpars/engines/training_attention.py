@@ -29,7 +29,7 @@ FEW_QUERIES = 4  # tokens of an answer: their attention to a text needs no block
 HIDDEN = -30000.0  # added to the scores of padding; its exponential is 0
 
 
-def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:  # noqa: ANN401
+def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:
     """Exchange torch's joined attention where this one is faster, and say whether; other networks stay as they are."""
     if not isinstance(network, PreTrainedModel):
         return False
@@ -50,7 +50,7 @@ def _attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     position_bias: Tensor | None = None,
-    **others: Any,  # noqa: ANN401
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
     suits = dropout == 0 and _suits(module, query) and query.shape[1] == key.shape[1] and key.shape == value.shape
@@ -101,7 +101,7 @@ def attend_from_few(
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:
         mask = None if visible is None else _bias(visible)[:, None, None].expand(-1, 1, query.shape[2], -1)
         output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, attn_mask=mask, scale=scale
@@ -111,7 +111,7 @@ class _Attention(torch.autograd.Function):
         return output  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, log_sums, visible = ctx.saved_tensors
         texts, heads, tokens, _ = query.shape
         results = _empty(query, 3)
@@ -132,7 +132,7 @@ class _BiasedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -157,7 +157,7 @@ class _BiasedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, visible, output, log_sums = ctx.saved_tensors
         results = _empty(query, 3)
         of_bias, rounded = torch.zeros_like(bias, dtype=torch.float32), bias[0].bfloat16()
@@ -268,20 +268,20 @@ def norm_in_bfloat16(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return normed
 
 
-def _norm(module: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+def _norm(module: Any, hidden: Tensor) -> Tensor:
     if hidden.dtype != torch.float32 or hidden.dim() != 3 or not torch.is_autocast_enabled("cpu"):
         normed: Tensor = type(module).forward(module, hidden)
         return normed
     return norm_in_bfloat16(hidden, module.weight, module.variance_epsilon)
 
 
-def _biases(module: Any, *lengths: Any, **how: Any) -> Tensor:  # noqa: ANN401
+def _biases(module: Any, *lengths: Any, **how: Any) -> Tensor:
     """Heads outermost in memory as well, once for all layers."""
     biases: Tensor = type(module).compute_bias(module, *lengths, **how).contiguous()
     return biases
 
 
-def _feed_forward(module: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
+def _feed_forward(module: Any, hidden: Tensor) -> Tensor:
     if not torch.is_autocast_enabled("cpu"):
         output: Tensor = type(module).forward(module, hidden)
         return output
@@ -298,7 +298,7 @@ class _Norm(torch.autograd.Function):
     """Text by text, so that what is taken from a text is still in the cache."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         width = hidden.shape[-1]
         normed = torch.empty_like(hidden, dtype=torch.bfloat16)
         inverse = hidden.new_empty(*hidden.shape[:2], 1)
@@ -310,7 +310,7 @@ class _Norm(torch.autograd.Function):
         return normed
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden, weight, inverse = ctx.saved_tensors
         width = hidden.shape[-1]
         result, of_weight = torch.empty_like(hidden), torch.zeros_like(weight)

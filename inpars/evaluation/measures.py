@@ -174,7 +174,7 @@ def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator
         yield from ((name, value.query_id, float(value.value)) for value in values for name in names[value.measure])
 
 
-def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no types
+def _depth(measure: Any) -> int | None:
     """How many results a measure looks at, None for all; unjudged ones that are left out make room for others."""
     judged_only = measure.params.get("judged_only", False)
     return None if judged_only else measure.params.get("cutoff")
@@ -210,13 +210,13 @@ def _is_measure(name: str) -> bool:
     return True
 
 
-def _is_within_limits(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+def _is_within_limits(measure: Any) -> bool:
     """Whether trec_eval's code survives its numbers."""
     cutoff, relevant = measure.params.get("cutoff", 1), measure.params.get("rel", 1)
     return bool(1 <= cutoff <= DEPTH_LIMIT and 1 <= relevant <= GRADE_LIMIT)
 
 
-def _is_supported(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+def _is_supported(measure: Any) -> bool:
     providers = ir_measures.DefaultPipeline.providers
     try:
         return any(provider.is_available() and provider.supports(measure) for provider in providers)

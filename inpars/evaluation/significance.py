@@ -94,10 +94,7 @@ class Difference:
 
 
 def compare(
-    baseline: Mapping[str, float],
-    systems: Mapping[str, Mapping[str, float]],
-    *,
-    permutations: int = PERMUTATIONS,
+    baseline: Mapping[str, float], systems: Mapping[str, Mapping[str, float]], *, permutations: int = PERMUTATIONS
 ) -> dict[str, Difference]:
     """Each system against the baseline, by their values per query (the same queries in all)."""
     return compare_pairs({name: (baseline, values) for name, values in systems.items()}, permutations=permutations)

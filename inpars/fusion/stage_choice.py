@@ -100,13 +100,7 @@ def choose_stages(
 
 
 def choose_reranking(
-    mix: Run,
-    scores: Run,
-    qrels: Qrels,
-    *,
-    weight: float,
-    depth: int,
-    shares: Mapping[str, float] | None = None,
+    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int, shares: Mapping[str, float] | None = None
 ) -> tuple[float | None, int, list[Trial]]:
     """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
 

@@ -45,7 +45,7 @@ class BatchInvariantRows:
     besides, if anything.
     """
 
-    def __init__(self, rows: Any, network: torch.nn.Module, *prefix_tokens: int) -> None:  # noqa: ANN401
+    def __init__(self, rows: Any, network: torch.nn.Module, *prefix_tokens: int) -> None:
         self._rows, self._multiple, self._prefix_tokens = rows, even_number_of_rows(network), prefix_tokens
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:

@@ -43,11 +43,7 @@ class CausalGenerator:
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
-        self,
-        model: str,
-        prompt: PromptSource,
-        settings: DecodingSettings | None = None,
-        **where: Unpack[Placement],
+        self, model: str, prompt: PromptSource, settings: DecodingSettings | None = None, **where: Unpack[Placement]
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._settings = settings or DecodingSettings()
@@ -182,12 +178,12 @@ class _Writer:
         return chosen
 
 
-def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:  # noqa: ANN401
+def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
     text: str = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
     return text
 
 
-def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def end_tokens(network: Any, tokenizer: Any) -> list[int]:
     """Every token that model or tokenizer name as the end of a text."""
     ids = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
     return end_ids(*ids)
@@ -203,7 +199,7 @@ MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with t
 COPIES = 2  # keys and values are copied when finished rows leave
 
 
-def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:  # noqa: ANN401 - a transformers network
+def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:
     """Rows for prompts and queries of so many tokens together, at least 1, where so many batches exist at once.
 
     Total memory decides, not what happens to be free: the same machine always gets the same batches, and so the same
@@ -219,7 +215,7 @@ def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:  # noqa: ANN
     return max(1, min(MAX_ROWS[kind], int(room // (batches * row_bytes(network, tokens)))))
 
 
-def row_bytes(network: Any, tokens: int) -> int:  # noqa: ANN401
+def row_bytes(network: Any, tokens: int) -> int:
     """Memory of one row: keys and values of its tokens in every layer, and the scores of one step."""
     config = network.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

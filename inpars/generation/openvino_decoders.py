@@ -62,7 +62,7 @@ class Decoder:
     precision: Literal["bf16", "f32"]
 
 
-def load_pipeline(weights: Path, precision: Literal["bf16", "f32"], threads: int) -> Any:  # noqa: ANN401 - GenAI's
+def load_pipeline(weights: Path, precision: Literal["bf16", "f32"], threads: int) -> Any:
     """Load a GGUF file from `gguf_weights`, which takes seconds."""
     openvino_package()
     import openvino_genai as genai
@@ -115,7 +115,7 @@ class OpenVinoGenerator:
         """The query of each document of the chunk. Chunks do not overlap: a resumed run has the same neighbours."""
         return self._finish([self._begin(prompt) for prompt in self._inputs.prompts(documents)])
 
-    def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
+    def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:
         import openvino_genai as genai
 
         config = genai.GenerationConfig()
@@ -146,13 +146,13 @@ class OpenVinoGenerator:
         return [[query] for query in finished if query is not None]
 
 
-def _is_finished(handle: Any) -> bool:  # noqa: ANN401
+def _is_finished(handle: Any) -> bool:
     import openvino_genai as genai
 
     return bool(handle.get_status() != genai.GenerationStatus.RUNNING)
 
 
-def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:  # noqa: ANN401
+def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:
     """Tokens that hold a whole stop string; `truncate_at_stop` handles stop strings of several tokens."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     return frozenset(token for token, text in enumerate(texts) if prompt.stop_position(text) < len(text))
@@ -301,7 +301,7 @@ def _write(local: LocalModel, path: Path, note: Path) -> tuple[dict[str, Any], D
     return known, decoder
 
 
-def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
+def _agrees(decoder: Decoder, network: Any) -> bool:
     """Whether the log-probabilities of some continuations are torch's, as near as 8 bits are to float32.
 
     Nothing ends them early: there may otherwise be nothing to compare.
@@ -322,7 +322,7 @@ def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
     return sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
 
 
-def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list[float]:  # noqa: ANN401
+def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list[float]:
     """Of each token's log-probability, from what torch's network says of it."""
     with torch.inference_mode():
         logits = network(input_ids=torch.tensor([[*prompt, *query.token_ids]])).logits[0, len(prompt) - 1 : -1]

@@ -34,7 +34,7 @@ Found = TypeVar("Found")
 class PromptForward:
     """One network that reads rows."""
 
-    def __init__(self, network: Any, tokenizer: Any, batch_size: int | None = None) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, tokenizer: Any, batch_size: int | None = None) -> None:
         self.network, self.tokenizer, self.prefix = network, tokenizer, list[int]()
         self._batch = batch_size or BATCH_ROWS.get(network.device.type, BATCH_ROWS["cpu"])
         self._states: list[tuple[Tensor, Tensor]] = []

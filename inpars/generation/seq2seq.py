@@ -32,7 +32,7 @@ BATCH_ROWS = {"cpu": 96, "cuda": 1024}
 class Seq2SeqRows:
     """A `Rows` whose prompts go through the encoder."""
 
-    def __init__(self, network: Any, pad: int) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, pad: int) -> None:
         self._network, self._pad = network, pad
         self._encoded = self._mask = torch.empty(0)
         self._cache: Any = None

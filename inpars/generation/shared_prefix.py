@@ -72,7 +72,7 @@ class RowState:
         ]
         self.begin_steps(self._required_positions()[rows])
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
         """Store what a layer computed; transformers calls this before attention. Returns what attention shall see."""
         if layer == len(self.buffers):
             rows, tokens = self._shape
@@ -177,7 +177,7 @@ class Forward(Protocol):
 class SharedPrefixRows:
     """A `Rows` over one network and one prefix."""
 
-    def __init__(self, network: Any, prefix: Sequence[int], pad: int, forward: Forward | None = None) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, prefix: Sequence[int], pad: int, forward: Forward | None = None) -> None:
         """Read the prefix, which may be empty; without a `forward` the network's attention is exchanged."""
         self._forward = forward or ExchangedAttention(network)
         self._pad, self._device = pad, network.device
@@ -238,7 +238,7 @@ class ExchangedAttention:
     Several threads may call it, each with a state of its own; the network then does nothing else.
     """
 
-    def __init__(self, network: Any) -> None:  # noqa: ANN401
+    def __init__(self, network: Any) -> None:
         network.set_attn_implementation(ATTENTION_NAME)
         network.set_output_embeddings(_HeadAtLast(network.get_output_embeddings()))
         self._network = network
@@ -275,7 +275,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: Any,  # noqa: ANN401
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
     state: RowState | None = getattr(_of_thread, "state", None)
@@ -288,7 +288,7 @@ def _attention(
 AttentionInterface.register(ATTENTION_NAME, _attention)
 
 
-def best_forward(network: Any) -> Forward | None:  # noqa: ANN401
+def best_forward(network: Any) -> Forward | None:
     """The `Forward` of the network where, tried on a few tokens, it agrees with the network's own; else None."""
     config = network.config.get_text_config()
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
@@ -303,7 +303,7 @@ def best_forward(network: Any) -> Forward | None:  # noqa: ANN401
     return forward
 
 
-def _agreeing(network: Any) -> Forward | None:  # noqa: ANN401
+def _agreeing(network: Any) -> Forward | None:
     """The forward pass where its logits for a short text are the network's, else None."""
     size = network.config.get_text_config().vocab_size
     whole = [size * (number + 1) // (sum(PROBE_TOKENS) + 2) for number in range(sum(PROBE_TOKENS))]

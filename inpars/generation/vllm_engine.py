@@ -53,11 +53,7 @@ class VllmGenerator:
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
-        self,
-        model: str,
-        prompt: PromptSource,
-        settings: DecodingSettings,
-        **where: Unpack[Placement],
+        self, model: str, prompt: PromptSource, settings: DecodingSettings, **where: Unpack[Placement]
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
@@ -119,7 +115,7 @@ class VllmGenerator:
         )
         return outputs
 
-    def _sampling_parameters(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
+    def _sampling_parameters(self, key: str) -> Any:
         """The request's settings; sampled tokens depend on the seed and the query's key alone."""
         return self._vllm.SamplingParams(
             temperature=self._settings.temperature,
@@ -132,19 +128,19 @@ class VllmGenerator:
             seed=sampling_key(self._settings.seed, key) >> 33,  # 31 bits fit every kernel
         )
 
-    def _query(self, sequence: Any) -> GeneratedQuery:  # noqa: ANN401 - vLLM's class
+    def _query(self, sequence: Any) -> GeneratedQuery:
         tokens = [int(token) for token in sequence.token_ids]
         values = [float(choices[token].logprob) for token, choices in zip(tokens, sequence.logprobs, strict=True)]
         return truncate_at_stop(tokens, values, self._end)
 
-    def _longest(self, config: Any) -> int:  # noqa: ANN401 - transformers' configs
+    def _longest(self, config: Any) -> int:
         """Maximum sequence length in tokens: what is needed here, which may be far less than the model reads."""
         needed = SPARE_ROOM * (self._inputs.longest + self._settings.max_doc_tokens + self._settings.max_new_tokens)
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         return needed if limit is None else min(needed, limit)
 
 
-def _vllm() -> Any:  # noqa: ANN401 - the module
+def _vllm() -> Any:
     """The package, imported with our defaults for its environment variables; those already set are kept."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -187,7 +183,7 @@ def _processor_settings() -> dict[str, int | bool]:
     return {"kv_cache_memory_bytes": room, "block_size": BLOCK_TOKENS, "enforce_eager": True}
 
 
-def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - transformers' classes
+def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:
     """Every token that ends a text according to the model or its tokenizer."""
     try:
         written = GenerationConfig.from_pretrained(source).eos_token_id

@@ -138,7 +138,7 @@ CLASSIFIER_ENDING = "ForSequenceClassification"
 ExportKind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
 
 
-def find_export_kind(model: str, config: Any) -> ExportKind:  # noqa: ANN401 - transformers' configurations
+def find_export_kind(model: str, config: Any) -> ExportKind:
     """Which of the kinds that are exported it is. Raises ConfigError for others."""
     names = config.architectures or []
     if any(name.endswith(CAUSAL_ENDINGS) for name in names):

@@ -78,12 +78,12 @@ def resolve_model(name: str) -> str:
     return str(_converted([path], path.stem)) if exists(path) else name
 
 
-def load_config(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers' configs
+def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     """The model's configuration alone."""
     return _load(name, lambda source: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
 
 
-def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer alone."""
     return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
 
@@ -154,7 +154,7 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:
     """Network and tokenizer, by one of transformers' auto classes."""
     device, settings = _settings(where)
     network = _load(name, lambda source: kind.from_pretrained(source, **settings, **more))

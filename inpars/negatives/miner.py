@@ -300,8 +300,7 @@ class NegativeMiner:
             admitted = [negative for negative in rescored if rule.allows(negative.reranker_score, positive_score)]
             self.counts.skipped.update({"too_near_the_positive": len(rescored) - len(admitted)})
             result = self._unless_empty(
-                replace(pool, negatives=admitted[: self._config.per_query]),
-                too_near=len(admitted) < len(rescored),
+                replace(pool, negatives=admitted[: self._config.per_query]), too_near=len(admitted) < len(rescored)
             )
             if result is not None:
                 yield result

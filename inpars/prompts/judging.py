@@ -122,7 +122,7 @@ def load_judging_prompt(name_or_path: str) -> JudgingPrompt:
     return JudgingPrompt(**settings, source=file.source)
 
 
-def _example(record: Any, where: str) -> GradedExample:  # noqa: ANN401 - a YAML value
+def _example(record: Any, where: str) -> GradedExample:
     if not isinstance(record, Mapping) or record.keys() != EXAMPLE_KEYS:
         raise PromptError(f"{where}: must have 'query', 'document' and 'grade', and nothing else")
     if str(record["grade"]) not in GRADES:

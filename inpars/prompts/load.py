@@ -140,7 +140,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # of single values, a date of day 99 for one
@@ -205,7 +205,7 @@ def list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
     return value
 
 
-def _example(record: Any, where: str) -> Example:  # noqa: ANN401 - a YAML or JSON value
+def _example(record: Any, where: str) -> Example:
     if not isinstance(record, dict):
         raise PromptError(f"{where}: must have 'document' and 'query'")
     known = [field.name for field in fields(Example)]

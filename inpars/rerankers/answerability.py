@@ -57,12 +57,7 @@ class AnswerabilityScorer:
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-        **where: Unpack[Placement],
+        self, model: str, *, max_length: int | None = None, batch_tokens: int | None = None, **where: Unpack[Placement]
     ) -> None:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
         config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))

@@ -37,7 +37,7 @@ def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> Co
 def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
     network, answers = model.network, model.answers
 
-    def on(other: Any) -> MonoT5:  # noqa: ANN401
+    def on(other: Any) -> MonoT5:
         return MonoT5(other, model.tokenizer, answers, model.max_length)
 
     def batch(pairs: int, tokens: int) -> Batch:

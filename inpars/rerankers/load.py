@@ -67,11 +67,7 @@ class Answers:
 
 
 def find_answers(
-    tokenizer: Any,  # noqa: ANN401
-    model: str,
-    saved: Mapping[str, Any],
-    true_token: str | None = None,
-    false_token: str | None = None,
+    tokenizer: Any, model: str, saved: Mapping[str, Any], true_token: str | None = None, false_token: str | None = None
 ) -> Answers:
     """The answers given, else saved with the checkpoint, else published for it. Raises ConfigError for none."""
     if (true_token is None) != (false_token is None):
@@ -96,7 +92,7 @@ def _saved_or_published(model: str, saved: Mapping[str, Any]) -> tuple[str, str]
     )
 
 
-def _id(tokenizer: Any, token: str, model: str) -> int:  # noqa: ANN401
+def _id(tokenizer: Any, token: str, model: str) -> int:
     """The id of a vocabulary entry, or of a word that is one token."""
     if token in tokenizer.get_vocab():
         return int(tokenizer.convert_tokens_to_ids(token))
@@ -154,7 +150,7 @@ class Checkpoint:
             return translates and family == "encoder-decoder"
         return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    def answers(self, tokenizer: Any, taught: tuple[str, str]) -> Answers:  # noqa: ANN401
+    def answers(self, tokenizer: Any, taught: tuple[str, str]) -> Answers:
         """The two answers of a generative reranker; one that names none is taught those, where it is trained."""
         try:
             return find_answers(tokenizer, self.model, self.saved, self.true_token, self.false_token)
@@ -180,7 +176,7 @@ class Checkpoint:
             find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
 
 
-def saved_settings(model: str, config: Any) -> Mapping[str, Any]:  # noqa: ANN401
+def saved_settings(model: str, config: Any) -> Mapping[str, Any]:
     """What a checkpoint of ours says of its scoring, empty for others. Raises ConfigError where it is none of ours."""
     saved = getattr(config, SETTINGS_KEY, None) or {}
     if not isinstance(saved, dict):

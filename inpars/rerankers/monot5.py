@@ -16,14 +16,7 @@ from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced
 from inpars.rerankers.kinds import ScorerKind
 from inpars.rerankers.load import Answers, Checkpoint
-from inpars.rerankers.pair_model import (
-    Batch,
-    EncodedPair,
-    Pair,
-    distinct_token_ids,
-    fit,
-    token_ids,
-)
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, fit, token_ids
 
 HEAD = "Query: {query} Document:"
 CUE = " Relevant:"
@@ -36,7 +29,7 @@ class MonoT5:
 
     kind: ScorerKind = "monot5"
 
-    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self._tail = token_ids(tokenizer, [CUE])[0] + end

@@ -42,7 +42,7 @@ class PackedRows(nn.Module):
     While it reads, the network's attention and head are exchanged; it is otherwise left as it is.
     """
 
-    def __init__(self, network: Any) -> None:  # noqa: ANN401
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self._network, self._readers, self._lock = network, 0, Lock()
 
@@ -92,7 +92,7 @@ class _HeadAtPlaces(nn.Module):
         return logits
 
 
-def can_pack_rows(network: Any) -> bool:  # noqa: ANN401
+def can_pack_rows(network: Any) -> bool:
     """Whether the network's attention can be exchanged and has no windows."""
     config = network.config.get_text_config()
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
@@ -110,7 +110,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: Any,  # noqa: ANN401
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
     prefix: PrefixStates = _read.prefix
@@ -276,7 +276,7 @@ def _forms(
     )
 
 
-def _agrees_with_network(rows: PackedRows, network: Any) -> bool:  # noqa: ANN401
+def _agrees_with_network(rows: PackedRows, network: Any) -> bool:
     """Whether packed rows give the log-probabilities of the network itself, which reads prefix, document and query."""
     size = network.config.get_text_config().vocab_size
     prefix, some = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
@@ -311,7 +311,7 @@ def _spread(size: int, length: int, start: int = 0) -> list[int]:
     return [(start * 104729 + index * 7919) % (size - 1) + 1 for index in range(length)]
 
 
-def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:  # noqa: ANN401
+def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:
     """Keys and values of all layers in turn, (key heads, tokens, width); none where there is no prefix."""
     states = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
     return [part.float() for part in states] if in_float32 else states

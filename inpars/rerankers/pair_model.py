@@ -140,7 +140,7 @@ def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None 
     return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
 
 
-def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:  # noqa: ANN401
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
     """Ids of each text without special tokens, of at most `limit`."""
     if not texts:
         return []
@@ -149,7 +149,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) ->
     return encoded
 
 
-def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:  # noqa: ANN401
+def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
     """As `token_ids`, each distinct text tokenised once."""
     distinct = list(dict.fromkeys(texts))
     known = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))

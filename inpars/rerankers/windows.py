@@ -66,13 +66,7 @@ class WindowedScorer:
     """A `PairScorer` that shows another one windows of `tokens` tokens, each beginning `stride` after the last."""
 
     def __init__(
-        self,
-        scorer: PairScorer,
-        tokenizer: Any,  # noqa: ANN401
-        windows: Windows,
-        *,
-        tokens: int,
-        stride: int | None = None,
+        self, scorer: PairScorer, tokenizer: Any, windows: Windows, *, tokens: int, stride: int | None = None
     ) -> None:
         """`stride` is half a window where it is not given. Raises ConfigError where windows would leave gaps."""
         self.name, self._scorer, self._tokenizer = scorer.name, scorer, tokenizer

@@ -226,7 +226,7 @@ def _indexed(document: Document) -> dict[str, str]:
     return {"id": document.doc_id, "contents": document.full_text}
 
 
-def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
+def _scores(hits: Any) -> dict[str, float]:
     pairs = [(hit.docid, hit.score) for hit in hits or ()]
     scores = decreasing(np.array([[score for _, score in pairs]], dtype=np.float32))[0].tolist()
     return {doc_id: score for (doc_id, _), score in zip(pairs, scores, strict=True)}
@@ -245,7 +245,7 @@ class TermCoverage:
     Threads take turns.
     """
 
-    def __init__(self, reader: Any, analyzer: Any) -> None:  # noqa: ANN401 - Java objects
+    def __init__(self, reader: Any, analyzer: Any) -> None:
         self._reader, self._analyzer = reader, analyzer
         self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
         self._term = java_class("org.apache.lucene.index.Term")

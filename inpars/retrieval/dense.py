@@ -192,11 +192,7 @@ class Encoder:
 
         def embedded(rows: Sequence[int]) -> Embeddings:
             some = [texts[row] for row in rows]
-            settings: dict[str, Any] = {
-                "batch_size": len(rows),
-                "show_progress_bar": False,
-                "convert_to_tensor": True,
-            }
+            settings: dict[str, Any] = {"batch_size": len(rows), "show_progress_bar": False, "convert_to_tensor": True}
             if in_worker_thread():
                 vectors = getattr(self._own_model(), method)(some, **settings)
             else:
@@ -328,13 +324,13 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
     return int(ends[-2]) if position else 0, int(ends[-1])
 
 
-def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
+def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
     return f"{weights}\0{model.max_seq_length}\0{dtype}"
 
 
-def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401
+def _hub_commit(model: Any, source: str) -> str:
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return f"{source}@{getattr(config, '_commit_hash', None)}"

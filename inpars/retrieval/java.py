@@ -71,12 +71,12 @@ def find_jar() -> Path | None:
     return jars[-1] if jars else None
 
 
-def java_class(name: str) -> Any:  # noqa: ANN401 - pyjnius has no types
+def java_class(name: str) -> Any:
     """A Java class by its full name; starts the virtual machine the first time."""
     return _start()(name)
 
 
-def java_cast(name: str, value: Any) -> Any:  # noqa: ANN401
+def java_cast(name: str, value: Any) -> Any:
     """A Java object as one of a class or interface it belongs to, where pyjnius looks for the exact one."""
     java_class(name)
     from jnius import cast
@@ -90,7 +90,7 @@ def java_error(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _start() -> Any:  # noqa: ANN401
+def _start() -> Any:
     java, jar = find_java(), find_jar()
     if java is None:
         raise MissingDependencyError(f"Java {OLDEST_JAVA} or newer", "for BM25", INSTALL_BM25)
@@ -121,7 +121,7 @@ def _options(java: JavaRuntime) -> list[str]:
     return options
 
 
-def _quieten(autoclass: Any) -> None:  # noqa: ANN401
+def _quieten(autoclass: Any) -> None:
     """Anserini logs to stdout, where results belong, and Lucene advises on Java versions."""
     level = autoclass("org.apache.logging.log4j.Level")
     autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(level.ERROR)

@@ -46,7 +46,7 @@ def pipe(first: Handle, *others: Handle) -> Handle:
     return first
 
 
-def with_arguments(handle: Handle, position: int, *values: Any) -> Handle:  # noqa: ANN401
+def with_arguments(handle: Handle, position: int, *values: Any) -> Handle:
     """The function with some of its arguments, from a position on, given for good."""
     return _handles().insertArguments(handle, position, *values)
 
@@ -71,7 +71,7 @@ def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
     return java_cast("java.lang.invoke.MethodHandle", call(give, [handle, java_class("java.lang.Integer")(1)]))
 
 
-def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:  # noqa: ANN401
+def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:
     """Call a function from Python."""
     values = java_class("java.util.ArrayList")()
     for argument in arguments:
@@ -85,7 +85,7 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self._pool = java_class(_POOL)(threads)
 
-    def submit(self, handle: Handle) -> Any:  # noqa: ANN401
+    def submit(self, handle: Handle) -> Any:
         """Start a function without arguments; its result is what `join` of the answer gives."""
         submit = method(_POOL, "submit", f"({_descriptor(_TASK)})Ljava/util/concurrent/ForkJoinTask;")
         return call(taking_function(submit, _TASK, handle), [self._pool])
@@ -102,21 +102,21 @@ def mapped_in_parallel(function: Handle) -> Handle:
     return pipe(stream, taking_function(apply, "java.util.function.Function", function), collect)
 
 
-def class_named(name: str) -> Any:  # noqa: ANN401
+def class_named(name: str) -> Any:
     """A `java.lang.Class` by its full name."""
     return java_class("java.lang.Class").forName(name)
 
 
 @lru_cache(maxsize=1)
-def _lookup() -> Any:  # noqa: ANN401
+def _lookup() -> Any:
     return _handles().publicLookup()
 
 
-def _handles() -> Any:  # noqa: ANN401
+def _handles() -> Any:
     return java_class(_HANDLES)
 
 
-def _type(signature: str) -> Any:  # noqa: ANN401
+def _type(signature: str) -> Any:
     loader = java_class("java.lang.ClassLoader").getSystemClassLoader()
     return java_class("java.lang.invoke.MethodType").fromMethodDescriptorString(signature, loader)
 

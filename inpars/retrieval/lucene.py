@@ -93,7 +93,7 @@ _NUMBERS_A_HIT = 3
 class LuceneSearch:
     """One index, one similarity, one analyser."""
 
-    def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:  # noqa: ANN401 - Java objects
+    def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:
         self.reader = open_reader(folder)
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self.reader)
         self._searcher.setSimilarity(similarity)
@@ -101,7 +101,7 @@ class LuceneSearch:
         self._functions: dict[int, java.Handle] = {}  # by depth
         self.doc_ids = DocIds(folder, self.reader)
 
-    def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:  # noqa: ANN401
+    def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:
         """Let Java's threads search; `finish` waits for them."""
         queries = java_class("java.util.ArrayList")()
         for text in texts:
@@ -127,7 +127,7 @@ class LuceneSearch:
         self.reader.close()
 
 
-def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401
+def finish(task: Any, depth: int) -> Hits:
     """The hits of a search that was started with this depth; whatever Java threw comes through."""
     lines: list[str] = task.join()
     counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in lines], dtype=np.int64)
@@ -146,7 +146,7 @@ def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
     return np.fromstring(text.encode().translate(None, _LETTERS), dtype=np.float64, sep=" ", count=count)
 
 
-def open_reader(folder: Path) -> Any:  # noqa: ANN401
+def open_reader(folder: Path) -> Any:
     """A reader of an index; whatever Java throws comes through."""
     path = java_class("java.io.File")(str(folder)).toPath()
     directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
@@ -158,7 +158,7 @@ def open_reader(folder: Path) -> Any:  # noqa: ANN401
 class DocIds:
     """The ids of an index's documents by Lucene's numbers: two memory-mapped files, 8 bytes and the id a document."""
 
-    def __init__(self, folder: Path, reader: Any) -> None:  # noqa: ANN401
+    def __init__(self, folder: Path, reader: Any) -> None:
         """Open the table, and write it where this state of the index has none yet."""
         name = f"doc_ids.{_state(folder)}"
         starts = folder / f"{name}.npy"
@@ -186,7 +186,7 @@ def _state(folder: Path) -> str:
     return hashlib.sha256(newest.read_bytes()).hexdigest()[:16]
 
 
-def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # noqa: ANN401
+def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:
     starts, end = [np.zeros(1, dtype=np.int64)], 0
     with atomic_file(text_file) as working, working.open("wb") as stream:
         for ids in _ids_in_order(reader):
@@ -198,7 +198,7 @@ def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # no
         np.save(stream, np.concatenate(starts))
 
 
-def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401
+def _ids_in_order(reader: Any) -> Iterator[str]:
     """The ids of all documents, many at once, a line each."""
     leaves, integer = reader.leaves(), java_class("java.lang.Integer")
     for position in range(leaves.size()):
@@ -209,7 +209,7 @@ def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401
             yield java.call(ids, [integer(start), integer(stop)])
 
 
-def _ids_of(leaf: Any) -> java.Handle:  # noqa: ANN401
+def _ids_of(leaf: Any) -> java.Handle:
     """A function from the first and the last but one number of a segment to the ids between, a line each."""
     values, stream = "org.apache.lucene.index.BinaryDocValues", "Ljava/util/stream/Stream;"
     column = leaf.getBinaryDocValues(ID)
@@ -227,7 +227,7 @@ def _ids_of(leaf: Any) -> java.Handle:  # noqa: ANN401
     )
 
 
-def _query_builder(analyzer: Any) -> java.Handle:  # noqa: ANN401
+def _query_builder(analyzer: Any) -> java.Handle:
     """A function from words to a Lucene query, as Anserini builds it."""
     builder = "io.anserini.search.query.BagOfWordsQueryGenerator"
     build = java.method(

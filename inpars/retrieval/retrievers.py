@@ -84,7 +84,7 @@ class Retriever(Protocol):
     name: str
     fingerprint: str  # of what decides its embeddings
 
-    def reading(self, window_tokens: int | None) -> Any:  # noqa: ANN401 - of its own kind
+    def reading(self, window_tokens: int | None) -> Any:
         """The same network for whole documents or for windows; nothing is loaded again."""
         ...
 

@@ -79,7 +79,7 @@ def matryoshka(objective: Objective, dimensions: Sequence[int]) -> Objective:
 class Given(nn.Module):
     """Stands where a loss of sentence-transformers expects the model: its features are the embeddings, made before."""
 
-    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         return features
 
 

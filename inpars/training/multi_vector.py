@@ -31,7 +31,7 @@ def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
     return models.load_multi_vector(options.model, for_training=True, **where)
 
 
-def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
+def embed(model: Any, features: Features) -> Tensor:
     """Token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
     outputs = model(dict(features), task=features["task"])
     states, mask = outputs["token_embeddings"].float(), outputs["attention_mask"].float()

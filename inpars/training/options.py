@@ -148,14 +148,10 @@ class RerankerOptions(ValidatedOptions):
         "linear", help="learning rate schedule after warm-up", advanced=True
     )
     lora_rank: int | None = option(
-        None,
-        help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)",
-        minimum=0,
+        None, help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)", minimum=0
     )
     learning_rate: float | None = option(
-        None,
-        help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)",
-        bounds=RATE,
+        None, help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)", bounds=RATE
     )
     true_token: str | None = option(None, help="output token that means relevant", advanced=True)
     false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
@@ -257,10 +253,7 @@ class ReaderOptions(TrainOptions):
     )
     limit: int | None = option(None, help="use only the first N questions, for a quick try", minimum=1)
     held_out: float = option(
-        0.2,
-        help="share of the articles held out to calibrate the answer threshold",
-        bounds=PART,
-        advanced=True,
+        0.2, help="share of the articles held out to calibrate the answer threshold", bounds=PART, advanced=True
     )
 
 

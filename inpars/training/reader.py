@@ -24,14 +24,7 @@ from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
 from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, STRIDE, AnswerabilityScorer
-from inpars.training.loop import (
-    Curve,
-    LossTrainer,
-    checkpoint_folder,
-    run_trainer,
-    set_dropout,
-    training_arguments,
-)
+from inpars.training.loop import Curve, LossTrainer, checkpoint_folder, run_trainer, set_dropout, training_arguments
 from inpars.training.options import ReaderOptions, steps_of
 
 Window = dict[str, Any]
@@ -125,7 +118,7 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
     }
 
 
-def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:  # noqa: ANN401
+def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:
     """The windows of a text after its question, each with the places of the first right answer's tokens.
 
     Both are the special token's where the answer is not, or not whole, in the window.

@@ -151,7 +151,7 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
     )
 
 
-def taught_answers(model: str, config: Any) -> tuple[str, str] | None:  # noqa: ANN401 - a transformers config
+def taught_answers(model: str, config: Any) -> tuple[str, str] | None:
     """The answers to give an encoder-decoder; None where it names its own. Raises ConfigError for other families."""
     saved = getattr(config, "inpars", None) or {}
     if "true_token" in saved or any(model.startswith(prefix) for prefix, *_ in PUBLISHED):
@@ -165,7 +165,7 @@ def taught_answers(model: str, config: Any) -> tuple[str, str] | None:  # noqa: 
     return YES if family == "t5" and INSTRUCTED in model.lower() else OF_FAMILY[family]
 
 
-def _classifies(config: Any) -> bool:  # noqa: ANN401
+def _classifies(config: Any) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
 
 
@@ -182,7 +182,7 @@ def _arguments(
     return TrainingArguments(**common | reranker_arguments)
 
 
-def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:  # noqa: ANN401
+def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:
     """An ordinary checkpoint of the best weights: adapters are multiplied into the others first."""
     if best is not None:
         best.restore()

@@ -155,7 +155,7 @@ def _check_kind(options: RetrieverOptions) -> None:
         raise ConfigError("--flops-queries and --flops-documents are for --kind sparse; leave them out")
 
 
-def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  # noqa: ANN401 - a class of each kind
+def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     where: Placement = {"device": str(device), "dtype": "float32", "trust_remote_code": options.trust_remote_code}
     model = kind.load(options, where)
     if options.max_length is not None:
@@ -177,7 +177,7 @@ def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None
                 weight.lerp_(start[name], share)
 
 
-def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # noqa: ANN401
+def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:
     """nDCG@10 of a search among the dev queries' candidates."""
 
     def similarities(queries: list[str], documents: list[str]) -> Tensor:
@@ -190,7 +190,7 @@ def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # 
 
 
 def automatic_scale(
-    kind: Any,  # noqa: ANN401
+    kind: Any,
     margins: Mapping[TripleTexts, float],
     rows: Sequence[TripleTexts],
     collator: Collator,
@@ -211,7 +211,7 @@ def automatic_scale(
     return float(students.std() / teachers.std())
 
 
-def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:  # noqa: ANN401
+def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
     """What the model gives now, (rows,)."""
     model, batch = collator.model, collator(rows)
     with torch.no_grad(), autocast():
@@ -259,7 +259,7 @@ class BatchTrainer(LossTrainer):
         names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
         super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in names})
 
-    def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
     def batch_loss(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:

@@ -164,7 +164,7 @@ class Server:
         self._works = True
         return value
 
-    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:
         if self.url == LITELLM:
             from inpars.generation.api import litellm_client  # an extra of its own, slow to import
 

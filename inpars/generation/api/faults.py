@@ -77,7 +77,7 @@ def fault_of_status(status: int, content: bytes) -> Fault:
     return fault_in(payload, status) or Fault(status, _message(payload) or "no reason given")
 
 
-def fault_in(payload: Any, status: int | None = None) -> Fault | None:  # noqa: ANN401 - JSON
+def fault_in(payload: Any, status: int | None = None) -> Fault | None:
     """The fault that a JSON value speaks of, None where of none; an HTTP status of failure goes before its codes."""
     error = _error(payload, failed=status is not None)
     if error is None:
@@ -89,7 +89,7 @@ def fault_in(payload: Any, status: int | None = None) -> Fault | None:  # noqa: 
     return Fault(code, message or "no reason given", _FILTERS.search(words) is not None or _is_filtered(error), empty)
 
 
-def _error(payload: Any, *, failed: bool) -> Any:  # noqa: ANN401 - JSON
+def _error(payload: Any, *, failed: bool) -> Any:
     if isinstance(payload, list) and len(payload) == 1:
         payload = payload[0]
     if not isinstance(payload, dict):
@@ -101,7 +101,7 @@ def _error(payload: Any, *, failed: bool) -> Any:  # noqa: ANN401 - JSON
     return payload if failed or (bare and not payload.get("choices")) else None
 
 
-def _message(error: Any, depth: int = 3) -> str:  # noqa: ANN401 - JSON
+def _message(error: Any, depth: int = 3) -> str:
     """The words in a fault of any form."""
     if isinstance(error, str):
         return error.strip()
@@ -119,7 +119,7 @@ def _message(error: Any, depth: int = 3) -> str:  # noqa: ANN401 - JSON
     return f"{where}: {message}" if where and message else message or _message(error.get("error"), depth - 1)
 
 
-def _codes(error: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+def _codes(error: Any) -> Iterator[str]:
     """Words and numbers that name the kind of fault."""
     if isinstance(error, dict):
         for name in _CODES:
@@ -142,7 +142,7 @@ def is_filtered(payload: Mapping[str, Any]) -> bool:
     return _is_filtered(payload)
 
 
-def _is_filtered(value: Any, depth: int = 5) -> bool:  # noqa: ANN401 - JSON
+def _is_filtered(value: Any, depth: int = 5) -> bool:
     if isinstance(value, dict) and depth:
         return value.get("filtered") is True or any(_is_filtered(item, depth - 1) for item in value.values())
     return isinstance(value, list) and depth > 0 and any(_is_filtered(item, depth - 1) for item in value[:50])

@@ -33,7 +33,7 @@ def read_payload(content: bytes) -> dict[str, Any]:
         raise OddReplyError(str(error), excerpt(text)) from None
 
 
-def answer_in(payload: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def answer_in(payload: Any) -> dict[str, Any]:
     """The object that a JSON value is. Raises FaultError, and OddReplyError for any other value."""
     if (fault := fault_in(payload)) is not None and not (isinstance(payload, dict) and payload.get("choices")):
         raise FaultError(fault)
@@ -44,7 +44,7 @@ def answer_in(payload: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     raise OddReplyError("no object with `choices`", excerpt(payload), settles=True)
 
 
-def excerpt(value: Any) -> str:  # noqa: ANN401 - JSON
+def excerpt(value: Any) -> str:
     """The beginning of an answer, for a message."""
     line = " ".join(str(value).split())
     return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
@@ -161,7 +161,7 @@ def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
     return "".join(texts), thoughts, (PARTS,) if has_others else ()
 
 
-def _part(part: Any) -> tuple[str | None, bool]:  # noqa: ANN401 - JSON
+def _part(part: Any) -> tuple[str | None, bool]:
     """A part's text, None where it has none; and whether it is a thought."""
     if isinstance(part, str):
         return part, False
@@ -190,7 +190,7 @@ def _finish(
     return "length" if cut else "stop", (remark,)
 
 
-def _word(reason: Any) -> str:  # noqa: ANN401 - JSON
+def _word(reason: Any) -> str:
     if isinstance(reason, dict):
         reason = reason.get("type") or reason.get("reason")
     if not isinstance(reason, str):

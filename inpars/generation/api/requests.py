@@ -137,7 +137,7 @@ class RequestAdapter(Protocol[Item_contra]):
         """What is asked about an item."""
         ...
 
-    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
         """What a server's answer says. Raises OddReplyError where nothing, FaultError where the server complains."""
         ...
 
@@ -176,7 +176,7 @@ class RequestFormat:
         """As `_form`, of the query's document."""
         return self.prompt.form_of(query_id.rpartition("-q")[0])
 
-    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
         """The query in a server's answer, with the remarks on how it had to be read.
 
         Raises OddReplyError where there is none to be found, FaultError where the server complains.
@@ -235,7 +235,7 @@ class PayloadFormat:
     stop: tuple[str, ...]
     log_probs: bool
 
-    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:  # noqa: ANN401 - JSON
+    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:
         """The request for what has this name; `reading` is what decides, beside the reply, how it is understood."""
         settings = self.settings
         body: dict[str, Any] = {"model": self.model, "temperature": settings.temperature}
@@ -264,6 +264,6 @@ def refusal() -> GeneratedQuery:
     return GeneratedQuery("", (), (), None, "error")
 
 
-def digest_of(values: Any) -> str:  # noqa: ANN401 - JSON
+def digest_of(values: Any) -> str:
     """A digest of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
