@@ -51,19 +51,6 @@ class JudgedMix:
     weights: Table  # of the queries, 1 in sum
 
 
-def choose(
-    gate: Gate,
-    features: Mapping[str, QueryFeatures],
-    lexical: Run,
-    dense: Sequence[Run],
-    qrels: Qrels,
-    depth: int,
-    weights: Mapping[str, float] | None = None,
-) -> Choice:
-    """Choose the offset by queries with known answers; see `judged_mix`."""
-    return judged_mix(gate, features, lexical, dense, qrels, depth, weights).choice
-
-
 def judged_mix(
     gate: Gate,
     features: Mapping[str, QueryFeatures],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,11 @@ import numpy.typing as npt
 from inpars.errors import ConfigError
 from inpars.io.corpus import Documents
 from inpars.io.runs import rank
-from inpars.models.compute_options import DtypeName
 from inpars.models.loading import load_multi_vector
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
-from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
 
@@ -42,20 +41,9 @@ class Encoder:
     window_tokens = None
 
     def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        max_length: int | None = None,
-        window_tokens: int | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        trust_remote_code: bool = False,
+        self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
-        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
-        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings, **where)
+        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings)
         self.batch_size, self.fingerprint = batch_size, self._encoder.fingerprint
         self._mean = self._encoder.model.similarity_fn_name == MEAN
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,11 @@ from inpars.engines.splade_pooling import pool_before_activation
 from inpars.io.corpus import Documents
 from inpars.io.runs import rank
 from inpars.io.storage import atomic_file
-from inpars.models.compute_options import DtypeName
 from inpars.models.loading import load_sparse
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, damaged
-from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 
 DOCUMENTS_PER_SHARD = 4096
@@ -39,20 +38,9 @@ class Encoder:
     window_tokens = None
 
     def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        max_length: int | None = None,
-        window_tokens: int | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        trust_remote_code: bool = False,
+        self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
-        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
-        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-        self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings, **where)
+        self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings)
         self._batch_size = min(batch_size, ON_PROCESSOR) if self._encoder.device.type == "cpu" else batch_size
         self.fingerprint = self._encoder.fingerprint
         pool_before_activation(self._encoder.model)

@@ -105,41 +105,30 @@ class RequestAdapter(Protocol[Item_contra]):
     """How items (documents, pairs) become requests and replies become answers, for one model at one server."""
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Completions or chat."""
-        ...
+    def endpoint(self) -> Endpoint: ...
 
     @property
-    def model(self) -> str:
-        """The server's name for the model."""
-        ...
+    def model(self) -> str: ...
 
     @property
-    def url(self) -> str:
-        """The server's address."""
-        ...
+    def url(self) -> str: ...
 
     @property
     def digest(self) -> str:
         """What decides all answers besides the items."""
-        ...
 
     @property
     def sentences(self) -> Mapping[str, str]:
         """What a remark on an answer means, for people."""
-        ...
 
     def key(self, item: Item_contra) -> str:
         """What tells the item from others."""
-        ...
 
     def requests(self, item: Item_contra) -> list[ApiRequest]:
         """What is asked about an item."""
-        ...
 
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
         """What a server's answer says. Raises OddReplyError where nothing, FaultError where the server complains."""
-        ...
 
 
 @dataclass(frozen=True)
