@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 from inpars.errors import ConfigError, PromptError
 from inpars.options import FlagGroup, check, option
 from inpars.prompts.load import load_prompt, read_examples
-from inpars.prompts.mixture import PromptSource, mixture_parts, read_mixture
+from inpars.prompts.mixture import PromptMixture, PromptSource, mixture_parts
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
@@ -40,7 +40,8 @@ def named_prompt(text: str, options: ExampleOptions, seed: int = 0) -> PromptSou
     parts = mixture_parts(text)
     if parts is None:
         return choose_prompt(load_prompt(text), options, seed)
-    return read_mixture(parts, lambda name: choose_prompt(load_prompt(name), options, seed), seed)
+    prompts = tuple((choose_prompt(load_prompt(name), options, seed), share) for name, share in parts)
+    return PromptMixture(prompts, seed)
 
 
 def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Prompt | PromptChoice:

@@ -8,7 +8,7 @@ prompt then yields is `templates.py`'s matter.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -104,7 +104,7 @@ def _parse(file: PromptFile) -> Prompt:
     content = _mapping(file)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
         return _from_toolkit(content, file.entry, source)
-    return _from_mapping(mapping_of(file, KEYS), file.path.stem, source)
+    return Prompt(**settings_of(mapping_of(file, KEYS), file.path.stem, source, _example))
 
 
 def mapping_of(file: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
@@ -186,18 +186,20 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
     )
 
 
-def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
-    settings: dict[str, Any] = {"name": name}
+def settings_of(
+    content: Mapping[str, Any], name: str, source: str, example: Callable[[Any, str], object]
+) -> dict[str, Any]:
+    """The fields of a prompt of one template; `example` reads a record of its list, and where that stands."""
+    settings: dict[str, Any] = {"name": name, "source": source}
     settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
     settings["form"] = settings["form"].strip("\n")
     if "stop" in content:
-        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in list_of(content, "stop", source))
-    examples = enumerate(list_of(content, "examples", source), start=1)
-    settings["examples"] = tuple(_example(example, f"{source}: example {number}") for number, example in examples)
-    return Prompt(**settings, source=source)
+        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source))
+    records = enumerate(_list_of(content, "examples", source), start=1)
+    return {**settings, "examples": tuple(example(record, f"{source}: example {number}") for number, record in records)}
 
 
-def list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
+def _list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
     """A value that is a list, empty where there is none."""
     value = content.get(key) or []
     if not isinstance(value, list):

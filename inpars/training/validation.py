@@ -57,7 +57,7 @@ def hold_out(
     A positive's triples stand on one side, and no query stands on both. Candidates of a query are its positives, its
     negatives and, up to `depth`, what was mined for other dev queries. Raises ConfigError where nothing would be left.
     """
-    positives = sorted({row.positive for row in rows}, key=lambda text: _key(seed, text))
+    positives = sorted({row.positive for row in rows}, key=lambda text: _name(str(seed), text))
     dev_size = max(1, round(DEV_SHARE * len(positives)))
     chosen = set(positives[: min(dev_size, MAX_DEV_QUERIES)])
     held = [row for row in rows if row.positive in chosen]
@@ -169,9 +169,5 @@ def worse_than_start(curve: Curve) -> str | None:
     )
 
 
-def _name(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _key(seed: int, text: str) -> str:
-    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=12).hexdigest()
+def _name(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
