@@ -48,7 +48,8 @@ def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:
     writer = gguf.GGUFWriter(target, architecture)
     _describe(writer, config)
     _describe_tokens(writer, tokenizer, config.vocab_size)
-    names = gguf.get_tensor_name_map(_architecture(gguf, architecture), config.num_hidden_layers)
+    kind = next(kind for kind, text in gguf.MODEL_ARCH_NAMES.items() if text == architecture)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     for name, weight in network.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -60,10 +61,6 @@ def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _architecture(gguf: Any, name: str) -> Any:
-    return next(kind for kind, text in gguf.MODEL_ARCH_NAMES.items() if text == name)
 
 
 def _describe(writer: Any, config: Any) -> None:

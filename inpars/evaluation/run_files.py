@@ -111,11 +111,9 @@ def _careful(line: str, path: Path, number: int) -> tuple[str, str, int, float |
     scored, is_ranked = parse_run_line(line, path, number)
     if is_ranked:
         return scored.query_id, scored.doc_id, int(-scored.score), None
-    return scored.query_id, scored.doc_id, _rank(line.split()[3].encode()), scored.score
-
-
-def _rank(text: bytes) -> int:
-    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else NO_RANK
+    rank = line.split()[3].encode()
+    number_of_rank = int(rank) if rank.isdigit() and len(rank) <= MAX_DIGITS else NO_RANK
+    return scored.query_id, scored.doc_id, number_of_rank, scored.score
 
 
 def _tag(path: Path) -> str:

@@ -49,7 +49,6 @@ class BatchInvariantRows:
         self._rows, self._multiple, self._prefix_tokens = rows, even_number_of_rows(network), prefix_tokens
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
-        """Read the prompts."""
         numbers: dict[tuple[int, ...], int] = {}
         row_of = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
         distinct = list(numbers)

@@ -90,7 +90,6 @@ class CausalGenerator:
         return chunks
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         prompts = self._prompts(documents)
         return self._written(self._writers[prompts.name], prompts)
 

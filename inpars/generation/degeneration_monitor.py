@@ -122,13 +122,10 @@ def result_notes(records: Iterable[Mapping[str, Any]], max_new_tokens: int) -> l
         return [f"all {total:,} queries are empty: the server refused to write each of them"]
     lines = []
     if empty:
-        lines.append(f"{_share(empty, total)} queries are empty; look at the prompt, the model and --max-new-tokens")
+        share = f"all {total:,}" if empty == total else f"{empty:,} of {total:,}"
+        lines.append(f"{share} queries are empty; look at the prompt, the model and --max-new-tokens")
     if cut == total > 0:
         lines.append(f"all {total:,} queries were cut off at {max_new_tokens} tokens; raise --max-new-tokens")
     if len(texts) == 1 and total - empty - failed > 1:
         lines.append(f"all {total - empty - failed:,} queries that are not empty are the same: {min(texts)[:70]!r}")
     return lines
-
-
-def _share(count: int, total: int) -> str:
-    return f"all {total:,}" if count == total else f"{count:,} of {total:,}"

@@ -105,7 +105,9 @@ class PromptForward:
         """One pass: each token that follows is foretold by the position before it, the end by the last one."""
         count, even = sum(len(following) + 1 for _, following in rows), even_number_of_rows(self.network)
         rows = [*rows, *[rows[-1]] * (-len(rows) % even)]
-        device, cached = self.network.device, self._shared(rows) if self._states else 0
+        # of the prefix what all these prompts begin with, short of a whole prompt
+        cached = min(shared_tokens(self.prefix, prompt) for prompt, _ in rows) if self._states else 0
+        device = self.network.device
         longest = max(len(prompt) + len(following) for prompt, following in rows)
         width = rounded_up(longest - cached, even_tokens(self.network))
         ids = torch.full((len(rows), width), pad_id(self.tokenizer))
@@ -129,10 +131,6 @@ class PromptForward:
                 use_cache=cached > 0,
             ).logits[0]  # (tokens that follow and ends, vocabulary)
         return upcast_to_float32(logits[:count])
-
-    def _shared(self, rows: Sequence[Row]) -> int:
-        """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
-        return min(shared_tokens(self.prefix, prompt) for prompt, _ in rows)
 
     def _cache(self, rows: int, tokens: int) -> DynamicCache | None:
         """The prefix's first tokens for each row."""

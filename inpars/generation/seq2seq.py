@@ -103,7 +103,6 @@ class Seq2SeqGenerator:
         return chunks_by_length(lengths, self._chunk)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         several, inputs = self._settings.num_queries, self._inputs(documents)
         prompts = [ids for ids in inputs for _ in range(several)]
         keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]

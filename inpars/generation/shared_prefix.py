@@ -218,7 +218,6 @@ class SharedPrefixRows:
         return logits
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the other rows' keys and values."""
         self._state.keep(rows)
 
     @property

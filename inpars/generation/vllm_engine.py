@@ -93,7 +93,6 @@ class VllmGenerator:
         return [list(chunk) for chunk in slices(range(len(documents)), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         several = self._settings.num_queries
         prompts = [tokens for tokens in self._inputs.prompts(documents) for _ in range(several)]
         keys = [f"{document.doc_id}-q{number}" for document in documents for number in range(several)]

@@ -79,7 +79,6 @@ class AnswerabilityScorer:
         )
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Margins in the order of the pairs."""
         return [span.margin for span in self.spans(pairs)]
 
     def spans(self, pairs: Sequence[Pair]) -> list[MarkedSpan]:

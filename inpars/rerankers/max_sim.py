@@ -28,7 +28,6 @@ class MaxSimScorer:
         self._queries: dict[str, Vectors] = {}  # few texts, which many documents are compared with
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """MaxSim in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:

@@ -183,7 +183,6 @@ class PackedLikelihood:
         self._prefix = _prefix_states(model.network, model.prefix_ids, in_float32=in_float32)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Float32 log-likelihoods in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:

@@ -83,7 +83,6 @@ class ModelScorer:
         self._parallel, self._shareable = (form.thread_safe, False) if form else (alone, True)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Float32 margins in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:

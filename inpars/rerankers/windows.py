@@ -39,7 +39,6 @@ class NearestWindowScorer:
         self.name, self._scorer, self._encoder = scorer.name, scorer, encoder
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score a pair, in their order."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
@@ -76,7 +75,6 @@ class WindowedScorer:
         require_offsets(tokenizer, scorer.name)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score a pair, in their order."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:

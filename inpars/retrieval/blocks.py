@@ -150,6 +150,5 @@ class CorpusRows:
     sha256: str
 
     def open(self) -> SaveBlock:
-        """What embeds some of them, in the worker."""
         documents = open_corpus(self.path, self.sha256).in_file_order()
         return lambda encoder, rows, block: encoder.save_documents(block, [documents[row] for row in rows])

@@ -24,7 +24,7 @@ from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameErr
 from inpars.io.corpus import Documents
 from inpars.io.storage import atomic_folder, to_json_line
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
+from inpars.records import Query, Run
 from inpars.retrieval.java import find_jar, java_class, java_error
 from inpars.retrieval.java_functions import Pool
 from inpars.retrieval.lucene import (
@@ -195,7 +195,7 @@ def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progre
         ]
         documents = progress.track(corpus, total=len(corpus), description="read corpus", unit="documents")
         for position, document in enumerate(documents):
-            files[position % shards].write(to_json_line(_indexed(document)) + "\n")
+            files[position % shards].write(to_json_line({"id": document.doc_id, "contents": document.full_text}) + "\n")
             texts += bool(document.full_text.strip())
     return texts
 
@@ -220,10 +220,6 @@ def _document_count(index: Path) -> int:
     count = int(reader.numDocs())
     reader.close()
     return count
-
-
-def _indexed(document: Document) -> dict[str, str]:
-    return {"id": document.doc_id, "contents": document.full_text}
 
 
 def _scores(hits: Any) -> dict[str, float]:

@@ -314,7 +314,6 @@ class SegmentRows:
     folder: Path
 
     def open(self) -> SaveBlock:
-        """What embeds some of them, in the worker."""
         return lambda encoder, rows, block: save_array(
             block, encoder.encode_documents(read_texts_at(self.folder, rows))
         )

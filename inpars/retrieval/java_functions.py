@@ -87,7 +87,7 @@ class Pool:
 
     def submit(self, handle: Handle) -> Any:
         """Start a function without arguments; its result is what `join` of the answer gives."""
-        submit = method(_POOL, "submit", f"({_descriptor(_TASK)})Ljava/util/concurrent/ForkJoinTask;")
+        submit = method(_POOL, "submit", f"(L{_TASK.replace('.', '/')};)Ljava/util/concurrent/ForkJoinTask;")
         return call(taking_function(submit, _TASK, handle), [self._pool])
 
     def close(self) -> None:
@@ -119,7 +119,3 @@ def _handles() -> Any:
 def _type(signature: str) -> Any:
     loader = java_class("java.lang.ClassLoader").getSystemClassLoader()
     return java_class("java.lang.invoke.MethodType").fromMethodDescriptorString(signature, loader)
-
-
-def _descriptor(name: str) -> str:
-    return f"L{name.replace('.', '/')};"

@@ -71,7 +71,6 @@ class Encoder:
         return np.divide(scores, lengths[:, None], dtype=np.float32) if self._mean else scores
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
-        """Write the vectors of an index's documents."""
         vectors = self.encode_documents([document.full_text for document in documents], progress)
         save_array(counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
         save_array(shard, np.concatenate(vectors).astype(np.float16))  # last: it says that the shard is whole

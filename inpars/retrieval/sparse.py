@@ -64,7 +64,6 @@ class Encoder:
         return words
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
-        """Write the weights of an index's documents."""
         weights = self.encode_documents([document.full_text for document in documents], progress)
         with atomic_file(shard) as working, working.open("wb") as stream:
             sparse.save_npz(stream, weights, compressed=False)

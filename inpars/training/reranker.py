@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
 from inpars.engines.training_attention import patch_t5_for_bfloat16_training, train_with_fast_attention
 from inpars.errors import ConfigError
 from inpars.models import loading as models
+from inpars.models.folders import CLASSIFIER_ENDING
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.progress import SILENT, Progress
@@ -135,7 +136,9 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
     answers: Any = (options.true_token, options.false_token)
     if answers == (None, None) and options.kind in ("auto", "monot5"):
         config = models.load_config(options.model, trust_remote_code=options.trust_remote_code)
-        if config.is_encoder_decoder and not _classifies(config):
+        if config.is_encoder_decoder and not any(
+            name.endswith(CLASSIFIER_ENDING) for name in config.architectures or []
+        ):
             answers = taught_answers(options.model, config) or answers
     return load_pair_model(
         options.model,
@@ -163,10 +166,6 @@ def taught_answers(model: str, config: Any) -> tuple[str, str] | None:
             "vocabulary, each one token, with --true-token and --false-token"
         )
     return YES if family == "t5" and INSTRUCTED in model.lower() else OF_FAMILY[family]
-
-
-def _classifies(config: Any) -> bool:
-    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
 
 
 def _arguments(
@@ -210,7 +209,11 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         network: nn.Module,
     ) -> Tensor:
         def computed(part: dict[str, Tensor]) -> Tensor:
-            with _as_trained():
+            # the number format of the training, which the trainer sets for its own thread alone
+            trained = (
+                torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_worker_thread() else nullcontext()
+            )
+            with trained:
                 return compute(part)
 
         if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):
@@ -238,11 +241,6 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         return whole(parts, lambda part: model.margins(part, network), of_margins, network)
 
     return answered if loss == POINTWISE else ranked
-
-
-def _as_trained() -> AbstractContextManager[object]:
-    """The number format of the training, which the trainer sets for its own thread alone."""
-    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_worker_thread() else nullcontext()
 
 
 ROWS_OF_A_PASS = {"cpu": 8}  # pairs of like length that go through the network together
