@@ -84,7 +84,6 @@ class Tally:
         self._latest = ""
 
     def add(self, queries: Collection[SyntheticQuery]) -> None:
-        """Count some more queries."""
         for query in queries:
             self._reasons[query.finish_reason] += 1
             self._latest = query.text

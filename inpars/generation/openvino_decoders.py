@@ -108,7 +108,6 @@ class OpenVinoGenerator:
             self._finish([self._begin(self._inputs.prefix[:whole], max_new_tokens=1)])
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents of similar length, short ones first."""
         return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:

@@ -98,7 +98,6 @@ class Seq2SeqGenerator:
         self._rows = Seq2SeqRows(self._network, pad_id(self._tokenizer))
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents of similar length, short ones first."""
         lengths = [len(ids) for ids in self._inputs(documents)]
         return chunks_by_length(lengths, self._chunk)
 

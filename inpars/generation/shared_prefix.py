@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from inpars.generation.batch_invariance import even_tokens, rounded_up
-from inpars.models.networks import upcast_to_float32, with_cache
+from inpars.models.networks import UNFIT, can_exchange_attention, upcast_to_float32, with_cache
 
 
 class RowState:
@@ -35,7 +35,6 @@ class RowState:
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens of the shared prefix."""
         return self.prefix[0][0].shape[1] if self.prefix else 0
 
     @property
@@ -58,12 +57,10 @@ class RowState:
         return self._required_positions() + self.prefix_tokens
 
     def advance(self) -> None:
-        """Every row has got its token."""
         self._positions = self._required_positions() + 1
         self._hide()
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows."""
         tokens = min(rounded_up(int(self._required_positions()[rows].max()) + 1, self._multiple), self._shape[1])
         spare = self._shape[1] - tokens
         self.buffers = [
@@ -289,12 +286,9 @@ AttentionInterface.register(ATTENTION_NAME, _attention)
 
 def best_forward(network: Any) -> Forward | None:
     """The `Forward` of the network where, tried on a few tokens, it agrees with the network's own; else None."""
-    config = network.config.get_text_config()
-    windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if windows or kinds != {"full_attention"} or not getattr(network, "_supports_attention_backend", False):
+    if not can_exchange_attention(network):
         return None
-    former = config._attn_implementation, network.get_output_embeddings()
+    former = network.config.get_text_config()._attn_implementation, network.get_output_embeddings()
     forward = _agreeing(network)
     if forward is None:
         network.set_attn_implementation(former[0])
@@ -314,6 +308,6 @@ def _agreeing(network: Any) -> Forward | None:
             rows = SharedPrefixRows(network, prefix, pad=0, forward=forward)
             rows.start([continuation[:-1]] * 2, room=1)
             logits = rows.step(torch.tensor(continuation[-1:] * 2, device=network.device))[1].float()
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+    except UNFIT:
         return None
     return forward if (logits - expected).std() < PROBE_TOLERANCE * expected.std() + 1e-4 else None

@@ -75,7 +75,6 @@ class TeacherForcing:
         return chunks_by_length(lengths, self._chunk)
 
     def score(self, queries: Sequence[KnownQuery]) -> list[QueryScore]:
-        """The score of each query, in their order."""
         named = [prompt_named(self._prompt, query.prompt) for query in queries]
         texts = self._inputs.texts([query.document for query in queries], named)
         prompts = self._inputs.encode(texts)

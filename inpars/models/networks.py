@@ -71,6 +71,14 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
+def can_exchange_attention(network: Any) -> bool:
+    """Whether the network's attention can be exchanged and has no windows."""
+    config = network.config.get_text_config()
+    windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return not windows and kinds == {"full_attention"} and bool(getattr(network, "_supports_attention_backend", False))
+
+
 def start_tokens(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before a text of its own accord, a beginning-of-sequence token for instance."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]

@@ -57,7 +57,6 @@ class Answers:
     false_id: int
 
     def settings(self) -> dict[str, Any]:
-        """What the saved config keeps."""
         return {
             "true_token": self.true_token,
             "false_token": self.false_token,
@@ -128,12 +127,10 @@ class Checkpoint:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it has a head that classifies."""
         return any(name.endswith(CLASSIFIER_ENDING) for name in self.config.architectures or [])
 
     @property
     def family(self) -> Family | None:
-        """What it is by its architecture."""
         if self.is_classifier:
             return "encoder"
         if self.config.is_encoder_decoder:
@@ -168,7 +165,6 @@ class Checkpoint:
             )
 
     def check_trained(self, needs: Literal["answers", "head", ""]) -> None:
-        """Raise UntrainedModelError where it lacks what its kind needs."""
         if needs == "head":
             self.check_head()
         elif needs == "answers":

@@ -24,7 +24,7 @@ from inpars.engines.int8_products import with_int8_products
 from inpars.engines.openvino_network import OpenVinoFunction
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.models.compute_options import DtypeName, EngineName
-from inpars.models.networks import UNFIT, evaluating, pad_id, upcast_to_float32
+from inpars.models.networks import UNFIT, can_exchange_attention, evaluating, pad_id, upcast_to_float32
 from inpars.models.processor import fast_bfloat16_flags
 from inpars.protocols import ScoredPart, score_all
 from inpars.rerankers.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
@@ -92,14 +92,6 @@ class _HeadAtPlaces(nn.Module):
         return logits
 
 
-def can_pack_rows(network: Any) -> bool:
-    """Whether the network's attention can be exchanged and has no windows."""
-    config = network.config.get_text_config()
-    windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return not windows and kinds == {"full_attention"} and bool(getattr(network, "_supports_attention_backend", False))
-
-
 _read = local()  # what this thread reads; attention functions get no other word from their caller
 
 
@@ -161,7 +153,6 @@ class _Row:
 
     @property
     def targets(self) -> int:
-        """Query tokens."""
         return sum(len(query) for _, query in self.queries)
 
     def holds(self, positions: Collection[int]) -> bool:
@@ -203,7 +194,6 @@ class PackedLikelihood:
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:
-        """Positions of pairs, and their scores."""
         inputs = _inputs(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
         log_probs = self._read(*inputs, *self._prefix).tolist() if any(row.targets for row in rows) else []
         start = 0
@@ -226,7 +216,7 @@ def packed(
     if not isinstance(model, QueryLikelihood):
         return None
     network = model.network
-    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_pack_rows(network)
+    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_exchange_attention(network)
     if not (suits and keeps_only_keys_and_values(network)):
         return None
     with evaluating(network), torch.inference_mode():

@@ -110,7 +110,6 @@ class QueryLikelihood:
         return cache_of(self.network(input_ids=ids, use_cache=True, logits_to_keep=1))
 
     def settings(self) -> dict[str, Any]:
-        """The text around the document and the reduction."""
         return {"prefix": self._prefix_text, "suffix": self._suffix_text, "reduction": self.reduction}
 
 

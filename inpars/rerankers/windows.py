@@ -42,11 +42,9 @@ class NearestWindowScorer:
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores as the other scorer gives them."""
         yield from score_in_parts(self._scorer, self._nearest(pairs), positions)
 
     def _nearest(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Each query with the nearest window of its document."""
         documents, queries = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (1, 0))
         whole = [text.parts() if isinstance(text, FullText) else Document("", text) for text in documents]
         parts = dict(zip(documents, self._encoder.windows_of(whole), strict=True))
@@ -78,7 +76,6 @@ class WindowedScorer:
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores of the pairs whose windows have all been scored."""
         documents = list(dict.fromkeys(document for _, document in pairs))
         parts = dict(zip(documents, self._split(documents), strict=True))
         window_pairs = [(query, part) for query, document in pairs for part in parts[document]]

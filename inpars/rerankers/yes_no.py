@@ -40,7 +40,6 @@ class CausalYesNo:
         self._head = start_tokens(tokenizer) + token_ids(tokenizer, [head.rstrip()])[0]
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """Document, query and cue."""
         texts = [self._tail.replace(QUERY, query) for query, _ in pairs]
         tails = distinct_token_ids(self.tokenizer, texts, self.max_length)
         texts = [self._lead + text.strip() for _, text in pairs]
@@ -62,7 +61,6 @@ class CausalYesNo:
         return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
 
     def settings(self) -> dict[str, Any]:
-        """The two tokens and the prompt that asks for them."""
         return {**self.answers.settings(), "prompt": self._prompt}
 
 

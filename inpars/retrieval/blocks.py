@@ -102,7 +102,6 @@ class ShardFolder:
         return cls(cache_folder() / kind / hex_key(key), suffix, size)
 
     def shards(self, count: int) -> list[Path]:
-        """The files of `count` documents."""
         return [self.folder / f"{number:05}{self.suffix}" for number in range(-(-count // self.size))]
 
     def doc_ids(self, count: int) -> list[str] | None:

@@ -25,8 +25,7 @@ from inpars.io.corpus import Documents
 from inpars.io.storage import atomic_folder, to_json_line
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
-from inpars.retrieval.java import find_jar, java_class, java_error
-from inpars.retrieval.java_functions import Pool
+from inpars.retrieval.java import Pool, find_jar, java_class, java_error
 from inpars.retrieval.lucene import (
     CONTENTS,
     Hits,

@@ -103,7 +103,6 @@ class Encoder:
         return view
 
     def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
-        """Seconds of the network as torch computes it."""
         network: Any = self._model[0].auto_model
 
         def read(inputs: Mapping[str, torch.Tensor]) -> None:
@@ -178,7 +177,6 @@ class Encoder:
         return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
     def _own_model(self) -> SentenceTransformer:
-        """This thread's."""
         if not hasattr(self._of_thread, "model"):
             with self._lock:
                 self._of_thread.model = _twin(self._model)
@@ -245,7 +243,6 @@ class DenseIndex:
         self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
-        """The k nearest documents of each query with their similarity."""
         queries = torch.from_numpy(self._encoder.encode_queries(texts))
         results = [
             {self._doc_ids[row]: score for score, row in zip(scores, rows, strict=True)}

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.io.storage import atomic_file, storage_errors
-from inpars.retrieval import java_functions as java
+from inpars.retrieval import java
 from inpars.retrieval.java import java_cast, java_class
 
 Numbers = npt.NDArray[np.int64]

@@ -104,7 +104,6 @@ class MultiVectorIndex:
         self._rows = DocumentRows(doc_ids, "multi-vector")
 
     def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
-        """The k best documents of each query by MaxSim."""
         scores = self.scores(texts)
         return [self._best(row, k) for row in scores], lambda query, doc_id: float(scores[query, self._rows[doc_id]])
 

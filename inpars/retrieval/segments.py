@@ -65,7 +65,6 @@ class Segment:
 
     @property
     def live_count(self) -> int:
-        """Rows that are not deleted."""
         return int(self.live.sum())
 
     def document(self, row: int) -> Document:

@@ -59,7 +59,6 @@ class Encoder:
         return self._encode("encode_document", texts, progress)
 
     def words(self, columns: Iterable[int]) -> list[str]:
-        """The vocabulary's words of these columns."""
         words: list[str] = self._encoder.model.tokenizer.convert_ids_to_tokens(list(map(int, columns)))
         return words
 
@@ -98,7 +97,6 @@ class SparseIndex:
         self._rows = DocumentRows(doc_ids, "sparse")
 
     def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
-        """The k best documents of each query that share a word with it."""
         scores = self.scores(texts)
         entries = [slice(*scores.indptr[number : number + 2]) for number in range(len(texts))]
 

@@ -218,7 +218,7 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
 
 def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
     """Places of the most central documents of as many clusters."""
-    from inpars.retrieval.diversity import central_positions
+    from inpars.filtering.clusters import central_positions
     from inpars.stages.search import SearchOptions, load_encoder
 
     encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))

@@ -23,7 +23,6 @@ class Embedded:
     documents: Tensor  # (queries or 2 * queries, width)
 
     def leading(self, dimensions: int) -> Embedded:
-        """The first dimensions alone."""
         return Embedded(self.queries[:, :dimensions], self.documents[:, :dimensions])
 
     def of_unit_length(self) -> Embedded:

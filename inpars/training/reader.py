@@ -41,7 +41,6 @@ class Example:
 
     @property
     def right(self) -> list[str]:
-        """The right answers' texts."""
         return [text for text, _ in self.answers]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -136,9 +135,8 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
     answers: Any = (options.true_token, options.false_token)
     if answers == (None, None) and options.kind in ("auto", "monot5"):
         config = models.load_config(options.model, trust_remote_code=options.trust_remote_code)
-        if config.is_encoder_decoder and not any(
-            name.endswith(CLASSIFIER_ENDING) for name in config.architectures or []
-        ):
+        classifies = any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
+        if config.is_encoder_decoder and not classifies:
             answers = taught_answers(options.model, config) or answers
     return load_pair_model(
         options.model,
@@ -209,11 +207,9 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         network: nn.Module,
     ) -> Tensor:
         def computed(part: dict[str, Tensor]) -> Tensor:
-            # the number format of the training, which the trainer sets for its own thread alone
-            trained = (
-                torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_worker_thread() else nullcontext()
-            )
-            with trained:
+            if not in_worker_thread():
+                return compute(part)
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the trainer sets its own thread's alone
                 return compute(part)
 
         if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):

@@ -254,7 +254,6 @@ class BatchTrainer(LossTrainer):
     embedding: Embed | None = None  # of a kind whose embeddings are not a vector a text
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The weights of a checkpoint, tied ones once."""
         network: Any = self.model
         names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
         super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in names})

@@ -131,12 +131,10 @@ class BestWeights:
 
     @property
     def best(self) -> float | None:
-        """The best value so far."""
         path = self._folder / BEST_VALUE
         return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     def restore(self) -> None:
-        """Put the best weights back into the network."""
         if self.best is None:
             return
         state = load_file(self._folder / BEST_WEIGHTS)

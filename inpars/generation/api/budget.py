@@ -85,7 +85,6 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """USD spent so far."""
         return self._spent
 
     @property
