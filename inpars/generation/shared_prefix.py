@@ -1,6 +1,6 @@
 """Rows that share the beginning of their prompt: its keys and values are computed once and never copied.
 
-The logits come from a `Forward`, a transformers network with its attention exchanged: the prefix is attended to once
+The logits come from a transformers network with its attention exchanged: the prefix is attended to once
 for the whole batch, the rows' own tokens lie in buffers that are allocated once, and grouped heads are not expanded.
 `hf_kv_cache.py` does the same work for networks that this does not fit.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from threading import local
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -164,17 +164,12 @@ PROBE_TOKENS = (12, 4)  # lengths of prefix and continuation in the check that a
 PROBE_TOLERANCE = 0.2  # of the logits' deviation; bfloat16 rounding stays far below, a wrong mask far above
 
 
-class Forward(Protocol):
-    """A network's forward pass over rows that share a prefix."""
-
-    def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
-        """Logits after token `last` (rows,) of each row, (rows, vocabulary), for ids (rows, tokens)."""
-
-
 class SharedPrefixRows:
     """A `Rows` over one network and one prefix."""
 
-    def __init__(self, network: Any, prefix: Sequence[int], pad: int, forward: Forward | None = None) -> None:
+    def __init__(
+        self, network: Any, prefix: Sequence[int], pad: int, forward: ExchangedAttention | None = None
+    ) -> None:
         """Read the prefix, which may be empty; without a `forward` the network's attention is exchanged."""
         self._forward = forward or ExchangedAttention(network)
         self._pad, self._device = pad, network.device
@@ -240,6 +235,7 @@ class ExchangedAttention:
         self._network = network
 
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
+        """Logits after token `last` (rows,) of each row, (rows, vocabulary), for ids (rows, tokens)."""
         _of_thread.state, _of_thread.last = state, last
         try:
             logits: Tensor = self._network(
@@ -284,8 +280,8 @@ def _attention(
 AttentionInterface.register(ATTENTION_NAME, _attention)
 
 
-def best_forward(network: Any) -> Forward | None:
-    """The `Forward` of the network where, tried on a few tokens, it agrees with the network's own; else None."""
+def best_forward(network: Any) -> ExchangedAttention | None:
+    """The forward pass of the network where, tried on a few tokens, it agrees with the network's own; else None."""
     if not can_exchange_attention(network):
         return None
     former = network.config.get_text_config()._attn_implementation, network.get_output_embeddings()
@@ -296,7 +292,7 @@ def best_forward(network: Any) -> Forward | None:
     return forward
 
 
-def _agreeing(network: Any) -> Forward | None:
+def _agreeing(network: Any) -> ExchangedAttention | None:
     """The forward pass where its logits for a short text are the network's, else None."""
     size = network.config.get_text_config().vocab_size
     whole = [size * (number + 1) // (sum(PROBE_TOKENS) + 2) for number in range(sum(PROBE_TOKENS))]

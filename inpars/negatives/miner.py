@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.io.corpus import Corpus
 from inpars.io.runs import rank
 from inpars.negatives.rules import (
     NO_RULE,
-    Documents,
     ExcludedDocuments,
     MarginRule,
     Negative,
@@ -146,7 +146,7 @@ class NegativeMiner:
 
     def __init__(
         self,
-        corpus: Documents,
+        corpus: Corpus,
         config: MiningConfig,
         searches: Mapping[Source, SearchWithScores],
         *,
@@ -326,7 +326,7 @@ class PositiveChooser:
     """
 
     def __init__(
-        self, corpus: Documents, searches: Mapping[Source, SearchWithScores], scorer: PairScorer, candidates: int
+        self, corpus: Corpus, searches: Mapping[Source, SearchWithScores], scorer: PairScorer, candidates: int
     ) -> None:
         """`candidates` documents of each retriever are scored."""
         self._corpus, self._searches, self._scorer, self._depth = corpus, searches, scorer, candidates
