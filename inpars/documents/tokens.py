@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inpars.errors import ConfigError, MissingDependencyError
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 
 TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
 WORDS = "words"

@@ -19,8 +19,7 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import computes_in_bfloat16, map_single_threaded
 from inpars.generation import GeneratedQuery
-from inpars.generation.batch_invariance import BatchInvariantRows
-from inpars.generation.decoding import Choice, StopCondition, choice, decode_rows
+from inpars.generation.decoding import BatchInvariantRows, Choice, StopCondition, choice, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, chunks_by_length

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from inpars.engines.int8_products import with_int8_products
-from inpars.generation.batch_invariance import even_number_of_rows, even_tokens, rounded_up
+from inpars.generation.decoding import even_number_of_rows, even_tokens, rounded_up
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import shared_tokens
 from inpars.models import loading as models

@@ -16,8 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
-from inpars.generation.batch_invariance import BatchInvariantRows, even_tokens, rounded_up
-from inpars.generation.decoding import StopCondition, choice, decode_rows
+from inpars.generation.decoding import BatchInvariantRows, StopCondition, choice, decode_rows, even_tokens, rounded_up
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from inpars.generation.batch_invariance import even_tokens, rounded_up
+from inpars.generation.decoding import even_tokens, rounded_up
 from inpars.models.networks import UNFIT, can_exchange_attention, upcast_to_float32, with_cache
 
 

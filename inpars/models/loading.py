@@ -41,8 +41,7 @@ from inpars.errors import (
 )
 from inpars.io.storage import atomic_folder
 from inpars.models.compute_options import Placement
-from inpars.models.embedded import EMBEDDED
-from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
+from inpars.models.folders import EMBEDDED, GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.retrievers import DENSE, MULTI_VECTOR, SPARSE, is_masked_lm, retriever_kind
 from inpars.text.hashing import hex_key

@@ -54,7 +54,7 @@ LIGHT = [
     "stages.lineage",
     "stages.caveats",
     "stages.evaluate",
-    "models.embedded",
+    "models.folders",
     "models.processor",
     "generation",
     "generation.degeneration_monitor",

@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.generation.api.client import NoAnswerError, Server
-from inpars.generation.api.faults import FINAL, REFUSED, Fault, FaultError, OddReplyError, fault_in, fault_of_status
-from inpars.generation.api.formats import FILTERED
+from inpars.generation.api.formats import (
+    FILTERED,
+    FINAL,
+    REFUSED,
+    Fault,
+    FaultError,
+    OddReplyError,
+    fault_in,
+    fault_of_status,
+)
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.api.parameters import Body, advice

@@ -21,8 +21,15 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import openai
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation.api.faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
-from inpars.generation.api.formats import read_payload
+from inpars.generation.api.formats import (
+    AGAIN,
+    REFUSED,
+    Fault,
+    FaultError,
+    OddReplyError,
+    fault_of_status,
+    read_payload,
+)
 from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, LITELLM, OPENAI_URL
 from inpars.generation.api.parameters import Spelling, advice
 from inpars.generation.api.requests import Endpoint
