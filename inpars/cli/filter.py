@@ -28,8 +28,7 @@ from inpars.io.formats import read_queries
 from inpars.io.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.prompts.load import read_examples
+from inpars.prompts.load import ExampleOptions, named_prompt, read_examples
 from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_context
 from inpars.stages.stage import dropped_line
 

@@ -83,9 +83,9 @@ class Difference:
         """Both ends, None where nothing was tested."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
-    def is_believed(self, level: float = LEVEL) -> bool:
+    def is_believed(self) -> bool:
         """Whether chance alone would rarely give a difference this large, by the randomisation test."""
-        return self.adjusted_p_value is not None and self.adjusted_p_value < level
+        return self.adjusted_p_value is not None and self.adjusted_p_value < LEVEL
 
     @property
     def tests_disagree(self) -> bool:

@@ -31,6 +31,7 @@ from inpars.training.loop import Curve
 METRIC = "nDCG@10"
 DEV_SHARE = 0.05  # of the positives' documents
 MAX_DEV_QUERIES = 200
+SEARCH_DEPTH = 100
 BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
 
 
@@ -100,13 +101,13 @@ def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
 
-def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any], depth: int = 100) -> float:
+def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any]) -> float:
     """nDCG@10 of a search among the candidates of all queries; `similarities` gives (queries, documents)."""
     query_ids, doc_ids = list(dev.queries), list(dev.texts)
     table = np.asarray(similarities([dev.queries[name] for name in query_ids], [dev.texts[name] for name in doc_ids]))
     run: Run = {}
     for query_id, row in zip(query_ids, table, strict=True):
-        best = np.argsort(-row, kind="stable")[:depth]
+        best = np.argsort(-row, kind="stable")[:SEARCH_DEPTH]
         run[query_id] = {doc_ids[column]: float(row[column]) for column in best}
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 

@@ -40,7 +40,6 @@ LIGHT = [
     "text.minhash",
     "prompts.load",
     "prompts.templates",
-    "prompts.few_shot",
     "retrieval.bm25",
     "retrieval.java",
     "evaluation.measures",
