@@ -40,8 +40,9 @@ from inpars.io.judgements import write_qrels
 from inpars.io.manifest import manifest_path
 from inpars.io.storage import write_jsonl
 from inpars.io.topics import DEFAULT_SPLIT
-from inpars.models.engine_backend import use_engine
-from inpars.prompts.load import Prompt, load_prompt
+from inpars.models.compute_options import use_engine
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import Prompt
 from inpars.provenance import running
 from inpars.records import Document, Query, SyntheticQuery
 from inpars.stages.triple_files import TripleRow, read_triple_rows

@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from inpars.errors import BackendError, InparsError, MissingDependencyError, pip_line
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import INSTALL_BM25, find_java
 
 # of Python's own modules, those that only one kind of operating system has

@@ -20,7 +20,7 @@ from inpars.io import manifest as manifests
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.io.storage import atomic_writer
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.models.retrievers import DENSE, MULTI_VECTOR, RETRIEVERS, SPARSE, retriever_kind
 from inpars.rerankers.kinds import RERANKERS
 

@@ -22,8 +22,8 @@ from inpars.io.json_text import replace_surrogates, to_json
 from inpars.io.topics import DEFAULT_SPLIT
 from inpars.options import FlagGroup, add_flags, from_flags, option
 from inpars.progress import Progress
-from inpars.prompts.few_shot import ExampleOptions, choose_prompt
-from inpars.prompts.load import Prompt, load_prompt
+from inpars.prompts.load import ExampleOptions, choose_prompt, load_prompt
+from inpars.prompts.templates import Prompt
 from inpars.tracking import TRACKERS, tracking
 
 UNTRACKED = {"given", "json", "quiet", "overwrite", "track"}

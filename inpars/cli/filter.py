@@ -25,8 +25,7 @@ from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterOptions
 from inpars.io.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.prompts.load import read_examples
+from inpars.prompts.load import ExampleOptions, named_prompt, read_examples
 from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file
 from inpars.stages.stage import dropped_line
 

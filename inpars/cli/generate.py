@@ -15,7 +15,7 @@ from inpars.errors import ConfigError
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io.formats import read_synthetic_queries
 from inpars.options import add_flags, from_flags
-from inpars.prompts.few_shot import ExampleOptions, choose_prompt, named_prompt
+from inpars.prompts.load import ExampleOptions, choose_prompt, named_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.stages.generate import (
     BY_PROMPT,

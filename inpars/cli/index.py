@@ -23,6 +23,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.io.corpus import Documents
 from inpars.io.storage import read_lines
+from inpars.models.compute_options import use_threads
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
 from inpars.retrieval.blocks import FillBlocks
@@ -108,10 +109,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def _write(flags: argparse.Namespace) -> Change:
     progress = console(flags)
-    if flags.threads is not None:
-        from inpars.models.hardware import use_threads
-
-        use_threads(flags.threads)
+    use_threads(flags.threads)
     if flags.action == "build" and flags.run is not None:
         measured = open_run(flags, flags.run, progress, named="--index")
         return _build(flags, measured.dataset.corpus, measured.system, progress)

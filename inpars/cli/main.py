@@ -21,7 +21,7 @@ from inpars import __version__
 from inpars.cli.config_files import PRINT, add_config_flags, config_text, expanded
 from inpars.cli.usage import Parser, guess
 from inpars.errors import InparsError
-from inpars.models.engine_backend import use_engine
+from inpars.models.compute_options import use_engine
 from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 

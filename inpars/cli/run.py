@@ -21,7 +21,7 @@ from inpars.options import add_flags
 from inpars.pipeline.evidence import EvidenceOptions
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.options import DEFAULT_PROMPT, TRIAL_DOCUMENTS, PipelineOptions
-from inpars.prompts.few_shot import ExampleOptions
+from inpars.prompts.load import ExampleOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.io.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import ExampleOptions, named_prompt
 from inpars.stages.query_scores import cluster_file, score_column_file
 from inpars.stages.score import ScoreOptions, score_file, scorer_maker
 from inpars.stages.workers import own_output

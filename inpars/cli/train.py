@@ -25,8 +25,7 @@ from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.stages.train import train_reader_from_file, train_reranker_from_file, train_retriever_from_file
 from inpars.tracking import log_results
-from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
-from inpars.training.recipes import OF_RECIPES, with_recipe
+from inpars.training.options import OF_RECIPES, ReaderOptions, RerankerOptions, RetrieverOptions, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

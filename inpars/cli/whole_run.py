@@ -27,8 +27,7 @@ from inpars.pipeline.prompt_choice import PromptTrials, trial_options
 from inpars.pipeline.run import PipelineResult, generate_options, judged_topics, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.prompts.load import load_prompt
+from inpars.prompts.load import ExampleOptions, load_prompt, named_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table

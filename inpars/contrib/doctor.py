@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from inpars.cache import cache_folder
 from inpars.errors import reason_of
 from inpars.extras import EXTRAS, lacking, needless, torch_hint
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
 from inpars.pipeline.options import EXTRAS as RUN_EXTRAS
 from inpars.pipeline.options import PipelineOptions

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from inpars.batches import chunks as batches
 from inpars.documents.blocks import Block, clean
 from inpars.errors import ConfigError, MissingDependencyError, reason_of
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.records import Document
 
 MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, and a title comes on top

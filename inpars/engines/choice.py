@@ -6,20 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from inpars.engines import MIN_PARAMETERS, has_openvino, trial
 from inpars.engines.int8_products import with_int8_products
+from inpars.engines.openvino_network import OpenVinoNetwork, Output, agrees, computes_in, probe, weights_fingerprint
 from inpars.errors import ConfigError
-from inpars.models.engine_backend import EngineName, engine
+from inpars.models.compute_options import DtypeName, EngineName, engine
 from inpars.models.networks import UNFIT
-
-if TYPE_CHECKING:
-    from inpars.engines.openvino_network import OpenVinoNetwork, Output
-    from inpars.models.engine_backend import DtypeName
 
 PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections
@@ -51,11 +48,7 @@ class Forms(Generic[Form]):
 
 
 def openvino_form(
-    network: Any,  # noqa: ANN401 - a transformers network
-    output: Output,
-    dtype: DtypeName,
-    time_torch: Callable[[Callable[[Read], float]], float],
-    model: str,
+    network: Any, output: Output, dtype: DtypeName, time_torch: Callable[[Callable[[Read], float]], float], model: str
 ) -> OpenVinoNetwork | None:
     """The form of an encoder or classifier to compute with; None where torch does it.
 
@@ -66,21 +59,15 @@ def openvino_form(
         return None
     positions = getattr(network.config, "max_position_embeddings", PROBE_TOKENS) - UNUSED_POSITIONS
 
-    def make(name: EngineName) -> Any:  # noqa: ANN401
+    def make(name: EngineName) -> Any:
         if name == "torch-int8":
             return with_int8_products(network)
-        from inpars.engines.openvino_network import OpenVinoNetwork
-
         return OpenVinoNetwork(network, output, int8=name == "openvino-int8", dtype=dtype)
 
-    def agreeing(form: Any, name: EngineName) -> bool:  # noqa: ANN401
-        from inpars.engines.openvino_network import agrees
-
+    def agreeing(form: Any, name: EngineName) -> bool:
         return agrees(network, form, output, TOLERANCE[name])
 
     def stop_watch(read: Read) -> float:
-        from inpars.engines.openvino_network import probe
-
         inputs = probe(network, PROBE_TEXTS, min(PROBE_TOKENS, positions))
         return processor_seconds(lambda: read(inputs))
 
@@ -93,13 +80,7 @@ def openvino_form(
     return chosen_form(network, output, dtype, forms, model)
 
 
-def chosen_form(
-    network: Any,  # noqa: ANN401 - a transformers network
-    subject: str,
-    dtype: DtypeName,
-    forms: Forms[Form],
-    model: str,
-) -> Form | None:
+def chosen_form(network: Any, subject: str, dtype: DtypeName, forms: Forms[Form], model: str) -> Form | None:
     """The form to compute with, named or found by a trial that is remembered; None where torch does it.
 
     `subject` says what is computed of the network. Raises ConfigError where OpenVINO was named and cannot compute it.
@@ -116,14 +97,9 @@ def chosen_form(
     return _tried(network, subject, forms, tried, model)
 
 
-def _named_form(
-    network: Any,  # noqa: ANN401
-    name: EngineName,
-    dtype: DtypeName,
-    forms: Forms[Form],
-) -> Form:
+def _named_form(network: Any, name: EngineName, dtype: DtypeName, forms: Forms[Form]) -> Form:
     kind, maker = type(network).__name__, "torch" if name == "torch-int8" else "OpenVINO"
-    if not _computes_in(name, dtype):
+    if not (dtype in ("auto", "float32") if name == "torch-int8" else computes_in(dtype)):
         problem = f"--engine-backend {name}: {maker} does not compute in {dtype} here; leave one of the two out"
         raise ConfigError(problem)
     try:
@@ -137,23 +113,7 @@ def _named_form(
     return form
 
 
-def _computes_in(name: EngineName, dtype: DtypeName) -> bool:
-    if name == "torch-int8":
-        return dtype in ("auto", "float32")
-    from inpars.engines.openvino_network import computes_in
-
-    return computes_in(dtype)
-
-
-def _tried(
-    network: Any,  # noqa: ANN401
-    subject: str,
-    forms: Forms[Form],
-    names: Sequence[EngineName],
-    model: str,
-) -> Form | None:
-    from inpars.engines.fingerprints import weights_fingerprint
-
+def _tried(network: Any, subject: str, forms: Forms[Form], names: Sequence[EngineName], model: str) -> Form | None:
     loaded_forms: dict[str, Form | None] = {}
 
     def time_openvino(name: EngineName) -> float | None:

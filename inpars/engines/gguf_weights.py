@@ -25,7 +25,7 @@ ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen
 Matrix = npt.NDArray[np.float32]
 
 
-def fits(config: Any, tokenizer: Any) -> bool:  # noqa: ANN401 - transformers' classes
+def fits(config: Any, tokenizer: Any) -> bool:
     """Whether a decoder of this configuration can be written so that nothing of it is lost."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return (
@@ -39,7 +39,7 @@ def fits(config: Any, tokenizer: Any) -> bool:  # noqa: ANN401 - transformers' c
     )
 
 
-def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:  # noqa: ANN401 - transformers' classes
+def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:
     """Write the weights and the vocabulary of a decoder that `fits`."""
     import gguf
 
@@ -48,7 +48,8 @@ def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:  # noqa: ANN
     writer = gguf.GGUFWriter(target, architecture)
     _describe(writer, config)
     _describe_tokens(writer, tokenizer, config.vocab_size)
-    names = gguf.get_tensor_name_map(_architecture(gguf, architecture), config.num_hidden_layers)
+    kind = next(kind for kind, text in gguf.MODEL_ARCH_NAMES.items() if text == architecture)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     for name, weight in network.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -62,11 +63,7 @@ def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:  # noqa: ANN
     writer.close()
 
 
-def _architecture(gguf: Any, name: str) -> Any:  # noqa: ANN401
-    return next(kind for kind, text in gguf.MODEL_ARCH_NAMES.items() if text == name)
-
-
-def _describe(writer: Any, config: Any) -> None:  # noqa: ANN401
+def _describe(writer: Any, config: Any) -> None:
     heads = config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     rope = getattr(config, "rope_parameters", None) or {}
@@ -85,7 +82,7 @@ def _describe(writer: Any, config: Any) -> None:  # noqa: ANN401
     writer.add_file_type(7)  # mostly Q8_0
 
 
-def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:  # noqa: ANN401
+def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:
     """The vocabulary, without which OpenVINO builds nothing; texts become tokens, and tokens texts, outside."""
     texts = {token: text for text, token in tokenizer.get_vocab().items()}
     special = set(tokenizer.all_special_ids)
@@ -104,7 +101,7 @@ def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:  # noqa: A
     writer.add_pad_token_id(tokenizer.pad_token_id or end)
 
 
-def _as_gguf_has_it(name: str, values: Matrix, architecture: str, config: Any) -> Matrix:  # noqa: ANN401
+def _as_gguf_has_it(name: str, values: Matrix, architecture: str, config: Any) -> Matrix:
     """GGUF's Llama rotates neighbouring components, transformers' a component and the one half a head away."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     rotated = next((count for part, count in heads.items() if part in name), None)
@@ -114,7 +111,7 @@ def _as_gguf_has_it(name: str, values: Matrix, architecture: str, config: Any) -
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(values.shape))
 
 
-def _add(writer: Any, gguf: Any, name: str, values: Matrix) -> None:  # noqa: ANN401
+def _add(writer: Any, gguf: Any, name: str, values: Matrix) -> None:
     if values.ndim == 2:
         kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)

@@ -60,7 +60,7 @@ def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
     return result
 
 
-def with_int8_products(network: Any) -> Any:  # noqa: ANN401
+def with_int8_products(network: Any) -> Any:
     """The same float32 network, its other weights shared, whose layers' products are in 8 bits; its head's are not.
 
     Raises one of `networks.UNFIT` where it has no such layers, or torch or processor cannot.

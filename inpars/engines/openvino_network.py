@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from inpars.cache import cache_folder
-from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
 from inpars.io.storage import storage_errors
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName
 from inpars.models.processor import fast_bfloat16_flags
+from inpars.text.hashing import hex_key
 
 INSTALL = "pip install openvino nncf"
 GRAPH_FORMAT = 3  # raise when a graph is converted otherwise
@@ -45,7 +45,7 @@ class OpenVinoFunction:
 
     def __init__(
         self,
-        network: Any,  # noqa: ANN401
+        network: Any,
         module: Callable[[Any], nn.Module],
         example: Mapping[str, Tensor],
         subject: str,
@@ -78,14 +78,7 @@ class OpenVinoFunction:
 class OpenVinoNetwork(nn.Module):
     """A stand-in for an encoder or classifier; the network itself stays at hand for its settings."""
 
-    def __init__(
-        self,
-        network: Any,  # noqa: ANN401
-        output: Output,
-        *,
-        int8: bool = False,
-        dtype: DtypeName = "auto",
-    ) -> None:
+    def __init__(self, network: Any, output: Output, *, int8: bool = False, dtype: DtypeName = "auto") -> None:
         """Convert and compile. Raises one of `networks.UNFIT` where the network cannot be converted."""
         super().__init__()
         self.config, self._output = network.config, output
@@ -110,7 +103,7 @@ class OpenVinoNetwork(nn.Module):
         """What decides its outputs beyond the network's weights."""
         return str(self._function)
 
-    def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
+    def forward(self, **inputs: Any) -> Any:
         """An object with the one output, in float32; inputs that the graph has not are left out."""
         absent = torch.zeros_like(inputs["input_ids"])
         states = self._function(*(absent if inputs.get(name) is None else inputs[name] for name in self._inputs))
@@ -131,7 +124,7 @@ class _Outputs(SimpleNamespace):
         return key == "last_hidden_state"
 
 
-def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool:  # noqa: ANN401
+def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool:
     """Whether two networks give the same for texts of several lengths, to a share of the outputs' deviation."""
     for texts, tokens in ((8, 12), (9, 40)):
         inputs = probe(network, texts, tokens)
@@ -146,31 +139,21 @@ def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool: 
     return True
 
 
-def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:  # noqa: ANN401
+def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:
     """Inputs of `texts` texts, with tokens from all over the vocabulary."""
     size = network.config.vocab_size
     ids = torch.arange(texts * tokens).view(texts, tokens) * 7919 % (size - 1) + 1
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    return {name: tensor for name, tensor in inputs.items() if name in _parameters(network)}
-
-
-def _parameters(network: Any) -> list[str]:  # noqa: ANN401
-    """The names of what the network takes."""
-    return list(signature(network.forward).parameters)
+    return {name: tensor for name, tensor in inputs.items() if name in signature(network.forward).parameters}
 
 
 def _graph(
-    network: Any,  # noqa: ANN401
-    module: Callable[[Any], nn.Module],
-    example: Mapping[str, Tensor],
-    subject: str,
-    *,
-    int8: bool,
+    network: Any, module: Callable[[Any], nn.Module], example: Mapping[str, Tensor], subject: str, *, int8: bool
 ) -> Path:
     """The file of the graph, made in the cache where it is absent."""
     openvino = openvino_package()
-    parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8)]
-    key = hashlib.sha256("\0".join([*parts, weights_fingerprint(network)]).encode()).hexdigest()[:16]
+    parts = (str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8))
+    key = hex_key(*parts, weights_fingerprint(network))
     target = cache_folder() / "openvino" / f"{key}.xml"
     if target.exists():
         return target
@@ -187,13 +170,7 @@ def _graph(
     return target
 
 
-def _converted(
-    network: Any,  # noqa: ANN401
-    module: Callable[[Any], nn.Module],
-    example: Mapping[str, Tensor],
-    *,
-    int8: bool,
-) -> Any:  # noqa: ANN401
+def _converted(network: Any, module: Callable[[Any], nn.Module], example: Mapping[str, Tensor], *, int8: bool) -> Any:
     openvino = openvino_package()
     if network.dtype != torch.float32:
         network = copy.deepcopy(network).float()
@@ -210,7 +187,7 @@ def _converted(
     return graph
 
 
-def _turn_last_products(graph: Any) -> None:  # noqa: ANN401
+def _turn_last_products(graph: Any) -> None:
     """Store the weights of products of products, the last of a gated MLP, as (inputs, outputs).
 
     OpenVINO 2026.4 fuses such an MLP on AMX where its weights are (outputs, inputs), with a kernel that divides by zero
@@ -228,7 +205,7 @@ def _turn_last_products(graph: Any) -> None:  # noqa: ANN401
             product.output(0).replace(operations.matmul(states.output(0), turned, transposed, False).output(0))
 
 
-def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:  # noqa: ANN401
+def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     """Traced once: torch would trace and compute it twice more to compare, and `agrees` compares other lengths."""
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -238,7 +215,7 @@ def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:  # noqa: ANN
 class _OneOutput(nn.Module):
     """The network as a function of its inputs by place, which is what can be traced."""
 
-    def __init__(self, network: Any, output: Output, inputs: list[str]) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, output: Output, inputs: list[str]) -> None:
         super().__init__()
         self._network, self._output, self._inputs = network, output, inputs
 
@@ -247,7 +224,7 @@ class _OneOutput(nn.Module):
         return tensor
 
 
-def _compiled(graph: Path, precision: str) -> Any:  # noqa: ANN401
+def _compiled(graph: Path, precision: str) -> Any:
     """For as many callers as torch has threads, each with one thread of its own."""
     threads = torch.get_num_threads()
     properties: Mapping[str, Any] = {
@@ -261,7 +238,7 @@ def _compiled(graph: Path, precision: str) -> Any:  # noqa: ANN401
 
 
 @cache
-def openvino_package() -> Any:  # noqa: ANN401
+def openvino_package() -> Any:
     """The package, imported so that it reports nothing to anybody. Raises MissingDependencyError."""
     # without this module, which sends statistics of use unless somebody has opted out, its users report nothing
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -287,10 +264,19 @@ def precision_hint(dtype: DtypeName = "auto") -> Literal["bf16", "f32"]:
 
 
 @cache
-def _nncf() -> Any:  # noqa: ANN401
+def _nncf() -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # reports nothing either
     try:
         import nncf
     except ImportError as error:
         raise MissingDependencyError("nncf", "for 8-bit weights", INSTALL) from error
     return nncf
+
+
+def weights_fingerprint(network: nn.Module) -> str:
+    """What changes with any weight: a hash of all names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\0".encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

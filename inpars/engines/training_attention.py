@@ -1,14 +1,19 @@
-"""Attention whose gradients are fast on a processor with a matrix unit (AMX).
+"""Attention and T5 layers whose gradients are fast on a processor, the attention on one with a matrix unit (AMX).
 
 torch's joined attention computes bfloat16's gradients there three times as slowly as its result. Here they are plain
 products, text by text, so that one text's weights stay in the cache. What is taken from every score (its row's
 log-sum-exp) or from every gradient, and what hides padding, are further columns of the products: they are summed in
 float32 with the rest, and no pass over all scores is needed for them.
+
+transformers' T5 norms return float32 where the weights are float32, and its feed-forward layers give their widest
+tensor that format too; every product then rounds its input again. On a processor those passes cost half as much as the
+products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +29,7 @@ FEW_QUERIES = 4  # tokens of an answer: their attention to a text needs no block
 HIDDEN = -30000.0  # added to the scores of padding; its exponential is 0
 
 
-def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:  # noqa: ANN401
+def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:
     """Exchange torch's joined attention where this one is faster, and say whether; other networks stay as they are."""
     if not isinstance(network, PreTrainedModel):
         return False
@@ -45,7 +50,7 @@ def _attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     position_bias: Tensor | None = None,
-    **others: Any,  # noqa: ANN401
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
     suits = dropout == 0 and _suits(module, query) and query.shape[1] == key.shape[1] and key.shape == value.shape
@@ -96,7 +101,7 @@ def attend_from_few(
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:
         mask = None if visible is None else _bias(visible)[:, None, None].expand(-1, 1, query.shape[2], -1)
         output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, attn_mask=mask, scale=scale
@@ -106,7 +111,7 @@ class _Attention(torch.autograd.Function):
         return output  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, log_sums, visible = ctx.saved_tensors
         texts, heads, tokens, _ = query.shape
         results = _empty(query, 3)
@@ -127,7 +132,7 @@ class _BiasedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -152,7 +157,7 @@ class _BiasedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, visible, output, log_sums = ctx.saved_tensors
         results = _empty(query, 3)
         of_bias, rounded = torch.zeros_like(bias, dtype=torch.float32), bias[0].bfloat16()
@@ -235,3 +240,84 @@ def _hides_keys_alone(mask: Tensor | None) -> bool:
 
 AttentionInterface.register(ATTENTION_NAME, _attention)
 AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+
+
+NORM, ATTENTION = "T5LayerNorm", "T5Attention"  # MT5's and UMT5's end so too
+FEED_FORWARD = ("T5DenseActDense", "T5DenseGatedActDense")
+
+
+def patch_t5_for_bfloat16_training(network: nn.Module, dtype: torch.dtype) -> None:
+    """Exchange the norms and feed-forward layers of a T5 that computes in bfloat16 on a processor."""
+    weight = next(network.parameters())
+    if dtype != torch.bfloat16 or weight.device.type != "cpu":
+        return
+    modules: Iterable[Any] = network.modules()
+    for module in modules:
+        name = type(module).__name__
+        if name.endswith(NORM):
+            module.forward = partial(_norm, module)
+        elif name.endswith(FEED_FORWARD):
+            module.forward = partial(_feed_forward, module)
+        elif name.endswith(ATTENTION):
+            module.compute_bias = partial(_biases, module)
+
+
+def norm_in_bfloat16(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root mean square norm of float32 (texts, tokens, width), computed in float32 and rounded once."""
+    normed: Tensor = _Norm.apply(hidden, weight, epsilon)  # type: ignore[no-untyped-call]
+    return normed
+
+
+def _norm(module: Any, hidden: Tensor) -> Tensor:
+    if hidden.dtype != torch.float32 or hidden.dim() != 3 or not torch.is_autocast_enabled("cpu"):
+        normed: Tensor = type(module).forward(module, hidden)
+        return normed
+    return norm_in_bfloat16(hidden, module.weight, module.variance_epsilon)
+
+
+def _biases(module: Any, *lengths: Any, **how: Any) -> Tensor:
+    """Heads outermost in memory as well, once for all layers."""
+    biases: Tensor = type(module).compute_bias(module, *lengths, **how).contiguous()
+    return biases
+
+
+def _feed_forward(module: Any, hidden: Tensor) -> Tensor:
+    if not torch.is_autocast_enabled("cpu"):
+        output: Tensor = type(module).forward(module, hidden)
+        return output
+    if hasattr(module, "wi"):
+        inner = module.wi(hidden)
+        inner = inner.relu_() if isinstance(module.act, nn.ReLU) else module.act(inner)
+    else:
+        inner = module.act(module.wi_0(hidden)) * module.wi_1(hidden)
+    result: Tensor = module.wo(module.dropout(inner))
+    return result
+
+
+class _Norm(torch.autograd.Function):
+    """Text by text, so that what is taken from a text is still in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        width = hidden.shape[-1]
+        normed = torch.empty_like(hidden, dtype=torch.bfloat16)
+        inverse = hidden.new_empty(*hidden.shape[:2], 1)
+        for text, row in enumerate(hidden):
+            length = torch.linalg.vector_norm(row, dim=-1, keepdim=True)
+            inverse[text] = length.square_().div_(width).add_(epsilon).rsqrt_()
+            torch.mul(row * inverse[text], weight, out=normed[text])
+        ctx.save_for_backward(hidden, weight, inverse)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, inverse = ctx.saved_tensors
+        width = hidden.shape[-1]
+        result, of_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for text, (row, scale) in enumerate(zip(hidden, inverse, strict=True)):
+            row_gradient = gradient[text].float()
+            shares = row_gradient * row
+            of_weight.addmv_(shares.T, scale[:, 0])
+            of_length = (shares @ weight)[:, None] * scale.pow(3).div_(-width)
+            torch.addcmul(row_gradient.mul_(weight).mul_(scale), row, of_length, out=result[text])
+        return result, of_weight, None

@@ -6,17 +6,16 @@ precision: a less precise one has to be clearly faster.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inpars.cache import cache_folder
 from inpars.io.json_text import JsonError, parse_json
-from inpars.io.storage import storage_errors
+from inpars.io.storage import atomic_writer
 from inpars.models import processor
 from inpars.progress import SILENT, Progress
+from inpars.text.hashing import hex_key
 
 TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
 MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it
@@ -38,7 +37,8 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
 
     `model` is what users call it; `subject` is all that the choice depends on.
     """
-    path = cache_folder() / "engines" / f"{_key(subject, trials)}.json"
+    key = hex_key(str(TRIAL_FORMAT), subject, processor.tier(), *trials)
+    path = cache_folder() / "engines" / f"{key}.json"
     if (known := _remembered(path, trials)) is not None:
         return known
     description = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
@@ -49,17 +49,9 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
         before, gain = seconds[best], MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN
         if spent is not None and (before is None or spent * gain < before):
             best = name
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps({"engine": best, "seconds": seconds, "tier": processor.tier()}), encoding="utf-8")
-        partial.replace(path)
+    with atomic_writer(path) as stream:
+        json.dump({"engine": best, "seconds": seconds, "tier": processor.tier()}, stream)
     return best
-
-
-def _key(subject: str, trials: Mapping[str, Trial]) -> str:
-    parts = [str(TRIAL_FORMAT), subject, processor.tier(), *trials]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _remembered(path: Path, trials: Mapping[str, Trial]) -> str | None:

@@ -5,7 +5,9 @@ A judged query that a run lacks scores 0 and is counted. Ranking is trec_eval's.
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,10 +18,46 @@ import numpy as np
 
 from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
-from inpars.evaluation.measure_names import in_notation, nearest_measure, split_measures
 from inpars.io.judgements import GRADE_LIMIT, checked_grade
 from inpars.io.runs import rank
 from inpars.records import Qrels, Run
+
+BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")  # blanks and commas, but not those inside a measure's brackets
+BASE = re.compile(r"\w+")
+
+
+def split_measures(text: str) -> list[str]:
+    """`nDCG@10, ERR(dcg='exp-log2',max_rel=3)@20` as two."""
+    return [name for name in BETWEEN.split(text.strip()) if name]
+
+
+def in_notation(name: str) -> str:
+    """The same with ir_measures' capitals, `ndcg@10` as `nDCG@10`; what it does not know stays as it is."""
+    if (base := BASE.match(name)) is None or base[0] in _names():
+        return name
+    known = {other.lower(): other for other in sorted(_names(), key=_is_first_name)}
+    return known.get(base[0].lower(), base[0]) + name[base.end() :]
+
+
+def nearest_measure(name: str) -> str | None:
+    """What an unknown name may stand for: trec_eval's for one of ir_measures', else the nearest."""
+    try:
+        return str(ir_measures.parse_trec_measure(name)[0])
+    except (NameError, ValueError, IndexError, KeyError):
+        pass
+    base = BASE.match(name)
+    close = difflib.get_close_matches(base[0].lower(), [other.lower() for other in _names()], n=1) if base else []
+    return in_notation(close[0]) + name[base.end() :] if base and close else None
+
+
+def _is_first_name(name: str) -> bool:
+    """Whether ir_measures writes the measure so: `NDCG` is another name of `nDCG`."""
+    return bool(name == ir_measures.measures.registry[name].NAME)
+
+
+def _names() -> frozenset[str]:
+    return frozenset(ir_measures.measures.registry)
+
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
 DEPTH_LIMIT = 1_000_000  # of what a measure looks at
@@ -136,7 +174,7 @@ def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator
         yield from ((name, value.query_id, float(value.value)) for value in values for name in names[value.measure])
 
 
-def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no types
+def _depth(measure: Any) -> int | None:
     """How many results a measure looks at, None for all; unjudged ones that are left out make room for others."""
     judged_only = measure.params.get("judged_only", False)
     return None if judged_only else measure.params.get("cutoff")
@@ -172,13 +210,13 @@ def _is_measure(name: str) -> bool:
     return True
 
 
-def _is_within_limits(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+def _is_within_limits(measure: Any) -> bool:
     """Whether trec_eval's code survives its numbers."""
     cutoff, relevant = measure.params.get("cutoff", 1), measure.params.get("rel", 1)
     return bool(1 <= cutoff <= DEPTH_LIMIT and 1 <= relevant <= GRADE_LIMIT)
 
 
-def _is_supported(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+def _is_supported(measure: Any) -> bool:
     providers = ir_measures.DefaultPipeline.providers
     try:
         return any(provider.is_available() and provider.supports(measure) for provider in providers)

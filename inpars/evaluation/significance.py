@@ -83,9 +83,9 @@ class Difference:
         """Both ends, None where nothing was tested."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
-    def is_believed(self, level: float = LEVEL) -> bool:
+    def is_believed(self) -> bool:
         """Whether chance alone would rarely give a difference this large, by the randomisation test."""
-        return self.adjusted_p_value is not None and self.adjusted_p_value < level
+        return self.adjusted_p_value is not None and self.adjusted_p_value < LEVEL
 
     @property
     def tests_disagree(self) -> bool:
@@ -94,10 +94,7 @@ class Difference:
 
 
 def compare(
-    baseline: Mapping[str, float],
-    systems: Mapping[str, Mapping[str, float]],
-    *,
-    permutations: int = PERMUTATIONS,
+    baseline: Mapping[str, float], systems: Mapping[str, Mapping[str, float]], *, permutations: int = PERMUTATIONS
 ) -> dict[str, Difference]:
     """Each system against the baseline, by their values per query (the same queries in all)."""
     return compare_pairs({name: (baseline, values) for name, values in systems.items()}, permutations=permutations)

@@ -1,4 +1,4 @@
-"""Clusters of queries by meaning: embeddings of a bi-encoder, k-means in mini-batches.
+"""Clusters of queries or documents by meaning: embeddings of a bi-encoder, k-means in mini-batches.
 
 Sculley, "Web-scale k-means clustering", 2010. The centres are learnt from a sample, so that memory does not grow.
 """
@@ -6,18 +6,21 @@ Sculley, "Web-scale k-means clustering", 2010. The centres are learnt from a sam
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from inpars.batches import chunks
 
 MAX_CLUSTERS = 1000
 SAMPLE = 100_000  # embeddings that the centres are learnt from at most
 BLOCK = 10_000
+BATCH = 4096  # embeddings of one step of k-means
 
 Embedding = npt.NDArray[np.float16]
 Labels = npt.NDArray[np.int64]
@@ -37,7 +40,7 @@ def cluster(
 ) -> Iterator[Labels]:
     """Block by block the cluster of each of `total` embeddings, read twice; `advance` hears how many are done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
-    means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=4096)
+    means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=BATCH)
     means.fit(_table(_embeddings_at(embeddings(), chosen)))
     for block in chunks(embeddings(), BLOCK):
         labels = means.predict(_table(block))
@@ -53,3 +56,23 @@ def _embeddings_at(embeddings: Iterator[Embedding], positions: Labels) -> list[E
 
 def _table(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float32]:
     return np.stack(embeddings).astype(np.float32)
+
+
+def central_positions(embeddings: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Ascending places of `count` of (documents, width) embeddings, each the nearest to the centre of its cluster.
+
+    They stand for all of a collection, as DUQGen (arXiv 2404.02489) takes the documents that queries are written for.
+    Where clusters are fewer, as of equal documents, the first others make up the number.
+    """
+    total = len(embeddings)
+    if count >= total:
+        return np.arange(total, dtype=np.int64)
+    means = MiniBatchKMeans(n_clusters=count, random_state=seed, n_init=1, batch_size=BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct documents than clusters
+        labels = means.fit_predict(embeddings)
+    distances = np.square(embeddings - means.cluster_centers_[labels]).sum(axis=1)
+    order = np.lexsort((np.arange(total), distances, labels))  # the nearest of each cluster first
+    firsts = order[np.concatenate([[True], labels[order][1:] != labels[order][:-1]])]
+    others = np.setdiff1d(np.arange(total), firsts)[: count - len(firsts)]
+    return np.sort(np.concatenate([firsts, others])).astype(np.int64)

@@ -72,7 +72,7 @@ def compare(pool: QueryTable, options: FilterOptions, names: Sequence[str], k: i
     """Let each filter keep at most k of the queries that pass the guards; without names all that the pool offers."""
     drop_unusable(pool, options)
     alive, dropped = pool.alive, pool.dropped()
-    pool.scores[RANDOM] = _random_scores(pool.query_ids, seed)
+    pool.scores[RANDOM] = np.array([sampling_key(seed, query_id) / 2**64 for query_id in pool.query_ids])
     specs = [parse_filter_spec(name, options.ranking) for name in names] or default_filter_specs(pool, options)
     selections = [_keep(pool, alive, spec, k) for spec in specs]
     overlap = [[_jaccard(one.positions, other.positions) for other in selections] for one in selections]
@@ -155,8 +155,3 @@ def _jaccard(one: Positions, other: Positions) -> float:
     both = len(np.intersect1d(one, other))
     union = len(one) + len(other) - both
     return both / union if union else 1.0
-
-
-def _random_scores(query_ids: Sequence[str], seed: int) -> Scores:
-    """A number for each query that depends on the seed and its id alone."""
-    return np.array([sampling_key(seed, query_id) / 2**64 for query_id in query_ids], dtype=np.float64)

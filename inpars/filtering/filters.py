@@ -16,22 +16,10 @@ import numpy.typing as npt
 
 from inpars.filtering.checks import OPENING, FilterContext, FilterOptions
 from inpars.filtering.known_queries import MAX_COMPARED
-from inpars.filtering.query_table import QueryTable, QueryTableBuilder, ScoringFunction
+from inpars.filtering.query_table import QueryTable, QueryTableBuilder
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
 from inpars.records import SyntheticQuery
 from inpars.text.minhash import near_duplicates
-
-__all__ = [
-    "FilterContext",
-    "FilterOptions",
-    "FilterOutcome",
-    "Filtered",
-    "ScoringFunction",
-    "choose",
-    "cut",
-    "drop_unusable",
-    "filter_queries",
-]
 
 
 @dataclass(frozen=True, slots=True)

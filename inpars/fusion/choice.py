@@ -51,19 +51,6 @@ class JudgedMix:
     weights: Table  # of the queries, 1 in sum
 
 
-def choose(
-    gate: Gate,
-    features: Mapping[str, QueryFeatures],
-    lexical: Run,
-    dense: Sequence[Run],
-    qrels: Qrels,
-    depth: int,
-    weights: Mapping[str, float] | None = None,
-) -> Choice:
-    """Choose the offset by queries with known answers; see `judged_mix`."""
-    return judged_mix(gate, features, lexical, dense, qrels, depth, weights).choice
-
-
 def judged_mix(
     gate: Gate,
     features: Mapping[str, QueryFeatures],
@@ -95,7 +82,8 @@ def judged_mix(
         return interpolated(table, np.array([moved.share(features[query_id]) for query_id in query_ids]))
 
     values = [float(counts @ of_each(offset)) for offset in OFFSETS]
-    around = [_mean(values[max(0, position - AROUND) : position + AROUND + 1]) for position in range(len(OFFSETS))]
+    windows = [values[max(0, position - AROUND) : position + AROUND + 1] for position in range(len(OFFSETS))]
+    around = [math.fsum(window) / len(window) for window in windows]
     best = max(
         range(len(OFFSETS)) if at is None else [OFFSETS.index(at)],
         key=lambda position: (around[position] - PENALTY * OFFSETS[position] ** 2, -abs(OFFSETS[position])),
@@ -129,10 +117,6 @@ def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[n
     rows, above = np.arange(len(table)), points - low
     values: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
     return values
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:

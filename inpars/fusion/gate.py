@@ -16,7 +16,7 @@ from inpars.io.runs import rank
 from inpars.records import Run
 
 Coverage: TypeAlias = Callable[[str, str], float]
-"""Share of a query that stands in a text, by `inpars.retrieval.term_coverage`."""
+"""Share of a query that stands in a text, by `inpars.retrieval.bm25.TermCoverage`."""
 
 LIMIT = 6.0  # of the logarithm of the odds, either way
 

@@ -79,34 +79,30 @@ def choose_stages(
         stay = difference > -error
         trials.append(_trial("windows", now, difference, error, taken=stay))
         names, now = (names, now) if stay else (fewer, without)
+
+    def consider(*options: tuple[str, tuple[str, ...]]) -> None:
+        """Take the best of some sets of stages by name if it gains more than a standard error."""
+        nonlocal names, now
+        tried = [(name, stages, judged(stages)) for name, stages in options]
+        name, stages, mix = max(tried, key=lambda option: option[2].choice.chosen)
+        difference, error = paired(mix.values, now.values, now.weights)
+        taken = difference > error
+        trials.append(_trial(name, mix, difference, error, taken=taken))
+        names, now = (stages, mix) if taken else (names, now)
+
     if TUNED in dense:
-        sets = {"tuned bi-encoder": (*names, TUNED)}
+        options = [("tuned bi-encoder", (*names, TUNED))]
         if WINDOWS in names:
             fewer = tuple(name for name in names if name != WINDOWS)
-            sets["tuned bi-encoder in place of the windows"] = (*fewer, TUNED)
-        judged_sets = [(label, stages, judged(stages)) for label, stages in sets.items()]
-        label, stages, with_it = max(judged_sets, key=lambda candidate: candidate[2].choice.chosen)
-        difference, error = paired(with_it.values, now.values, now.weights)
-        taken = difference > error
-        trials.append(_trial(label, with_it, difference, error, taken=taken))
-        names, now = (stages, with_it) if taken else (names, now)
+            options.append(("tuned bi-encoder in place of the windows", (*fewer, TUNED)))
+        consider(*options)
     for view in views:
-        with_it = judged((*names, view))
-        difference, error = paired(with_it.values, now.values, now.weights)
-        taken = difference > error
-        trials.append(_trial(view, with_it, difference, error, taken=taken))
-        names, now = ((*names, view), with_it) if taken else (names, now)
+        consider((view, (*names, view)))
     return now.choice, names, trials
 
 
 def choose_reranking(
-    mix: Run,
-    scores: Run,
-    qrels: Qrels,
-    *,
-    weight: float,
-    depth: int,
-    shares: Mapping[str, float] | None = None,
+    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int, shares: Mapping[str, float] | None = None
 ) -> tuple[float | None, int, list[Trial]]:
     """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
 
@@ -129,18 +125,16 @@ def choose_reranking(
     tried_values = {setting: values(*setting) for setting in settings if setting != (usual, depth)}
     differences = {setting: paired(query_values, default, counts) for setting, query_values in tried_values.items()}
     best = max(tried_values, key=lambda setting: (shrunk(*differences[setting]), -setting[1], -(setting[0] or 0)))
-    trials = []
-    for setting, query_values in tried_values.items():
-        difference, error = differences[setting]
-        trials.append(
-            Trial(
-                name=_reranking_name(*setting),
-                value=float(query_values.mean()),
-                difference=difference,
-                standard_error=error,
-                taken=setting == best and difference > 0,
-            )
+    trials = [
+        Trial(
+            name=_reranking_name(*setting),
+            value=float(tried_values[setting].mean()),
+            difference=difference,
+            standard_error=error,
+            taken=setting == best and difference > 0,
         )
+        for setting, (difference, error) in differences.items()
+    ]
     return (*(best if any(trial.taken for trial in trials) else (usual, depth)), trials)
 
 

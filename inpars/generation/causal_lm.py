@@ -19,18 +19,16 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import computes_in_bfloat16, map_single_threaded
 from inpars.generation import GeneratedQuery
-from inpars.generation.auto_batch_size import batch_rows
-from inpars.generation.batch_invariance import BatchInvariantRows
-from inpars.generation.decoding import StopCondition, decode_rows
+from inpars.generation.decoding import BatchInvariantRows, Choice, StopCondition, choice, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.sampling import Choice, choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
+from inpars.models.processor import memory_bytes
 from inpars.prompts.mixture import PromptSource, parts_of
 from inpars.records import Document, LogProbKind
 
@@ -44,11 +42,7 @@ class CausalGenerator:
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
-        self,
-        model: str,
-        prompt: PromptSource,
-        settings: DecodingSettings | None = None,
-        **where: Unpack[Placement],
+        self, model: str, prompt: PromptSource, settings: DecodingSettings | None = None, **where: Unpack[Placement]
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._settings = settings or DecodingSettings()
@@ -95,7 +89,6 @@ class CausalGenerator:
         return chunks
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         prompts = self._prompts(documents)
         return self._written(self._writers[prompts.name], prompts)
 
@@ -183,12 +176,12 @@ class _Writer:
         return chosen
 
 
-def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:  # noqa: ANN401
+def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
     text: str = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
     return text
 
 
-def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def end_tokens(network: Any, tokenizer: Any) -> list[int]:
     """Every token that model or tokenizer name as the end of a text."""
     ids = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
     return end_ids(*ids)
@@ -197,3 +190,35 @@ def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
 def end_ids(*named: int | list[int] | None) -> list[int]:
     """Token ids that are named one by one, in lists, or not at all."""
     return [token for ids in named if ids is not None for token in (ids if isinstance(ids, list) else [ids])]
+
+
+MAX_ROWS = {"cpu": 128, "cuda": 1024}  # more are not quicker
+MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with the rows
+COPIES = 2  # keys and values are copied when finished rows leave
+
+
+def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:
+    """Rows for prompts and queries of so many tokens together, at least 1, where so many batches exist at once.
+
+    Total memory decides, not what happens to be free: the same machine always gets the same batches, and so the same
+    bytes.
+    """
+    device = network.device
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    total = torch.cuda.get_device_properties(device).total_memory if kind == "cuda" else memory_bytes()
+    if total is None:
+        return MAX_ROWS[kind]
+    room = max(0, total - 2 * weights) * MEMORY_SHARE[kind]
+    return max(1, min(MAX_ROWS[kind], int(room // (batches * row_bytes(network, tokens)))))
+
+
+def row_bytes(network: Any, tokens: int) -> int:
+    """Memory of one row: keys and values of its tokens in every layer, and the scores of one step."""
+    config = network.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = next(network.parameters()).element_size()
+    caches = tokens * config.num_hidden_layers * 2 * heads * width * size * COPIES
+    scores = config.vocab_size * (size + 2 * max(4, size))  # as computed, and twice in full precision
+    return int(caches + scores)

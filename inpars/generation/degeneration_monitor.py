@@ -84,7 +84,6 @@ class Tally:
         self._latest = ""
 
     def add(self, queries: Collection[SyntheticQuery]) -> None:
-        """Count some more queries."""
         for query in queries:
             self._reasons[query.finish_reason] += 1
             self._latest = query.text
@@ -122,13 +121,10 @@ def result_notes(records: Iterable[Mapping[str, Any]], max_new_tokens: int) -> l
         return [f"all {total:,} queries are empty: the server refused to write each of them"]
     lines = []
     if empty:
-        lines.append(f"{_share(empty, total)} queries are empty; look at the prompt, the model and --max-new-tokens")
+        share = f"all {total:,}" if empty == total else f"{empty:,} of {total:,}"
+        lines.append(f"{share} queries are empty; look at the prompt, the model and --max-new-tokens")
     if cut == total > 0:
         lines.append(f"all {total:,} queries were cut off at {max_new_tokens} tokens; raise --max-new-tokens")
     if len(texts) == 1 and total - empty - failed > 1:
         lines.append(f"all {total - empty - failed:,} queries that are not empty are the same: {min(texts)[:70]!r}")
     return lines
-
-
-def _share(count: int, total: int) -> str:
-    return f"all {total:,}" if count == total else f"{count:,} of {total:,}"

@@ -16,7 +16,7 @@ from inpars.models.networks import cache_of, with_cache
 class HFCacheDecoder:
     """A `Rows` whose prefix is computed once and copied for every batch, where the network allows it."""
 
-    def __init__(self, network: Any, prefix: Sequence[int], pad: int) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, prefix: Sequence[int], pad: int) -> None:
         """Read the prefix, which may be empty."""
         self._network, self._pad, self._prefix = network, pad, list(prefix)
         self._mask = self._positions = torch.empty(0)
@@ -85,7 +85,7 @@ class HFCacheDecoder:
         return logits
 
 
-def keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
+def keeps_only_keys_and_values(network: Any) -> bool:
     """Whether all that the network keeps of a text are keys and values of each token, which can be moved about."""
     start = torch.zeros(1, 1, dtype=torch.long, device=network.device)
     with torch.inference_mode():  # a network that was trained says in its config that it keeps nothing
@@ -95,7 +95,7 @@ def keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
     return bool(layers) and all(type(layer) in kinds and layer.keys is not None for layer in layers)
 
 
-def read_keys_and_values(network: Any, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401
+def read_keys_and_values(network: Any, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of every layer, none left out where a window slides, (key heads, tokens, width)."""
     cache: Any = DynamicCache()
     with torch.inference_mode():

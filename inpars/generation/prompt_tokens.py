@@ -15,7 +15,7 @@ PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
 class PromptTokens:
     """One tokenizer's view of a prompt; `prefix` are the tokens that are likely to begin every document's prompt."""
 
-    def __init__(self, tokenizer: Any, prompt: PromptSource, max_doc_tokens: int) -> None:  # noqa: ANN401
+    def __init__(self, tokenizer: Any, prompt: PromptSource, max_doc_tokens: int) -> None:
         self._tokenizer, self._prompt, self._max_doc_tokens = tokenizer, prompt, max_doc_tokens
         probes = [Document(f"probe {number}", text) for number, text in enumerate(PROBE_DOCUMENTS)]
         self.prefix = common_prefix(self.encode([self._prompt.for_document(d).render(d.text) for d in probes]))
@@ -57,7 +57,7 @@ class PromptTokens:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
         return min(shared_tokens(self.prefix, prompt) for prompt in prompts)
 
-    def check_room(self, config: Any, name: str, new_tokens: int) -> None:  # noqa: ANN401
+    def check_room(self, config: Any, name: str, new_tokens: int) -> None:
         """Raise ConfigError where the longest prompt, a document and new tokens are more than the model reads."""
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         longest = self._prompt.longest()

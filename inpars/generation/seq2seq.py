@@ -16,9 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
-from inpars.generation.batch_invariance import BatchInvariantRows, even_tokens, rounded_up
-from inpars.generation.decoding import StopCondition, decode_rows
-from inpars.generation.sampling import choice
+from inpars.generation.decoding import BatchInvariantRows, StopCondition, choice, decode_rows, even_tokens, rounded_up
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
@@ -33,7 +31,7 @@ BATCH_ROWS = {"cpu": 96, "cuda": 1024}
 class Seq2SeqRows:
     """A `Rows` whose prompts go through the encoder."""
 
-    def __init__(self, network: Any, pad: int) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, pad: int) -> None:
         self._network, self._pad = network, pad
         self._encoded = self._mask = torch.empty(0)
         self._cache: Any = None
@@ -99,12 +97,10 @@ class Seq2SeqGenerator:
         self._rows = Seq2SeqRows(self._network, pad_id(self._tokenizer))
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents of similar length, short ones first."""
         lengths = [len(ids) for ids in self._inputs(documents)]
         return chunks_by_length(lengths, self._chunk)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         several, inputs = self._settings.num_queries, self._inputs(documents)
         prompts = [ids for ids in inputs for _ in range(several)]
         keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]

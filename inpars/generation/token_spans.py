@@ -42,7 +42,7 @@ class Kept(NamedTuple):
     stop: float | None
 
 
-def read_tokens(log_probs: Any) -> list[Token]:  # noqa: ANN401 - JSON
+def read_tokens(log_probs: Any) -> list[Token]:
     """The tokens of either endpoint's form, which servers mix. Raises UnusableError."""
     if isinstance(log_probs, dict):
         entries = log_probs.get("content")
@@ -62,7 +62,7 @@ def read_tokens(log_probs: Any) -> list[Token]:  # noqa: ANN401 - JSON
     return [_token(entry) for entry in entries]
 
 
-def _token(entry: Any) -> Token:  # noqa: ANN401 - JSON
+def _token(entry: Any) -> Token:
     text = entry.get("token") if isinstance(entry, dict) else None
     if not isinstance(text, str):
         raise UnusableError(FORM)
@@ -137,7 +137,7 @@ def _may_lack(gap: bytes, broken: bool) -> bool:
     return not gap or (broken and min(gap) >= 0x80)
 
 
-def _number(value: Any) -> float:  # noqa: ANN401 - JSON
+def _number(value: Any) -> float:
     """A log-probability. Raises UnusableError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value <= _ROUNDING:
         raise UnusableError(VALUE)

@@ -26,8 +26,7 @@ from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings
-from inpars.models.compute_options import Placement
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
@@ -54,11 +53,7 @@ class VllmGenerator:
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
-        self,
-        model: str,
-        prompt: PromptSource,
-        settings: DecodingSettings,
-        **where: Unpack[Placement],
+        self, model: str, prompt: PromptSource, settings: DecodingSettings, **where: Unpack[Placement]
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
@@ -98,7 +93,6 @@ class VllmGenerator:
         return [list(chunk) for chunk in slices(range(len(documents)), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk."""
         several = self._settings.num_queries
         prompts = [tokens for tokens in self._inputs.prompts(documents) for _ in range(several)]
         keys = [f"{document.doc_id}-q{number}" for document in documents for number in range(several)]
@@ -120,7 +114,7 @@ class VllmGenerator:
         )
         return outputs
 
-    def _sampling_parameters(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
+    def _sampling_parameters(self, key: str) -> Any:
         """The request's settings; sampled tokens depend on the seed and the query's key alone."""
         return self._vllm.SamplingParams(
             temperature=self._settings.temperature,
@@ -133,19 +127,19 @@ class VllmGenerator:
             seed=sampling_key(self._settings.seed, key) >> 33,  # 31 bits fit every kernel
         )
 
-    def _query(self, sequence: Any) -> GeneratedQuery:  # noqa: ANN401 - vLLM's class
+    def _query(self, sequence: Any) -> GeneratedQuery:
         tokens = [int(token) for token in sequence.token_ids]
         values = [float(choices[token].logprob) for token, choices in zip(tokens, sequence.logprobs, strict=True)]
         return truncate_at_stop(tokens, values, self._end)
 
-    def _longest(self, config: Any) -> int:  # noqa: ANN401 - transformers' configs
+    def _longest(self, config: Any) -> int:
         """Maximum sequence length in tokens: what is needed here, which may be far less than the model reads."""
         needed = SPARE_ROOM * (self._inputs.longest + self._settings.max_doc_tokens + self._settings.max_new_tokens)
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         return needed if limit is None else min(needed, limit)
 
 
-def _vllm() -> Any:  # noqa: ANN401 - the module
+def _vllm() -> Any:
     """The package, imported with our defaults for its environment variables; those already set are kept."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -188,7 +182,7 @@ def _processor_settings() -> dict[str, int | bool]:
     return {"kv_cache_memory_bytes": room, "block_size": BLOCK_TOKENS, "enforce_eager": True}
 
 
-def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - transformers' classes
+def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:
     """Every token that ends a text according to the model or its tokenizer."""
     try:
         written = GenerationConfig.from_pretrained(source).eos_token_id

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from inpars.errors import ConfigError
-from inpars.generation.prompt_forward import PromptForward, Row
 from inpars.generation.prompt_tokens import common_prefix
 from inpars.generation.settings import chunks_by_length
+from inpars.generation.teacher_forcing import PromptForward, Row
 from inpars.judging import Graded, Pair
 from inpars.models.compute_options import Placement
 from inpars.prompts.judging import GRADES, JudgingPrompt

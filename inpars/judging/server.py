@@ -26,7 +26,7 @@ from inpars.generation.api.formats import (
     tokens_used,
 )
 from inpars.generation.api.generator import ApiGenerator
-from inpars.generation.api.replies import ONLY_THOUGHTS, THOUGHTS, refuses
+from inpars.generation.api.replies import ONLY_THOUGHTS, THOUGHTS, find_answer, refuses
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
 from inpars.generation.api.requests import (
     REFUSED,
@@ -38,7 +38,6 @@ from inpars.generation.api.requests import (
     digest_of,
     refusal,
 )
-from inpars.generation.api.thoughts import find_answer
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
 from inpars.judging import Graded, Pair

@@ -1,12 +1,46 @@
-"""Where and in which number format models compute: the options of every stage that has a model. Loads no torch."""
+"""Where, in which number format and with which engine models compute: options of every stage that has a model.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, get_args
 
-from inpars.models.engine_backend import DtypeName, EngineName
+from inpars.errors import ConfigError
 from inpars.options import FlagGroup, option
+
+EngineName: TypeAlias = Literal["auto", "torch", "torch-int8", "openvino", "openvino-int8"]
+DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+VARIABLE = "INPARS_ENGINE_BACKEND"  # the default of `--engine-backend`
+
+_chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads
+
+
+def use_engine(name: EngineName) -> None:
+    """Compute with that engine from now on; `auto` leaves the choice to the environment or a trial."""
+    _chosen[0] = name
+
+
+def engine() -> EngineName:
+    """The engine that was chosen. Raises ConfigError for an unknown name in the environment."""
+    name = _chosen[0] if _chosen[0] != "auto" else os.environ.get(VARIABLE) or "auto"
+    if name not in get_args(EngineName):
+        raise ConfigError(f"{VARIABLE} is {name!r}; it must be one of {', '.join(get_args(EngineName))}")
+    return name  # type: ignore[return-value]
+
+
+def use_threads(count: int | None) -> None:
+    """Have torch, which is loaded for it, compute with that many threads; None leaves its choice, one per core."""
+    if count is None:
+        return
+    if count < 1:
+        raise ConfigError(f"--threads is {count}; it must be at least 1")
+    import torch
+
+    torch.set_num_threads(count)
 
 
 class Placement(TypedDict, total=False):
@@ -47,8 +81,7 @@ class ComputingOptions:
         return {field.name: getattr(self, field.name) for field in fields(ComputingOptions)}
 
     def set_up(self) -> Placement:
-        """Have torch, which is loaded here, take the threads and the engine; where a model is loaded to."""
-        from inpars.models.hardware import compute_with
-
-        compute_with(self.threads, self.engine_backend)
+        """Compute with these threads and this engine from now on; where a model is loaded to."""
+        use_engine(self.engine_backend)
+        use_threads(self.threads)
         return self.placement

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from inpars.errors import ConfigError
-from inpars.models.engine_backend import DtypeName, EngineName, engine, use_engine
+from inpars.models.compute_options import DtypeName, engine
 from inpars.models.processor import cores, fast_bfloat16_flags
 
 DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")
@@ -67,21 +67,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(fast_bfloat16_flags())
-
-
-def compute_with(threads: int | None, engine: EngineName = "auto") -> None:
-    """Use that many threads (None leaves torch's choice, one per core) and that engine from now on."""
-    use_engine(engine)
-    use_threads(threads)
-
-
-def use_threads(count: int | None) -> None:
-    """Compute with that many threads; None leaves torch's choice, one per core."""
-    if count is None:
-        return
-    if count < 1:
-        raise ConfigError(f"--threads is {count}; it must be at least 1")
-    torch.set_num_threads(count)
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:

@@ -31,13 +31,19 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from inpars.cache import cache_folder
-from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.errors import (
+    BackendError,
+    ConfigError,
+    InparsError,
+    MissingDependencyError,
+    UnknownNameError,
+    UntrainedModelError,
+)
 from inpars.io.storage import atomic_folder
 from inpars.models.compute_options import Placement
-from inpars.models.embedded import EMBEDDED
-from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
+from inpars.models.folders import EMBEDDED, GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.models.hardware import pick_device, pick_dtype
-from inpars.models.retrievers import DENSE, retriever_kind
+from inpars.models.retrievers import DENSE, MULTI_VECTOR, SPARSE, is_masked_lm, retriever_kind
 from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
@@ -71,12 +77,12 @@ def resolve_model(name: str) -> str:
     return str(_converted([path], path.stem)) if exists(path) else name
 
 
-def load_config(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers' configs
+def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     """The model's configuration alone."""
     return _load(name, lambda source: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
 
 
-def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer alone."""
     return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
 
@@ -147,7 +153,7 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:
     """Network and tokenizer, by one of transformers' auto classes."""
     device, settings = _settings(where)
     network = _load(name, lambda source: kind.from_pretrained(source, **settings, **more))
@@ -240,3 +246,54 @@ def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
     tokenizer.save_pretrained(working)
     if gguf.parent == working:
         gguf.unlink()
+
+
+def load_multi_vector(name: str, *, for_training: bool = False, **where: Unpack[Placement]) -> MultiVectorEncoder:
+    """A ColBERT of sentence-transformers, PyLate or Stanford; `for_training` makes one of an encoder's token states.
+
+    Raises ConfigError for a sparse retriever, UntrainedModelError for an encoder that is not to be trained.
+    """
+    from sentence_transformers import MultiVectorEncoder
+
+    if retriever_kind(name) == MULTI_VECTOR:
+        return load_with_sentence_transformers(name, MultiVectorEncoder, where)
+    _check(name, SPARSE)
+    if not for_training:
+        raise _untrained(name, MULTI_VECTOR)
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    encoder = load_sentence_transformer(name, **where)
+    modules: list[Any] = [encoder[0], MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+    prompts = {name: text for name, text in encoder.prompts.items() if text}
+    return MultiVectorEncoder(modules=modules, prompts=prompts, device=str(encoder.device)).eval()
+
+
+def load_sparse(name: str, *, for_training: bool = False, **where: Unpack[Placement]) -> SparseEncoder:
+    """A sparse encoder; `for_training` makes one of a masked language model.
+
+    Raises ConfigError for a model of another kind, UntrainedModelError for one that is not to be trained.
+    """
+    from sentence_transformers import SparseEncoder
+
+    if retriever_kind(name) != SPARSE:
+        _check(name, MULTI_VECTOR)
+        if not for_training:
+            raise _untrained(name, SPARSE)
+        if not is_masked_lm(name):
+            raise ConfigError(
+                f"{name} has no head that predicts masked words, which a sparse retriever weighs words with; give "
+                "--model a masked language model or a SPLADE"
+            )
+    return load_with_sentence_transformers(name, SparseEncoder, where)
+
+
+def _check(name: str, other: str) -> None:
+    if retriever_kind(name) == other:
+        raise ConfigError(f"{name} is a {other} retriever, and another kind is needed here")
+
+
+def _untrained(name: str, kind: str) -> UntrainedModelError:
+    return UntrainedModelError(
+        f"{name} is no {kind} retriever; `inpars train retriever --kind {kind} --model {name}` trains one"
+    )

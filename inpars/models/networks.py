@@ -19,7 +19,7 @@ POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # BERT's and its 
 
 
 @contextmanager
-def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:  # noqa: ANN401
+def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
     """Inside the block the language-model head is `apply(head, hidden states)`.
 
     Whatever a model does around its head (T5's scaling of tied embeddings, soft caps) is done by the model itself.
@@ -50,12 +50,12 @@ def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor
         return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
 
 
-def with_cache(network: Any, cache: Any) -> dict[str, Any]:  # noqa: ANN401
+def with_cache(network: Any, cache: Any) -> dict[str, Any]:
     """Keys and values as the keyword that the network takes: transformers 5.24 renamed `past_key_values` to `cache`."""
     return {"cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values": cache}
 
 
-def cache_of(output: Any) -> Any:  # noqa: ANN401
+def cache_of(output: Any) -> Any:
     """The keys and values in what a network returned, under either name."""
     return output.cache if hasattr(output, "cache") else output.past_key_values
 
@@ -71,7 +71,15 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def start_tokens(tokenizer: Any) -> list[int]:  # noqa: ANN401
+def can_exchange_attention(network: Any) -> bool:
+    """Whether the network's attention can be exchanged and has no windows."""
+    config = network.config.get_text_config()
+    windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return not windows and kinds == {"full_attention"} and bool(getattr(network, "_supports_attention_backend", False))
+
+
+def start_tokens(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before a text of its own accord, a beginning-of-sequence token for instance."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole: list[int] = tokenizer("a")["input_ids"]
@@ -105,6 +113,6 @@ def upcast_to_float32(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
+def pad_id(tokenizer: Any) -> int:
     """The padding id; masked anyway, so that any id does where a tokenizer has none."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

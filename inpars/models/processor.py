@@ -26,12 +26,7 @@ TIER_FLAGS: dict[Tier, tuple[str, ...]] = {
 }
 # what each cap of oneDNN leaves of the flags above; caps that are not named here leave all
 CAPS: dict[str, frozenset[str]] = {
-    "SSE41": frozenset(),
-    "AVX": frozenset(),
-    "AVX2": frozenset(),
-    "AVX2_VNNI": frozenset(),
-    "AVX2_VNNI_2": frozenset(),
-    "AVX512_CORE": frozenset(),
+    **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE"), frozenset()),
     "AVX512_CORE_VNNI": frozenset({"avx512_vnni"}),
     "AVX512_CORE_BF16": frozenset({"avx512_vnni", "avx512_bf16"}),
     "AVX512_CORE_FP16": frozenset({"avx512_vnni", "avx512_bf16"}),

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from inpars.io.json_text import JsonError, parse_json
-from inpars.models.embedded import EMBEDDED
-from inpars.models.folders import model_folder, model_path
+from inpars.models.folders import EMBEDDED, model_folder, model_path
 
 DENSE, MULTI_VECTOR, SPARSE = "dense", "multi-vector", "sparse"
 SETTINGS_FILE = "config_sentence_transformers.json"

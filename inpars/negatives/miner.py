@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.io.corpus import Corpus
 from inpars.io.runs import rank
 from inpars.negatives.rules import (
     NO_RULE,
-    Documents,
     ExcludedDocuments,
     MarginRule,
     Negative,
@@ -146,7 +146,7 @@ class NegativeMiner:
 
     def __init__(
         self,
-        corpus: Documents,
+        corpus: Corpus,
         config: MiningConfig,
         searches: Mapping[Source, SearchWithScores],
         *,
@@ -300,8 +300,7 @@ class NegativeMiner:
             admitted = [negative for negative in rescored if rule.allows(negative.reranker_score, positive_score)]
             self.counts.skipped.update({"too_near_the_positive": len(rescored) - len(admitted)})
             result = self._unless_empty(
-                replace(pool, negatives=admitted[: self._config.per_query]),
-                too_near=len(admitted) < len(rescored),
+                replace(pool, negatives=admitted[: self._config.per_query]), too_near=len(admitted) < len(rescored)
             )
             if result is not None:
                 yield result
@@ -311,3 +310,60 @@ class NegativeMiner:
             return mined
         self.counts.dropped["too_near_the_positive" if too_near else "no_negatives"] += 1
         return None
+
+
+def best_document(original: str, scores: Mapping[str, float]) -> str:
+    """The document with the highest score; the original where none scores above it, the lower id of equals."""
+    best = min(scores, key=lambda doc_id: (-scores[doc_id], doc_id != original, doc_id))
+    return best if scores[best] > scores[original] else original
+
+
+class PositiveChooser:
+    """Gives the generated queries of a block their best documents and counts the replaced ones.
+
+    A query's best document need not be the one it was written for (Gecko, arXiv 2403.20327): a reranker scores that one
+    and what the retrievers find, and the best becomes the positive if it scores above the original.
+    """
+
+    def __init__(
+        self, corpus: Corpus, searches: Mapping[Source, SearchWithScores], scorer: PairScorer, candidates: int
+    ) -> None:
+        """`candidates` documents of each retriever are scored."""
+        self._corpus, self._searches, self._scorer, self._depth = corpus, searches, scorer, candidates
+        self.replaced = 0
+
+    def choose(self, block: Sequence[QueryWithPositives]) -> list[QueryWithPositives]:
+        """The same queries; `original_positive` is the document they were written for where another replaced it."""
+        generated = [item for item in block if item.is_generated and item.query.text.strip()]
+        candidates = self._candidates(generated)
+        pairs = dict.fromkeys(
+            (item.query.text, doc_id) for item in generated for doc_id in candidates[item.query.query_id]
+        )
+        scored = self._scorer.score([(text, self._corpus[doc_id].full_text) for text, doc_id in pairs]) if pairs else []
+        scores = dict(zip(pairs, scored, strict=True))
+        best = {
+            item.query.query_id: best_document(
+                item.positives[0],
+                {doc_id: scores[item.query.text, doc_id] for doc_id in candidates[item.query.query_id]},
+            )
+            for item in generated
+        }
+        return [self._with_positive(item, best.get(item.query.query_id)) for item in block]
+
+    def _candidates(self, block: Sequence[QueryWithPositives]) -> dict[str, list[str]]:
+        """Per query its original positive and what the retrievers find, without duplicates."""
+        candidates = {item.query.query_id: [item.positives[0]] for item in block}
+        for search in self._searches.values():
+            run, _ = search([item.query for item in block], self._depth, []) if block else ({}, {})
+            for query_id, doc_ids in candidates.items():
+                doc_ids += [doc_id for doc_id, _ in rank(run.get(query_id, {}), self._depth) if doc_id not in doc_ids]
+        return candidates
+
+    def _with_positive(self, item: QueryWithPositives, best: str | None) -> QueryWithPositives:
+        original = item.positives[0] if item.positives else None
+        if best is None or original is None or best == original:
+            return item
+        if self._corpus.text_key(best) == self._corpus.text_key(original):
+            return item
+        self.replaced += 1
+        return replace(item, positives=(best,), original_positive=original)

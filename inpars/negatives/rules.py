@@ -14,34 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.io.corpus import Corpus
 from inpars.io.runs import rank
 from inpars.pairs.headings import headings_of
-from inpars.records import Document, Qrels
+from inpars.records import Qrels
 from inpars.text.words import words, words_key
 
 Source: TypeAlias = Literal["bm25", "dense", "random"]
 RANDOM_TRIES = 100  # documents drawn per random negative, at most
-
-
-class Documents(Protocol):
-    """What mining needs of a corpus."""
-
-    def __len__(self) -> int: ...
-
-    def __contains__(self, doc_id: object) -> bool: ...
-
-    def __getitem__(self, doc_id: str) -> Document: ...
-
-    def at(self, position: int) -> Document:
-        """The document at a position of an order that does not depend on the file's."""
-        ...
-
-    def text_key(self, doc_id: str) -> int:
-        """A number that is equal for documents of identical text."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +136,7 @@ class ExcludedDocuments:
     heading: str | None = None  # which the query is; no passage below it may be drawn
 
     @classmethod
-    def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> ExcludedDocuments:
+    def of(cls, corpus: Corpus, doc_ids: Iterable[str]) -> ExcludedDocuments:
         """Positives and relevant documents with their texts; judged ids that the corpus lacks count too."""
         ids = frozenset(doc_ids)
         return cls(ids, frozenset(corpus.text_key(doc_id) for doc_id in ids if doc_id in corpus))
@@ -163,7 +146,7 @@ def rank_window(
     source: Source,
     scores: Mapping[str, float],
     excluded: ExcludedDocuments,
-    corpus: Documents,
+    corpus: Corpus,
     *,
     ranks: tuple[int, int],
     per_query: int,
@@ -179,7 +162,7 @@ _Numbered: TypeAlias = tuple[int, tuple[str, float]]
 
 
 def _last(
-    numbered: Sequence[_Numbered], excluded: ExcludedDocuments, corpus: Documents, count: int
+    numbered: Sequence[_Numbered], excluded: ExcludedDocuments, corpus: Corpus, count: int
 ) -> Iterator[_Numbered]:
     """The last `count` whose text is allowed."""
     for entry in reversed(numbered):
@@ -201,7 +184,7 @@ def interleave_shuffled(windows: Iterable[Sequence[Negative]], key: int) -> Iter
                 yield candidate
 
 
-def random_documents(corpus: Documents, key: int, count: int) -> Iterator[Negative]:
+def random_documents(corpus: Corpus, key: int, count: int) -> Iterator[Negative]:
     """Documents drawn uniformly without replacement; a bounded number of them."""
     tries = min(len(corpus), max(1, count) * RANDOM_TRIES)
     for position in random.Random(key).sample(range(len(corpus)), tries):
@@ -211,7 +194,7 @@ def random_documents(corpus: Documents, key: int, count: int) -> Iterator[Negati
 def select_negatives(
     candidates: Iterable[Negative],
     excluded: ExcludedDocuments,
-    corpus: Documents,
+    corpus: Corpus,
     *,
     count: int,
     skipped: Counter[str],
@@ -236,7 +219,7 @@ def select_negatives(
     return selected
 
 
-def _refusal(excluded: ExcludedDocuments, corpus: Documents, rule: MarginRule) -> Callable[[Negative], str | None]:
+def _refusal(excluded: ExcludedDocuments, corpus: Corpus, rule: MarginRule) -> Callable[[Negative], str | None]:
     seen: set[int] = set()
 
     def refuse(candidate: Negative) -> str | None:
@@ -257,7 +240,7 @@ def _refusal(excluded: ExcludedDocuments, corpus: Documents, rule: MarginRule) -
     return refuse
 
 
-def _unfit(candidate: Negative, heading: str | None, corpus: Documents) -> str | None:
+def _unfit(candidate: Negative, heading: str | None, corpus: Corpus) -> str | None:
     """Why the document itself cannot be a negative; where the query is a heading, the title does not count as text."""
     if heading is None and candidate.source == "bm25":  # BM25 finds no empty documents
         return None

@@ -6,7 +6,6 @@ and the document ids, not on the order of queries. Pure functions over arrays.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from array import array
 from typing import Literal, TypeAlias
@@ -16,17 +15,12 @@ import numpy.typing as npt
 
 from inpars.errors import ConfigError
 from inpars.records import Document
-from inpars.text.hashing import sampling_key
+from inpars.text.hashing import key64, sampling_key
 
 Numbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 HeldOutBy: TypeAlias = Literal["document", "file", "page or section"]
 MIN_FILES = 10  # below, a split by file leaves little on one side
-
-
-def key64(doc_id: str) -> int:
-    """A 64-bit hash of an id."""
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
 
 def dev_clusters(clusters: Numbers, keys: Keys, queries: Numbers, *, dev_share: float, seed: int) -> Numbers:

@@ -12,7 +12,7 @@ from typing import Any
 
 from inpars.cache import canonical_name
 from inpars.options import flags_of
-from inpars.prompts.few_shot import ExampleOptions
+from inpars.prompts.load import ExampleOptions
 from inpars.provenance import shown_command
 
 DOCUMENTS = ("dataset", "corpus")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from inpars.evaluation.common_ground import no_result
 from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.run_files import no_result
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import in_words
 from inpars.io.formats import read_run, write_queries

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from inpars.filtering.checks import FilterOptions
-from inpars.filtering.filters import ScoringFunction
+from inpars.filtering.query_table import ScoringFunction
 from inpars.fusion.system import BM25
 from inpars.negatives.miner import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option

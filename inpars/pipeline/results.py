@@ -16,7 +16,7 @@ from inpars.filtering.filters import Filtered, filter_queries
 from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.formats import read_synthetic_records
 from inpars.io.manifest import Manifest, read_manifest
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judged import JudgedSystems

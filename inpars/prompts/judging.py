@@ -6,15 +6,14 @@ once, up to the grade, for the pair in question. Knows nothing of models.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from inpars.errors import PromptError
-from inpars.prompts.load import KEYS, TEXT_KEYS, checked_text, list_of, mapping_of, read_prompt, text_of
-from inpars.prompts.templates import DEFAULT_SEPARATOR, DEFAULT_STOP, NOT_HASHED, PLACEHOLDER, fill, split_at, turn
+from inpars.prompts.load import KEYS, mapping_of, read_prompt, settings_of, text_of
+from inpars.prompts.templates import DEFAULT_SEPARATOR, DEFAULT_STOP, PLACEHOLDER, chat, fill, hashed_text, split_at
 
 PLACEHOLDERS = ("query", "document", "grade")
 FOLDER = "judging"  # of the shipped ones, below `prompts/`
@@ -79,11 +78,8 @@ class JudgingPrompt:
 
     def messages(self, query: str, document: str) -> list[dict[str, str]]:
         """Turns for an instruct model: system, a user and an assistant turn per example, then the pair."""
-        turns = [turn("system", text)] if (text := (self.system or self.instruction).strip()) else []
-        for example in self.examples:
-            question = self._question(example.query, example.document)
-            turns += [turn("user", question), turn("assistant", example.grade)]
-        return [*turns, turn("user", self._question(query, document))]
+        shown = [(self._question(example.query, example.document), example.grade) for example in self.examples]
+        return chat(self.system or self.instruction, shown, self._question(query, document))
 
     @cached_property
     def lead(self) -> str:
@@ -95,8 +91,7 @@ class JudgingPrompt:
     @cached_property
     def text(self) -> str:
         """Everything that decides what a model is shown, in one string to be hashed."""
-        fields = {name: value for name, value in asdict(self).items() if name not in NOT_HASHED}
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True)
+        return hashed_text(asdict(self))
 
     @property
     def _head(self) -> str:
@@ -109,20 +104,10 @@ class JudgingPrompt:
 def load_judging_prompt(name_or_path: str) -> JudgingPrompt:
     """The judging prompt of a shipped name or of a file. Raises UnknownNameError, PromptError."""
     file = read_prompt(name_or_path, FOLDER)
-    content = mapping_of(file, KEYS)
-    settings: dict[str, Any] = {"name": file.path.stem}
-    settings |= {key: text_of(content, key, file.source) for key in TEXT_KEYS if key in content}
-    settings["form"] = settings["form"].strip("\n")
-    if "stop" in content:
-        settings["stop"] = tuple(
-            checked_text(stop, "stop", file.source) for stop in list_of(content, "stop", file.source)
-        )
-    examples = enumerate(list_of(content, "examples", file.source), start=1)
-    settings["examples"] = tuple(_example(record, f"{file.source}: example {number}") for number, record in examples)
-    return JudgingPrompt(**settings, source=file.source)
+    return JudgingPrompt(**settings_of(mapping_of(file, KEYS), file.path.stem, file.source, _example))
 
 
-def _example(record: Any, where: str) -> GradedExample:  # noqa: ANN401 - a YAML value
+def _example(record: Any, where: str) -> GradedExample:
     if not isinstance(record, Mapping) or record.keys() != EXAMPLE_KEYS:
         raise PromptError(f"{where}: must have 'query', 'document' and 'grade', and nothing else")
     if str(record["grade"]) not in GRADES:

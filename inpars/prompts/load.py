@@ -2,27 +2,29 @@
 
 Read are this package's YAML form (`prompts/README.md` describes it), plain text with `{document}` as InPars's first
 version had it, and the InPars toolkit's `templates.yaml`, of which `path.yaml:name` picks an entry. Which text a
-prompt then yields is `templates.py`'s matter.
+prompt then yields is `templates.py`'s matter. Options say which worked examples a document's prompt shows: all of a
+file, some at random, or those most like the document.
 """
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import yaml
 
-from inpars.errors import PromptError, UnknownNameError
+from inpars.errors import ConfigError, PromptError, UnknownNameError
 from inpars.io.json_text import replace_surrogates
 from inpars.io.storage import read_jsonl
-from inpars.prompts.templates import Example, Prompt
-
-__all__ = ["Example", "Prompt", "load_prompt", "prompt_names", "read_examples"]
+from inpars.options import FlagGroup, check, option
+from inpars.prompts.mixture import PromptMixture, PromptSource, mixture_parts
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 
 PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -106,7 +108,7 @@ def _parse(file: PromptFile) -> Prompt:
     content = _mapping(file)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
         return _from_toolkit(content, file.entry, source)
-    return _from_mapping(mapping_of(file, KEYS), file.path.stem, source)
+    return Prompt(**settings_of(mapping_of(file, KEYS), file.path.stem, source, _example))
 
 
 def mapping_of(file: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
@@ -142,7 +144,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # of single values, a date of day 99 for one
@@ -188,18 +190,20 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
     )
 
 
-def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
-    settings: dict[str, Any] = {"name": name}
+def settings_of(
+    content: Mapping[str, Any], name: str, source: str, example: Callable[[Any, str], object]
+) -> dict[str, Any]:
+    """The fields of a prompt of one template; `example` reads a record of its list, and where that stands."""
+    settings: dict[str, Any] = {"name": name, "source": source}
     settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
     settings["form"] = settings["form"].strip("\n")
     if "stop" in content:
-        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in list_of(content, "stop", source))
-    examples = enumerate(list_of(content, "examples", source), start=1)
-    settings["examples"] = tuple(_example(example, f"{source}: example {number}") for number, example in examples)
-    return Prompt(**settings, source=source)
+        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source))
+    records = enumerate(_list_of(content, "examples", source), start=1)
+    return {**settings, "examples": tuple(example(record, f"{source}: example {number}") for number, record in records)}
 
 
-def list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
+def _list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
     """A value that is a list, empty where there is none."""
     value = content.get(key) or []
     if not isinstance(value, list):
@@ -207,7 +211,7 @@ def list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
     return value
 
 
-def _example(record: Any, where: str) -> Example:  # noqa: ANN401 - a YAML or JSON value
+def _example(record: Any, where: str) -> Example:
     if not isinstance(record, dict):
         raise PromptError(f"{where}: must have 'document' and 'query'")
     known = [field.name for field in fields(Example)]
@@ -230,3 +234,79 @@ def checked_text(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
     return replace_surrogates(value)
+
+
+ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
+DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleOptions:
+    """The source of the examples, and how each document's examples are chosen."""
+
+    FLAG_GROUP: ClassVar = FlagGroup("examples in the prompt", advanced=True)
+
+    examples: Path | None = option(
+        None, help="JSON lines with `document` and `query` to use instead of the prompt's examples"
+    )
+    examples_choice: ExamplesChoice = option(
+        "all", help="which examples each document gets: all, random, or its nearest by BM25"
+    )
+    num_examples: int | None = option(
+        None, help=f"examples in a prompt (default: all; random and nearest {DEFAULT_COUNT})", minimum=1
+    )
+    max_example_words: int = option(200, help="maximum words per example document", minimum=1)
+
+
+def named_prompt(text: str, options: ExampleOptions, seed: int = 0) -> PromptSource:
+    """`choose_prompt` of a name or a path, or of each part of a mixture, `claim:0.5,keywords:0.5` for instance."""
+    parts = mixture_parts(text)
+    if parts is None:
+        return choose_prompt(load_prompt(text), options, seed)
+    prompts = tuple((choose_prompt(load_prompt(name), options, seed), share) for name, share in parts)
+    return PromptMixture(prompts, seed)
+
+
+def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Prompt | PromptChoice:
+    """The prompt with the examples the options name, chosen for each document where they say so.
+
+    Raises PromptError for a prompt that is made for examples and has none, ConfigError where there are too few.
+    """
+    check(options)
+    pool = _cut_examples(options) if options.examples else prompt.examples
+    if not pool:
+        _refuse_without_examples(prompt, options)
+    count = options.num_examples
+    if count is not None and count > len(pool):
+        raise ConfigError(f"--num-examples is {count}, but there are {len(pool)} examples; give more with --examples")
+    if options.examples_choice == "all":
+        return prompt.with_examples(pool[:count])
+    choice = PromptChoice(prompt, pool, options.examples_choice, min(count or DEFAULT_COUNT, len(pool)), seed)
+    choice.longest()  # a form that cannot show examples says so now
+    return choice
+
+
+def _cut_examples(options: ExampleOptions) -> tuple[Example, ...]:
+    if options.examples is None:
+        return ()
+    beginning = re.compile(rf"\s*(?:\S+\s*){{0,{options.max_example_words}}}")
+    examples = read_examples(options.examples)
+    if not examples:
+        raise PromptError(f"{options.examples}: no examples in this file; write some, one JSON object a line")
+    return tuple(replace(example, document=_first(beginning, example.document)) for example in examples)
+
+
+def _first(beginning: re.Pattern[str], text: str) -> str:
+    match = beginning.match(text)
+    return match[0].strip() if match else text
+
+
+def _refuse_without_examples(prompt: Prompt, options: ExampleOptions) -> None:
+    where = prompt.source or f"prompt {prompt.name!r}"
+    if prompt.wants_examples:
+        raise PromptError(
+            f"{where}: made to be filled with a collection's own examples and has none; "
+            "give some with --examples FILE (JSON lines with document and query)"
+        )
+    if options.examples_choice != "all":
+        raise PromptError(f"{where}: no examples to choose from; give some with --examples FILE")

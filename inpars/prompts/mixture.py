@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,10 +134,3 @@ def _part(part: str, text: str) -> tuple[str, float]:
     if not (name and math.isfinite(value) and value > 0):
         raise PromptError(f"--prompt {text}: {part!r} has no weight above 0; write NAME:WEIGHT, claim:0.5,keywords:0.5")
     return name, value
-
-
-def read_mixture(
-    parts: Sequence[tuple[str, float]], load: Callable[[str], Prompt | PromptChoice], seed: int
-) -> PromptMixture:
-    """The mixture of named prompts."""
-    return PromptMixture(tuple((load(name), share) for name, share in parts), seed)

@@ -101,10 +101,8 @@ class Prompt:
 
     def messages(self, document: str) -> list[dict[str, str]]:
         """Turns for an instruct model: system, a user and an assistant turn per example, then the document."""
-        turns = [turn("system", text)] if (text := (self.system or self.instruction).strip()) else []
-        for example in self.examples:
-            turns += [turn("user", self._question(example.document)), turn("assistant", example.query)]
-        return [*turns, turn("user", self._question(document))]
+        shown = [(self._question(example.document), example.query) for example in self.examples]
+        return chat(self.system or self.instruction, shown, self._question(document))
 
     def parse(self, generated: str) -> str:
         """The query in a continuation: up to the first stop string, outer blanks removed."""
@@ -138,8 +136,7 @@ class Prompt:
     @cached_property
     def text(self) -> str:
         """Everything that decides what a model is shown, in one string to be hashed or kept."""
-        fields = {name: value for name, value in asdict(self).items() if name not in NOT_HASHED}
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True)
+        return hashed_text(asdict(self))
 
     @property
     def fingerprint(self) -> str:
@@ -245,9 +242,18 @@ def _is_own(example: Example, document: Document) -> bool:
     return start in (document.text.split()[:COMPARED_WORDS], document.full_text.split()[:COMPARED_WORDS])
 
 
-def turn(role: str, content: str) -> dict[str, str]:
-    """A turn of a chat."""
-    return {"role": role, "content": content}
+def hashed_text(fields: Mapping[str, object]) -> str:
+    """The fields of a prompt that decide what a model is shown, as JSON."""
+    shown = {name: value for name, value in fields.items() if name not in NOT_HASHED}
+    return json.dumps(shown, ensure_ascii=False, sort_keys=True)
+
+
+def chat(system: str, shown: Iterable[tuple[str, str]], question: str) -> list[dict[str, str]]:
+    """Turns for an instruct model: the system's if any, those of each example and its answer, then the question."""
+    turns = [("system", system.strip())] if system.strip() else []
+    for asked, answered in shown:
+        turns += [("user", asked), ("assistant", answered)]
+    return [{"role": role, "content": content} for role, content in (*turns, ("user", question))]
 
 
 def _check_form(form: str, where: str) -> None:

@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from inpars.errors import ConfigError
 from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
-from inpars.protocols import PairScorer, PartScorer, ScoredPart
-from inpars.rerankers.incremental import score_all, score_in_parts
-from inpars.rerankers.kinds import SCORER_KINDS, ScorerKind, Windows
+from inpars.protocols import PairScorer
+from inpars.rerankers.kinds import ScorerKind, Windows
 
 if TYPE_CHECKING:
-    from inpars.models.engine_backend import DtypeName
+    from inpars.models.compute_options import DtypeName
     from inpars.prompts.templates import Prompt
 
-__all__ = [
-    "SCORER_KINDS",
-    "PairScorer",
-    "PartScorer",
-    "ScoredPart",
-    "ScorerKind",
-    "Windows",
-    "load_scorer",
-    "score_all",
-    "score_in_parts",
-]
 NEAREST_TOKENS = 96
 
 

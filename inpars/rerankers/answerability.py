@@ -6,7 +6,7 @@ long documents are read in overlapping windows. Rajpurkar, Jia and Liang, "Know 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -28,7 +28,7 @@ LONGEST_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class Window:
     """One part of a document after its query."""
 
     pair: int  # which pair it belongs to
@@ -57,12 +57,7 @@ class AnswerabilityScorer:
     """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-        **where: Unpack[Placement],
+        self, model: str, *, max_length: int | None = None, batch_tokens: int | None = None, **where: Unpack[Placement]
     ) -> None:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
         config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
@@ -84,7 +79,6 @@ class AnswerabilityScorer:
         )
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Margins in the order of the pairs."""
         return [span.margin for span in self.spans(pairs)]
 
     def spans(self, pairs: Sequence[Pair]) -> list[MarkedSpan]:
@@ -103,27 +97,10 @@ class AnswerabilityScorer:
                     none[window.pair] = min(none[window.pair], no_answer)
         return [MarkedSpan(first, last, value - no) for (value, first, last), no in zip(best, none, strict=True)]
 
-    def _windows(self, pairs: Sequence[Pair]) -> list[_Window]:
-        encoded = self._tokenizer(
-            [self._cut(query) for query, _ in pairs],
-            [document if document.strip() else "." for _, document in pairs],  # an empty text has no window
-            truncation="only_second",
-            max_length=self._max_length,
-            stride=min(STRIDE, self._max_length // 4),
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        offsets = encoded.pop("offset_mapping")
-        owners = encoded.pop("overflow_to_sample_mapping")
-        cls = self._tokenizer.cls_token_id
-        windows = []
-        for row, owner in enumerate(owners):
-            inputs = {name: list(values[row]) for name, values in encoded.items()}
-            parts = encoded.sequence_ids(row)
-            ids = inputs["input_ids"]
-            cls_position = ids.index(cls) if cls in ids else 0
-            windows.append(_Window(owner, inputs, [part == 1 for part in parts], cls_position, offsets[row]))
-        return windows
+    def _windows(self, pairs: Sequence[Pair]) -> list[Window]:
+        queries = [self._cut(query) for query, _ in pairs]
+        documents = [document if document.strip() else "." for _, document in pairs]  # an empty text has no window
+        return list(split_into_windows(self._tokenizer, queries, documents, self._max_length))
 
     def _cut(self, query: str) -> str:
         """The query, cut where it would leave no room for the document."""
@@ -131,7 +108,7 @@ class AnswerabilityScorer:
         ids: list[int] = self._tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
         return query if len(ids) <= limit else str(self._tokenizer.decode(ids[:limit]))
 
-    def _logits(self, windows: Sequence[_Window]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _logits(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Starts, ends and which tokens are the document's, all (windows, tokens); no answer's logits, (windows,)."""
         width, device = max(map(len, windows)), next(self._network.parameters()).device
         padding = {"input_ids": pad_id(self._tokenizer)}
@@ -145,6 +122,27 @@ class AnswerabilityScorer:
         cls_positions = torch.tensor([window.no_answer for window in windows])[:, None]
         none = (start.gather(1, cls_positions) + end.gather(1, cls_positions))[:, 0]
         return start, end, allowed, none
+
+
+def split_into_windows(
+    tokenizer: Any, queries: Sequence[str], documents: Sequence[str], max_length: int
+) -> Iterator[Window]:
+    """The overlapping windows of each document after its query, as tokens."""
+    encoded = tokenizer(
+        list(queries),
+        list(documents),
+        truncation="only_second",
+        max_length=max_length,
+        stride=min(STRIDE, max_length // 4),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    offsets, owners = encoded.pop("offset_mapping"), encoded.pop("overflow_to_sample_mapping")
+    for row, owner in enumerate(owners):
+        inputs = {name: list(values[row]) for name, values in encoded.items()}
+        in_document, ids = [part == 1 for part in encoded.sequence_ids(row)], inputs["input_ids"]
+        no_answer = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
+        yield Window(owner, inputs, in_document, no_answer, offsets[row])
 
 
 def best_spans(

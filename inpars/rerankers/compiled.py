@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
+from inpars.engines.openvino_network import OpenVinoFunction, probe
+from inpars.models.compute_options import DtypeName, EngineName
 from inpars.models.networks import evaluating
 from inpars.rerankers.cross_encoder import CrossEncoder
 from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import Batch, CompiledMargins, PairModel
-
-if TYPE_CHECKING:
-    from inpars.models.engine_backend import DtypeName, EngineName
 
 COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
 
@@ -38,20 +37,17 @@ def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> Co
 def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
     network, answers = model.network, model.answers
 
-    def on(other: Any) -> MonoT5:  # noqa: ANN401
+    def on(other: Any) -> MonoT5:
         return MonoT5(other, model.tokenizer, answers, model.max_length)
 
     def batch(pairs: int, tokens: int) -> Batch:
-        ids = torch.arange(pairs * tokens).view(pairs, tokens) * 7919 % (network.config.vocab_size - 1) + 1
-        mask = torch.ones_like(ids)
-        mask[0, tokens // 2 :] = 0
-        return {"input_ids": ids, "attention_mask": mask}
+        inputs = probe(network, pairs, tokens)
+        inputs["attention_mask"][0, tokens // 2 :] = 0
+        return inputs
 
     def make(name: EngineName) -> CompiledMargins:
         if name == "torch-int8":
             return CompiledMargins(on(with_int8_products(network)).margins, thread_safe=False)
-        from inpars.engines.openvino_network import OpenVinoFunction
-
         subject = f"margins of {answers.true_id} over {answers.false_id}"
         int8, example = name == "openvino-int8", batch(2, 8)
         function = OpenVinoFunction(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
+from inpars.rerankers.load import Checkpoint
 from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
 
 MAX_LENGTH = 512
@@ -27,7 +27,7 @@ class CrossEncoder:
     kind: ScorerKind = "cross-encoder"
     thread_safe = True
 
-    def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:
         if network.config.num_labels > 2:
             raise ConfigError(f"a reranker has one label or two, this classifier has {network.config.num_labels}")
         if network.config.num_labels == 2:
@@ -61,7 +61,7 @@ class CrossEncoder:
         return {}
 
 
-def _join_labels(network: Any) -> None:  # noqa: ANN401
+def _join_labels(network: Any) -> None:
     """Give the network one label whose logit is the second label's less the first's."""
     body = set(network.base_model.modules())
     heads = [part for part in network.modules() if isinstance(part, nn.Linear) and part not in body]
@@ -83,12 +83,12 @@ def segments(batch: Batch) -> Tensor:
     return ((positions >= ends - batch["second_tokens"][:, None]) & (positions < ends)).long()
 
 
-def _limit(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
+def _limit(config: Any, tokenizer: Any) -> int:
     """No more positions than network and tokenizer have, and no more than MAX_LENGTH."""
     return int(min(MAX_LENGTH, getattr(config, "max_position_embeddings", MAX_LENGTH), tokenizer.model_max_length))
 
 
-def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:  # noqa: ANN401
+def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
     """What the tokenizer puts before, between and after two texts."""
     first, second = token_ids(tokenizer, ["a", "b"])
     ids: list[int] = tokenizer("a", "b")["input_ids"]

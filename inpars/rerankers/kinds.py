@@ -1,7 +1,7 @@
 """The kinds of rerankers, and the ways in which they read long documents. Loads no torch.
 
 A kind is a module and a line of `RERANKERS`. The module has a pair model, and `load`, which makes one of a
-`checkpoint.Checkpoint`.
+`load.Checkpoint`.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ Scores are those of sentence-transformers in float32. Knows nothing of indexes o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Unpack
 
 import numpy as np
 
 from inpars.batches import slices
-from inpars.models.engine_backend import DtypeName
-from inpars.protocols import ScoredPart
-from inpars.rerankers.incremental import score_all
+from inpars.protocols import ScoredPart, score_all
+from inpars.retrieval.library_encoder import EncoderSettings
 from inpars.retrieval.multi_vector import Encoder, Vectors
 
 DOCUMENTS_AT_ONCE = 32
@@ -23,24 +23,11 @@ class MaxSimScorer:
 
     reads_documents_once = True  # so a document's pairs should come one after the other
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        max_length: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
-        self.name = model
-        self._encoder = Encoder(
-            model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
-        )
+    def __init__(self, model: str, **settings: Unpack[EncoderSettings]) -> None:
+        self.name, self._encoder = model, Encoder(model, **settings)
         self._queries: dict[str, Vectors] = {}  # few texts, which many documents are compared with
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """MaxSim in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:

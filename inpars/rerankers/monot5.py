@@ -14,17 +14,9 @@ from torch import Tensor, nn
 
 from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced
-from inpars.rerankers.answer_tokens import Answers
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
-from inpars.rerankers.pair_model import (
-    Batch,
-    EncodedPair,
-    Pair,
-    distinct_token_ids,
-    fit,
-    token_ids,
-)
+from inpars.rerankers.load import Answers, Checkpoint
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, fit, token_ids
 
 HEAD = "Query: {query} Document:"
 CUE = " Relevant:"
@@ -37,7 +29,7 @@ class MonoT5:
 
     kind: ScorerKind = "monot5"
 
-    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self._tail = token_ids(tokenizer, [CUE])[0] + end
@@ -54,27 +46,24 @@ class MonoT5:
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
         """Logit of true less logit of false at the first decoder step, (pairs,)."""
         rows = (self.answers.false_id, self.answers.true_id)
-        start = torch.full_like(batch["input_ids"][:, :1], self.network.config.decoder_start_token_id)
         with head_replaced(self.network, lambda head, hidden: float32_rows(head, hidden, rows)):
-            logits = (network or self.network)(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                decoder_input_ids=start,
-                use_cache=False,
-            ).logits  # (pairs, 1, 2)
-        return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
+            logits = self._first_step(batch, network)  # (pairs, 2)
+        return logits[:, 1] - logits[:, 0]
 
     def answer_loss(self, batch: Batch, relevant: Tensor, network: nn.Module | None = None) -> Tensor:
         """Cross-entropy of the right answer over the whole vocabulary, so that `generate` says it too."""
         answers = torch.where(relevant, self.answers.true_id, self.answers.false_id)
-        start = torch.full_like(batch["input_ids"][:, :1], self.network.config.decoder_start_token_id)
-        logits = (network or self.network)(
+        logits = self._first_step(batch, network)  # (pairs, vocabulary)
+        return nn.functional.cross_entropy(logits.float(), answers.to(logits.device))
+
+    def _first_step(self, batch: Batch, network: nn.Module | None) -> Tensor:
+        logits: Tensor = (network or self.network)(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            decoder_input_ids=start,
+            decoder_input_ids=torch.full_like(batch["input_ids"][:, :1], self.network.config.decoder_start_token_id),
             use_cache=False,
-        ).logits  # (pairs, 1, vocabulary)
-        return nn.functional.cross_entropy(logits[:, 0].float(), answers.to(logits.device))
+        ).logits
+        return logits[:, 0]
 
     def settings(self) -> dict[str, Any]:
         return self.answers.settings()

@@ -2,34 +2,126 @@
 
 A row holds a document and, one after the other, its queries, none of which sees another; the examples before the
 document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding, which depends on
-what else is in the row as it does on what else is in a batch.
+what else is in the row as it does on what else is in a batch. The network is transformers' own; its attention is
+exchanged for one that lets every token see the shared prefix and what the mask says of its own row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from threading import Lock, local
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface
 
 from inpars.engines.batch_parallel import map_batches
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
+from inpars.engines.openvino_network import OpenVinoFunction
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
-from inpars.models.engine_backend import EngineName
-from inpars.models.networks import UNFIT, evaluating, pad_id
+from inpars.models.compute_options import DtypeName, EngineName
+from inpars.models.networks import UNFIT, can_exchange_attention, evaluating, pad_id, upcast_to_float32
 from inpars.models.processor import fast_bfloat16_flags
-from inpars.protocols import ScoredPart
-from inpars.rerankers.incremental import score_all
-from inpars.rerankers.packed_rows import PackedRows, can_pack_rows
+from inpars.protocols import ScoredPart, score_all
 from inpars.rerankers.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
 from inpars.rerankers.query_likelihood import QueryLikelihood
 
-if TYPE_CHECKING:
-    from inpars.engines.openvino_network import OpenVinoFunction
-    from inpars.models.engine_backend import DtypeName
+ATTENTION_NAME = "inpars_packed_rows"
+
+PrefixStates = Sequence[tuple[Tensor, Tensor]]
+"""Keys and values of the prefix for each layer, (key heads, prefix tokens, width); none where there is no prefix."""
+
+
+class PackedRows(nn.Module):
+    """A causal network that reads packed rows, by several threads if need be.
+
+    While it reads, the network's attention and head are exchanged; it is otherwise left as it is.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self._network, self._readers, self._lock = network, 0, Lock()
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, predicting: Tensor, targets: Tensor, *prefix: Tensor
+    ) -> Tensor:
+        """Log-probabilities of the targets, (targets,), each predicted by the token before it.
+
+        `ids` and `positions` are (rows, tokens); `mask` (rows, 1, tokens, prefix + tokens) is added to scores;
+        `predicting` (2, targets) are rows and columns; `prefix` are keys and values of all layers in turn.
+        """
+        _read.prefix, _read.mask, _read.predicting = list(zip(prefix[::2], prefix[1::2], strict=True)), mask, predicting
+        with self._exchanged():
+            logits = upcast_to_float32(self._network(input_ids=ids, position_ids=positions, use_cache=False).logits[0])
+        shifted = logits - logits.amax(1, keepdim=True)  # (targets, vocabulary)
+        log_probs: Tensor = shifted.gather(1, targets[:, None])[:, 0] - shifted.exp().sum(1).log()
+        return log_probs
+
+    @contextmanager
+    def _exchanged(self) -> Iterator[None]:
+        """Attention and head are exchanged by the first reader, and put back by the last."""
+        with self._lock:
+            if not self._readers:
+                config = self._network.config.get_text_config()
+                self._former = config._attn_implementation, self._network.get_output_embeddings()
+                self._network.set_attn_implementation(ATTENTION_NAME)
+                self._network.set_output_embeddings(_HeadAtPlaces(self._former[1]))
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._network.set_attn_implementation(self._former[0])
+                    self._network.set_output_embeddings(self._former[1])
+
+
+class _HeadAtPlaces(nn.Module):
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self._head = head
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        rows, columns = _read.predicting
+        logits: Tensor = self._head(hidden[rows, columns])[None]
+        return logits
+
+
+_read = local()  # what this thread reads; attention functions get no other word from their caller
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls: from query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
+    prefix: PrefixStates = _read.prefix
+    rows, heads, tokens, width = query.shape
+    kinds = key.shape[1]  # heads that have keys of their own; the others share them unexpanded
+    if prefix:
+        keys, values = prefix[module.layer_idx]  # type: ignore[call-overload]
+        key = torch.cat([keys[None].expand(rows, -1, -1, -1), key], dim=2)
+        value = torch.cat([values[None].expand(rows, -1, -1, -1), value], dim=2)
+    group = heads // kinds
+    grouped = query.reshape(rows, kinds, group * tokens, width)
+    mask = _read.mask.to(query.dtype).repeat(1, 1, group, 1)
+    scale = width**-0.5 if scaling is None else scaling
+    output = nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
+    return output.reshape(rows, heads, tokens, -1).transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION_NAME, _attention)
+
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
@@ -61,7 +153,6 @@ class _Row:
 
     @property
     def targets(self) -> int:
-        """Query tokens."""
         return sum(len(query) for _, query in self.queries)
 
     def holds(self, positions: Collection[int]) -> bool:
@@ -83,7 +174,6 @@ class PackedLikelihood:
         self._prefix = _prefix_states(model.network, model.prefix_ids, in_float32=in_float32)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Float32 log-likelihoods in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
@@ -104,7 +194,6 @@ class PackedLikelihood:
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:
-        """Positions of pairs, and their scores."""
         inputs = _inputs(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
         log_probs = self._read(*inputs, *self._prefix).tolist() if any(row.targets for row in rows) else []
         start = 0
@@ -127,7 +216,7 @@ def packed(
     if not isinstance(model, QueryLikelihood):
         return None
     network = model.network
-    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_pack_rows(network)
+    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_exchange_attention(network)
     if not (suits and keeps_only_keys_and_values(network)):
         return None
     with evaluating(network), torch.inference_mode():
@@ -153,8 +242,6 @@ def _forms(
     def make(name: EngineName) -> PackedRows | OpenVinoFunction:
         if name == "torch-int8":
             return PackedRows(with_int8_products(network))
-        from inpars.engines.openvino_network import OpenVinoFunction
-
         example = dict(enumerate(inputs(COMPARED, prefix_ids[:2], in_float32=True)))
         named = {f"input {number}": tensor for number, tensor in example.items()}
         return OpenVinoFunction(network, PackedRows, named, subject, int8=name == "openvino-int8", dtype=dtype)
@@ -178,7 +265,7 @@ def _forms(
     )
 
 
-def _agrees_with_network(rows: PackedRows, network: Any) -> bool:  # noqa: ANN401
+def _agrees_with_network(rows: PackedRows, network: Any) -> bool:
     """Whether packed rows give the log-probabilities of the network itself, which reads prefix, document and query."""
     size = network.config.get_text_config().vocab_size
     prefix, some = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
@@ -213,7 +300,7 @@ def _spread(size: int, length: int, start: int = 0) -> list[int]:
     return [(start * 104729 + index * 7919) % (size - 1) + 1 for index in range(length)]
 
 
-def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:  # noqa: ANN401
+def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:
     """Keys and values of all layers in turn, (key heads, tokens, width); none where there is no prefix."""
     states = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
     return [part.float() for part in states] if in_float32 else states

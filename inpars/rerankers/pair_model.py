@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from inpars.engines.batch_parallel import computes_in_bfloat16, map_batches
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
-from inpars.protocols import ScoredPart
-from inpars.rerankers.incremental import score_all
+from inpars.protocols import ScoredPart, score_all
 
 if TYPE_CHECKING:
     from inpars.rerankers.kinds import ScorerKind
@@ -84,7 +83,6 @@ class ModelScorer:
         self._parallel, self._shareable = (form.thread_safe, False) if form else (alone, True)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """Float32 margins in the order of the pairs."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
@@ -141,7 +139,7 @@ def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None 
     return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
 
 
-def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:  # noqa: ANN401
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
     """Ids of each text without special tokens, of at most `limit`."""
     if not texts:
         return []
@@ -150,7 +148,7 @@ def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) ->
     return encoded
 
 
-def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:  # noqa: ANN401
+def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
     """As `token_ids`, each distinct text tokenised once."""
     distinct = list(dict.fromkeys(texts))
     known = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))

@@ -16,17 +16,9 @@ from transformers.cache_utils import DynamicLayer
 
 from inpars.models import loading as models
 from inpars.models.networks import cache_of, evaluating, head_replaced, start_tokens, with_cache
-from inpars.rerankers.answer_tokens import Reduction
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
-from inpars.rerankers.pair_model import (
-    Batch,
-    EncodedPair,
-    Pair,
-    distinct_token_ids,
-    fit,
-    token_ids,
-)
+from inpars.rerankers.load import Checkpoint, Reduction
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, fit, token_ids
 
 BARE_PREFIX = "Document: "  # what a model trained for query likelihood sees
 BARE_SUFFIX = "\nRelevant Query:"
@@ -41,8 +33,8 @@ class QueryLikelihood:
 
     def __init__(
         self,
-        network: Any,  # noqa: ANN401
-        tokenizer: Any,  # noqa: ANN401
+        network: Any,
+        tokenizer: Any,
         *,
         prefix: str = BARE_PREFIX,
         suffix: str = BARE_SUFFIX,
@@ -106,19 +98,18 @@ class QueryLikelihood:
             "offset": 0,
         }
 
-    def _prefix_cache(self, device: torch.device) -> Any:  # noqa: ANN401
+    def _prefix_cache(self, device: torch.device) -> Any:
         """Keys and values of the prefix, computed once; a training step forgets them."""
         if self._cache is None:
             with evaluating(self.network), torch.inference_mode():
                 self._cache = self._read_prefix(device)
         return self._cache
 
-    def _read_prefix(self, device: torch.device) -> Any:  # noqa: ANN401
+    def _read_prefix(self, device: torch.device) -> Any:
         ids = torch.tensor([self.prefix_ids], device=device)
         return cache_of(self.network(input_ids=ids, use_cache=True, logits_to_keep=1))
 
     def settings(self) -> dict[str, Any]:
-        """The text around the document and the reduction."""
         return {"prefix": self._prefix_text, "suffix": self._suffix_text, "reduction": self.reduction}
 
 

@@ -17,9 +17,8 @@ from inpars.batches import slices
 from inpars.errors import ConfigError, StaleInputError
 from inpars.io.runs import DEFAULT_FUSION, Fusion, cut, fuse, fuse_z_scores, rank
 from inpars.progress import SILENT, Progress
-from inpars.protocols import PairScorer, ScoredPart
+from inpars.protocols import PairScorer, ScoredPart, score_in_parts
 from inpars.records import Run, ScoredDocument
-from inpars.rerankers.incremental import score_in_parts
 
 DEFAULT_DEPTH = 100
 PAIRS_PER_BATCH = 512  # planned together, so that a scorer can sort them by length

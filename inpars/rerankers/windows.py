@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inpars.errors import ConfigError
-from inpars.protocols import PairScorer, ScoredPart
+from inpars.protocols import PairScorer, ScoredPart, score_all, score_in_parts
 from inpars.records import Document, FullText
-from inpars.rerankers.incremental import score_all, score_in_parts
 from inpars.rerankers.kinds import Windows
 from inpars.rerankers.pair_model import Pair
 from inpars.retrieval.passages import require_offsets, token_offsets, window_spans
@@ -40,15 +39,12 @@ class NearestWindowScorer:
         self.name, self._scorer, self._encoder = scorer.name, scorer, encoder
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score a pair, in their order."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores as the other scorer gives them."""
         yield from score_in_parts(self._scorer, self._nearest(pairs), positions)
 
     def _nearest(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Each query with the nearest window of its document."""
         documents, queries = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (1, 0))
         whole = [text.parts() if isinstance(text, FullText) else Document("", text) for text in documents]
         parts = dict(zip(documents, self._encoder.windows_of(whole), strict=True))
@@ -67,13 +63,7 @@ class WindowedScorer:
     """A `PairScorer` that shows another one windows of `tokens` tokens, each beginning `stride` after the last."""
 
     def __init__(
-        self,
-        scorer: PairScorer,
-        tokenizer: Any,  # noqa: ANN401
-        windows: Windows,
-        *,
-        tokens: int,
-        stride: int | None = None,
+        self, scorer: PairScorer, tokenizer: Any, windows: Windows, *, tokens: int, stride: int | None = None
     ) -> None:
         """`stride` is half a window where it is not given. Raises ConfigError where windows would leave gaps."""
         self.name, self._scorer, self._tokenizer = scorer.name, scorer, tokenizer
@@ -83,11 +73,9 @@ class WindowedScorer:
         require_offsets(tokenizer, scorer.name)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score a pair, in their order."""
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores of the pairs whose windows have all been scored."""
         documents = list(dict.fromkeys(document for _, document in pairs))
         parts = dict(zip(documents, self._split(documents), strict=True))
         window_pairs = [(query, part) for query, document in pairs for part in parts[document]]

@@ -15,17 +15,9 @@ from torch import Tensor, nn
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced, start_tokens
-from inpars.rerankers.answer_tokens import Answers
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
-from inpars.rerankers.pair_model import (
-    Batch,
-    EncodedPair,
-    Pair,
-    distinct_token_ids,
-    fit,
-    token_ids,
-)
+from inpars.rerankers.load import Answers, Checkpoint
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, fit, token_ids
 
 DOCUMENT, QUERY = "{document}", "{query}"
 PROMPT = "Document: {document}\nQuery: {query}\nDoes the document answer the query? Answer:"
@@ -39,12 +31,7 @@ class CausalYesNo:
     kind: ScorerKind = "causal"
 
     def __init__(
-        self,
-        network: Any,  # noqa: ANN401
-        tokenizer: Any,  # noqa: ANN401
-        answers: Answers,
-        max_length: int = MAX_LENGTH,
-        prompt: str = PROMPT,
+        self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH, prompt: str = PROMPT
     ) -> None:
         """`prompt` holds `{document}` once and after it `{query}` once. Raises ConfigError for others."""
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
@@ -53,7 +40,6 @@ class CausalYesNo:
         self._head = start_tokens(tokenizer) + token_ids(tokenizer, [head.rstrip()])[0]
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """Document, query and cue."""
         texts = [self._tail.replace(QUERY, query) for query, _ in pairs]
         tails = distinct_token_ids(self.tokenizer, texts, self.max_length)
         texts = [self._lead + text.strip() for _, text in pairs]
@@ -75,11 +61,10 @@ class CausalYesNo:
         return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
 
     def settings(self) -> dict[str, Any]:
-        """The two tokens and the prompt that asks for them."""
         return {**self.answers.settings(), "prompt": self._prompt}
 
 
-def _around_document(prompt: Any) -> tuple[str, str]:  # noqa: ANN401 - as it stands in a config.json
+def _around_document(prompt: Any) -> tuple[str, str]:
     """The prompt's text before the document and after it."""
     if isinstance(prompt, str) and prompt.count(DOCUMENT) == 1:
         head, tail = prompt.split(DOCUMENT)

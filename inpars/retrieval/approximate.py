@@ -61,7 +61,7 @@ class Structure:
         _, rows = self._index.search(np.ascontiguousarray(queries), k, params=self._settings(selector, k))
         return [neighbours[neighbours >= 0] for neighbours in rows]
 
-    def _settings(self, selector: Any, k: int) -> Any:  # noqa: ANN401 - faiss has no types
+    def _settings(self, selector: Any, k: int) -> Any:
         if self._kind == "hnsw":
             return faiss.SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_WIDTH, 2 * k))
         return faiss.SearchParametersIVF(sel=selector, nprobe=max(8, round(self._index.nlist * PROBED_SHARE)))

@@ -6,12 +6,14 @@ Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond"
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,19 @@ from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameErr
 from inpars.io.corpus import Documents
 from inpars.io.storage import atomic_folder, to_json_line
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
-from inpars.retrieval.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
-from inpars.retrieval.java import find_jar, java_class, java_error
-from inpars.retrieval.java_functions import Pool
-from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
-from inpars.retrieval.term_coverage import TermCoverage
+from inpars.records import Query, Run
+from inpars.retrieval.java import Pool, find_jar, java_class, java_error
+from inpars.retrieval.lucene import (
+    CONTENTS,
+    Hits,
+    LuceneSearch,
+    cut_inside_tie,
+    decreasing,
+    finish,
+    ids_in_order,
+    open_reader,
+    unequal_scores,
+)
 from inpars.text.hashing import hex_key
 
 DEFAULT_K1 = 0.9
@@ -185,7 +194,7 @@ def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progre
         ]
         documents = progress.track(corpus, total=len(corpus), description="read corpus", unit="documents")
         for position, document in enumerate(documents):
-            files[position % shards].write(to_json_line(_indexed(document)) + "\n")
+            files[position % shards].write(to_json_line({"id": document.doc_id, "contents": document.full_text}) + "\n")
             texts += bool(document.full_text.strip())
     return texts
 
@@ -212,11 +221,7 @@ def _document_count(index: Path) -> int:
     return count
 
 
-def _indexed(document: Document) -> dict[str, str]:
-    return {"id": document.doc_id, "contents": document.full_text}
-
-
-def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
+def _scores(hits: Any) -> dict[str, float]:
     pairs = [(hit.docid, hit.score) for hit in hits or ()]
     scores = decreasing(np.array([[score for _, score in pairs]], dtype=np.float32))[0].tolist()
     return {doc_id: score for (doc_id, _), score in zip(pairs, scores, strict=True)}
@@ -224,3 +229,41 @@ def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
 
 def _failed(step: str, error: Exception) -> BackendError:
     return BackendError(f"{step}: {java_error(error)}")
+
+
+KNOWN = 100_000  # terms whose frequency is kept
+
+
+class TermCoverage:
+    """The share of a query's inverse document frequency whose terms stand in a text, by BM25's analyser and index.
+
+    Threads take turns.
+    """
+
+    def __init__(self, reader: Any, analyzer: Any) -> None:
+        self._reader, self._analyzer = reader, analyzer
+        self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
+        self._term = java_class("org.apache.lucene.index.Term")
+        self._documents = int(reader.numDocs())
+        self._weights: dict[str, float] = {}
+        self._lock = Lock()
+
+    def __call__(self, query: str, text: str) -> float:
+        """Between 0 and 1; 0 for a query without a term."""
+        with self._lock:
+            terms, present = self._terms(query), self._terms(text)
+            total = math.fsum(map(self._weight, terms))
+            return math.fsum(map(self._weight, terms & present)) / total if total else 0.0
+
+    def _terms(self, text: str) -> set[str]:
+        written = self._analyze(self._analyzer, text).toString()  # [one, another]: one call, whatever their number
+        return set(written[1:-1].split(", ")) - {""}
+
+    def _weight(self, term: str) -> float:
+        """BM25's inverse document frequency."""
+        if term not in self._weights:
+            if len(self._weights) >= KNOWN:
+                self._weights.clear()
+            count = int(self._reader.docFreq(self._term(CONTENTS, term)))
+            self._weights[term] = math.log(1 + (self._documents - count + 0.5) / (count + 0.5))
+        return self._weights[term]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,19 +22,18 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
-from inpars.errors import ConfigError, DataFormatError
+from inpars.errors import DataFormatError
 from inpars.io.corpus import Documents
 from inpars.io.manifest import sha256_of
-from inpars.io.runs import by_query
 from inpars.models import loading as models
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.records import Document
+from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
 from inpars.retrieval.passages import document_windows, require_offsets
+from inpars.retrieval.retrievers import Index, ScoreOf
 from inpars.retrieval.segments import save_array
 
 if TYPE_CHECKING:
@@ -104,7 +103,6 @@ class Encoder:
         return view
 
     def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
-        """Seconds of the network as torch computes it."""
         network: Any = self._model[0].auto_model
 
         def read(inputs: Mapping[str, torch.Tensor]) -> None:
@@ -151,13 +149,26 @@ class Encoder:
             counts += map(len, parts)
         return np.concatenate(embeddings), np.array(counts, dtype=np.int64)
 
-    def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
-        """Write the embeddings of an index's documents."""
-        save_embeddings(shard, documents, self, progress)
+    def save_documents(
+        self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT, whole: Path | None = None
+    ) -> None:
+        """Write the embeddings of an index's documents; `whole` is their shard as whole documents, if it is there."""
+        known = _loaded(whole) if whole is not None and whole.exists() else None
+        vectors, counts = self.encode_in_windows(documents, progress, known)
+        if self.window_tokens is not None:
+            save_array(counts_path(shard), counts)
+        save_array(shard, vectors)  # last: it says that the shard is whole
 
-    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> DenseIndex:
-        """The corpus's, made in the cache where it is not there yet."""
-        return dense_index(corpus, self, fill=fill, progress=progress)
+    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
+        """The corpus's, made in the cache where it is not there yet; `fill` has others embed."""
+        whole = _folder(corpus, self.reading(None)).folder  # made before, as a measured system's stages are
+
+        def save(shard: Path, documents: Sequence[Document]) -> None:
+            known = whole / shard.name if self.window_tokens is not None else None
+            self.save_documents(shard, documents, progress, known)
+
+        shards, doc_ids = _folder(corpus, self).fill(corpus, self, fill=fill, progress=progress, save=save)
+        return Index(DenseIndex(shards, doc_ids, self).find, self.name, QUERIES_PER_BLOCK)
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
         """The texts that are embedded for each document."""
@@ -166,7 +177,6 @@ class Encoder:
         return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
     def _own_model(self) -> SentenceTransformer:
-        """This thread's."""
         if not hasattr(self._of_thread, "model"):
             with self._lock:
                 self._of_thread.model = _twin(self._model)
@@ -180,11 +190,7 @@ class Encoder:
 
         def embedded(rows: Sequence[int]) -> Embeddings:
             some = [texts[row] for row in rows]
-            settings: dict[str, Any] = {
-                "batch_size": len(rows),
-                "show_progress_bar": False,
-                "convert_to_tensor": True,
-            }
+            settings: dict[str, Any] = {"batch_size": len(rows), "show_progress_bar": False, "convert_to_tensor": True}
             if in_worker_thread():
                 vectors = getattr(self._own_model(), method)(some, **settings)
             else:
@@ -236,37 +242,13 @@ class DenseIndex:
         self._order: npt.NDArray[np.intp] | None = None
         self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
-    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
-        """The k nearest documents of each query with their similarity."""
-        return self.search_with_scores(queries, k, (), progress=progress)[0]
-
-    def search_with_scores(
-        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
-    ) -> tuple[Run, dict[tuple[str, str], float]]:
-        """As `search`, and the similarity of each (query_id, doc_id) pair, whether it is found or not.
-
-        Raises DataFormatError for a document the index lacks.
-        """
-        if k < 1:
-            raise ConfigError(f"k is {k}; it must be at least 1")
-        run: Run = {}
-        positives = by_query(pairs)
-        similarities: dict[tuple[str, str], float] = {}
-        for block in progress.track(
-            list(slices(queries, QUERIES_PER_BLOCK)),
-            total=len(queries),
-            description=f"search {self._encoder.name}",
-            unit="queries",
-        ):
-            vectors = torch.from_numpy(self._encoder.encode_queries([query.text for query in block]))
-            scores, rows = self._nearest(vectors, k)
-            for query, vector in zip(block, vectors, strict=True):
-                for doc_id in positives.get(query.query_id, ()):
-                    similarities[query.query_id, doc_id] = float((self._vectors(doc_id) @ vector).max())
-            for query, values, positions in zip(block, scores.tolist(), rows.tolist(), strict=True):
-                run[query.query_id] = {self._doc_ids[row]: score for score, row in zip(values, positions, strict=True)}
-            progress.advance(len(block))
-        return run, similarities
+    def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
+        queries = torch.from_numpy(self._encoder.encode_queries(texts))
+        results = [
+            {self._doc_ids[row]: score for score, row in zip(scores, rows, strict=True)}
+            for scores, rows in zip(*(table.tolist() for table in self._nearest(queries, k)), strict=True)
+        ]
+        return results, lambda query, doc_id: float((self._vectors(doc_id) @ queries[query]).max())
 
     def _vectors(self, doc_id: str) -> torch.Tensor:
         """A document's embeddings, (windows, width)."""
@@ -299,20 +281,6 @@ class DenseIndex:
         return scores, rows
 
 
-def dense_index(
-    corpus: Documents, encoder: Encoder, *, fill: FillBlocks | None = None, progress: Progress = SILENT
-) -> DenseIndex:
-    """The index of a corpus under an encoder, made in the cache where it is not there yet; `fill` has others embed."""
-    whole = _folder(corpus, encoder.reading(None)).folder  # made before, as a measured system's stages are
-
-    def save(shard: Path, documents: Sequence[Document]) -> None:
-        known = whole / shard.name if encoder.window_tokens is not None else None
-        save_embeddings(shard, documents, encoder, progress, whole=known)
-
-    shards, doc_ids = _folder(corpus, encoder).fill(corpus, encoder, fill=fill, progress=progress, save=save)
-    return DenseIndex(shards, doc_ids, encoder)
-
-
 def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
     """Whether the cache holds the index of a corpus under an encoder."""
     return _folder(corpus, encoder).doc_ids(len(corpus)) is not None
@@ -324,40 +292,18 @@ def _folder(corpus: Documents, encoder: Encoder) -> ShardFolder:
     return ShardFolder.of("dense", key, ".npy", DOCUMENTS_PER_SHARD)
 
 
-def save_embeddings(
-    shard: Path,
-    documents: Sequence[Document],
-    encoder: Encoder,
-    progress: Progress = SILENT,
-    *,
-    whole: Path | None = None,
-) -> None:
-    """Write the embeddings of a shard's documents; `whole` is the same shard of whole documents, if it is there."""
-    known = _loaded(whole) if whole is not None and whole.exists() else None
-    vectors, counts = encoder.encode_in_windows(documents, progress, known)
-    if encoder.window_tokens is not None:
-        save_array(_counts_path(shard), counts)
-    save_array(shard, vectors)  # last: it says that the shard is whole
-
-
 def _loaded(path: Path, mode: Literal["c", "r"] | None = None) -> npt.NDArray[Any]:
     """An array's file. Raises DataFormatError where it is torn."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode=mode)
     except (ValueError, EOFError) as error:
-        problem = f"damaged ({error}); remove {path.parent} and run the same command again"
-        raise DataFormatError(problem, path=path) from None
+        raise damaged(path, error) from None
     return array
-
-
-def _counts_path(shard: Path) -> Path:
-    """Beside a shard of windows: how many each document has."""
-    return shard.with_suffix(".counts.npy")
 
 
 def _of_documents(similarities: torch.Tensor, shard: Path) -> torch.Tensor:
     """From the similarities of a shard's rows, (queries, rows), those of its documents, (queries, documents)."""
-    path = _counts_path(shard)
+    path = counts_path(shard)
     if not path.exists():
         return similarities
     counts = torch.from_numpy(_loaded(path))
@@ -368,20 +314,20 @@ def _of_documents(similarities: torch.Tensor, shard: Path) -> torch.Tensor:
 
 def _rows_of(shard: Path, position: int) -> tuple[int, int]:
     """First row of a shard's document and the one after its last."""
-    path = _counts_path(shard)
+    path = counts_path(shard)
     if not path.exists():
         return position, position + 1
     ends = np.cumsum(_loaded(path)[: position + 1])
     return int(ends[-2]) if position else 0, int(ends[-1])
 
 
-def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
+def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
     return f"{weights}\0{model.max_seq_length}\0{dtype}"
 
 
-def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401
+def _hub_commit(model: Any, source: str) -> str:
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return f"{source}@{getattr(config, '_commit_hash', None)}"

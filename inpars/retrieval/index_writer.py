@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from inpars.batches import chunks
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
@@ -21,7 +20,7 @@ from inpars.io.formats import read_documents
 from inpars.io.storage import storage_errors
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
-from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
+from inpars.retrieval.blocks import FillBlocks, SaveBlock, counts_path, fill_here
 from inpars.retrieval.index_state import (
     DELETIONS,
     SEGMENTS,
@@ -34,6 +33,7 @@ from inpars.retrieval.index_state import (
     remove_stale,
     writing,
 )
+from inpars.retrieval.retrievers import Retriever
 from inpars.retrieval.segments import (
     DOCUMENTS,
     VECTORS,
@@ -50,36 +50,16 @@ from inpars.retrieval.segments import (
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, approximate, choose_structure
 from inpars.text.hashing import hex_key
 
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
+
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 VIEW_BLOCK = "windows-"
 MAX_SEGMENTS = 8  # above which the small ones are merged
 MAX_DELETED = 0.3  # share of a segment's rows above which it is written anew
 
 
-class Fingerprinted(Protocol):
-    """A retriever; `fingerprint` changes with its weights."""
-
-    name: str
-    fingerprint: str
-
-
-class DocumentEncoder(Fingerprinted, Protocol):
-    """Embeds documents, as `retrieval.dense.Encoder` does."""
-
-    window_tokens: int | None
-
-    def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
-        """Embeddings, (documents, width)."""
-        ...
-
-    def encode_in_windows(
-        self, documents: Sequence[Document], progress: Progress = SILENT
-    ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
-        """Embeddings of all windows, (windows, width), and how many each document has."""
-        ...
-
-
-Views: TypeAlias = Mapping[str, DocumentEncoder]
+Views: TypeAlias = "Mapping[str, Encoder]"
 NO_VIEWS: Views = MappingProxyType({})
 
 
@@ -96,7 +76,7 @@ class Change:
 def build_index(
     folder: Path,
     documents: Documents,
-    encoder: DocumentEncoder,
+    encoder: Encoder,
     *,
     structure: str = "auto",
     overwrite: bool = False,
@@ -135,7 +115,7 @@ def _former(folder: Path) -> IndexState | None:
 def add_documents(
     folder: Path,
     documents: Documents,
-    encoder: DocumentEncoder,
+    encoder: Encoder,
     *,
     sync: bool = False,
     views: Views = NO_VIEWS,
@@ -194,12 +174,12 @@ def delete_documents(folder: Path, doc_ids: Iterable[str], *, progress: Progress
         return Change(unchanged=len(unique_ids) - len(gone), deleted=len(gone))
 
 
-def weights_of(encoder: Fingerprinted) -> str:
+def weights_of(encoder: Retriever) -> str:
     """What tells an encoder's weights from others; the number format it computes in does not matter here."""
     return encoder.fingerprint.rpartition("\0")[0] or encoder.fingerprint
 
 
-def check_encoder(state: IndexState, encoder: Fingerprinted) -> None:
+def check_encoder(state: IndexState, encoder: Retriever) -> None:
     """Raise StaleInputError unless the index was made with this encoder."""
     if state.weights != weights_of(encoder):
         raise StaleInputError(
@@ -257,7 +237,7 @@ def _new_segment(
     former: IndexState | None,
     state: IndexState,
     documents: Documents | _Filtered,
-    encoder: DocumentEncoder,
+    encoder: Encoder,
     progress: Progress,
     fill: FillBlocks | None,
     views: Views,
@@ -284,20 +264,20 @@ def _new_segment(
             if not (working / f"view-{view}.npy").exists():
                 blocks = [working / f"{VIEW_BLOCK}{view}-{number:06}.npy" for number in numbers]
                 _encode(working, blocks, count, view_encoder, progress)
-                windows = ((np.load(block), np.load(block.with_suffix(".counts.npy"))) for block in blocks)
+                windows = ((np.load(block), np.load(counts_path(block))) for block in blocks)
                 write_view(working, view, windows)
         for block in [*working.glob("block-*"), *working.glob(f"{VIEW_BLOCK}*")]:
             block.unlink()
     return _finish(folder, working, choose_structure(state.structure, count), progress)
 
 
-def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: DocumentEncoder, progress: Progress) -> None:
+def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Encoder, progress: Progress) -> None:
     """Embed the rows block by block, leaving out those that an interrupted run saved; of windows also their numbers."""
 
     def save(block: Path, documents: Sequence[Document]) -> None:
         if block.name.startswith(VIEW_BLOCK):
             vectors, sizes = encoder.encode_in_windows(documents, progress)
-            save_array(block.with_suffix(".counts.npy"), sizes)
+            save_array(counts_path(block), sizes)
         else:
             vectors = encoder.encode_documents([document.full_text for document in documents], progress)
         save_array(block, vectors)  # last: it says that the block is whole
@@ -314,7 +294,6 @@ class SegmentRows:
     folder: Path
 
     def open(self) -> SaveBlock:
-        """What embeds some of them, in the worker."""
         return lambda encoder, rows, block: save_array(
             block, encoder.encode_documents(read_texts_at(self.folder, rows))
         )

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.models.compute_options import Placement
-from inpars.models.engine_backend import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.retrieval.dense import fingerprint
@@ -22,34 +21,32 @@ from inpars.retrieval.dense import fingerprint
 DEFAULT_BATCH_SIZE = 64
 
 
+class EncoderSettings(Placement, total=False):
+    """How an encoder is loaded: `max_length` tokens of a text are read, the model's own limit by default."""
+
+    max_length: int | None
+    window_tokens: int | None
+
+
 class LibraryEncoder:
     """A loaded model, its number format and what decides its embeddings. Threads take turns batch by batch."""
 
-    def __init__(
-        self,
-        load: Callable[..., Any],
-        name: str,
-        *,
-        device: str,
-        dtype: DtypeName,
-        max_length: int | None,
-        window_tokens: int | None,
-        trust_remote_code: bool,
-    ) -> None:
+    def __init__(self, load: Callable[..., Any], name: str, **settings: Unpack[EncoderSettings]) -> None:
         """Load the model by `load`. Raises ConfigError for windows, which are a bi-encoder's."""
-        refuse_windows(name, window_tokens)
-        torch_device = pick_device(device)
-        number_format = pick_dtype(dtype, torch_device)
-        where: Placement = {"device": str(torch_device), "dtype": "float32", "trust_remote_code": trust_remote_code}
-        self.device, self.model, self._lock = torch_device, load(name, **where), Lock()
-        if max_length is not None:
+        refuse_windows(name, settings.get("window_tokens"))
+        self.device = pick_device(settings.get("device", "auto"))
+        number_format = pick_dtype(settings.get("dtype", "auto"), self.device)
+        trust = settings.get("trust_remote_code", False)
+        self.model = load(name, device=str(self.device), dtype="float32", trust_remote_code=trust)
+        self._lock = Lock()
+        if (max_length := settings.get("max_length")) is not None:
             check_length(self.model, name, max_length)
             self.model.max_seq_length = max_length
             if getattr(self.model[0], "document_length", None) is not None:
                 self.model[0].document_length = max_length
         document_length = getattr(self.model[0], "document_length", None)
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
-        self._autocast = torch.autocast(torch_device.type, number_format, enabled=number_format == torch.bfloat16)
+        self._autocast = torch.autocast(self.device.type, number_format, enabled=number_format == torch.bfloat16)
 
     def encoded(
         self, method: str, texts: Sequence[str], batch_size: int, **settings: bool

@@ -1,4 +1,4 @@
-"""The inside of a BM25 search: Lucene's best documents of many queries, in bulk.
+"""The inside of a BM25 search: Lucene's best documents of many queries in bulk, and Anserini's order of them.
 
 Lucene answers with its own numbers of documents. Their ids come from a table beside the index, written once, since
 asking Lucene for the stored id of every hit takes longer than the search. Knows nothing of runs; `bm25.py` does.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,72 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.io.storage import atomic_file, storage_errors
-from inpars.retrieval import java_functions as java
-from inpars.retrieval.anserini_order import Hits, Numbers
+from inpars.retrieval import java
 from inpars.retrieval.java import java_cast, java_class
+
+Numbers = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+_DECIMALS = 1e4  # scores are rounded to so much
+_TIE = np.float32(1e-4)  # no larger a gap to the hit before counts as a tie
+_STEP = np.float32(1e-6)  # by which each further hit of a tie is lowered
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The best documents of some queries by Lucene's numbers, shape `(queries, depth)`; the first `counts` are filled.
+
+    Best first; of equal scores the lower number first.
+    """
+
+    documents: Numbers
+    scores: Scores
+    counts: Numbers
+
+    @property
+    def filled(self) -> npt.NDArray[np.bool_]:
+        """Where there is a hit."""
+        return np.arange(self.scores.shape[1]) < self.counts[:, None]
+
+
+def cut_inside_tie(hits: Hits, k: int) -> list[int]:
+    """The queries whose k-th and last hit are equal, so that there may be more of them and ids decide which come in."""
+    depth = hits.scores.shape[1]
+    return [int(row) for row in np.flatnonzero((hits.counts == depth) & (hits.scores[:, k - 1] == hits.scores[:, -1]))]
+
+
+def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
+    """The ids of the k best of each query, equal scores in ascending order of ids; `names` are those of all hits."""
+    remaining, ids = iter(names), []
+    for scores, count in zip((-hits.scores).tolist(), hits.counts.tolist(), strict=True):
+        best = sorted(zip(scores[:count], remaining, strict=False))[:k]
+        ids.append([name for _, name in best])
+    return ids
+
+
+def unequal_scores(hits: Hits) -> npt.NDArray[np.float64]:
+    """Anserini's tie-breaking: scores are rounded to four decimals, each later tied one lowered a little (float32).
+
+    Where that precision leaves two of them equal, the later one is the next smaller double, so that scores alone give
+    the order; as single precision numbers they are Anserini's to the last bit.
+    """
+    scores = np.where(hits.filled, hits.scores, np.float32(0)).astype(np.float64)
+    rounded = (np.floor(scores * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
+    rank_in_tie = np.zeros(len(rounded), dtype=np.float32)
+    for column in range(1, rounded.shape[1]):
+        apart = rounded[:, column - 1] - rounded[:, column] > _TIE
+        rank_in_tie = np.where(apart, np.float32(0), rank_in_tie + np.float32(1))
+        rounded[:, column] -= _STEP * rank_in_tie
+    return decreasing(rounded)
+
+
+def decreasing(scores: Scores) -> npt.NDArray[np.float64]:
+    """The scores of rows, none equal to the one before it in its row: the next smaller number in its place."""
+    lowered = scores.astype(np.float64)
+    for column in range(1, lowered.shape[1]):
+        lowered[:, column] = np.minimum(lowered[:, column], np.nextafter(lowered[:, column - 1], -np.inf))
+    return lowered
+
 
 CONTENTS, ID = "contents", "id"  # Anserini's fields
 IDS_AT_ONCE = 100_000
@@ -29,7 +93,7 @@ _NUMBERS_A_HIT = 3
 class LuceneSearch:
     """One index, one similarity, one analyser."""
 
-    def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:  # noqa: ANN401 - Java objects
+    def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:
         self.reader = open_reader(folder)
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self.reader)
         self._searcher.setSimilarity(similarity)
@@ -37,7 +101,7 @@ class LuceneSearch:
         self._functions: dict[int, java.Handle] = {}  # by depth
         self.doc_ids = DocIds(folder, self.reader)
 
-    def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:  # noqa: ANN401
+    def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:
         """Let Java's threads search; `finish` waits for them."""
         queries = java_class("java.util.ArrayList")()
         for text in texts:
@@ -63,7 +127,7 @@ class LuceneSearch:
         self.reader.close()
 
 
-def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401
+def finish(task: Any, depth: int) -> Hits:
     """The hits of a search that was started with this depth; whatever Java threw comes through."""
     lines: list[str] = task.join()
     counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in lines], dtype=np.int64)
@@ -82,7 +146,7 @@ def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
     return np.fromstring(text.encode().translate(None, _LETTERS), dtype=np.float64, sep=" ", count=count)
 
 
-def open_reader(folder: Path) -> Any:  # noqa: ANN401
+def open_reader(folder: Path) -> Any:
     """A reader of an index; whatever Java throws comes through."""
     path = java_class("java.io.File")(str(folder)).toPath()
     directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
@@ -94,7 +158,7 @@ def open_reader(folder: Path) -> Any:  # noqa: ANN401
 class DocIds:
     """The ids of an index's documents by Lucene's numbers: two memory-mapped files, 8 bytes and the id a document."""
 
-    def __init__(self, folder: Path, reader: Any) -> None:  # noqa: ANN401
+    def __init__(self, folder: Path, reader: Any) -> None:
         """Open the table, and write it where this state of the index has none yet."""
         name = f"doc_ids.{_state(folder)}"
         starts = folder / f"{name}.npy"
@@ -122,7 +186,7 @@ def _state(folder: Path) -> str:
     return hashlib.sha256(newest.read_bytes()).hexdigest()[:16]
 
 
-def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # noqa: ANN401
+def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:
     starts, end = [np.zeros(1, dtype=np.int64)], 0
     with atomic_file(text_file) as working, working.open("wb") as stream:
         for ids in _ids_in_order(reader):
@@ -134,7 +198,7 @@ def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # no
         np.save(stream, np.concatenate(starts))
 
 
-def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401
+def _ids_in_order(reader: Any) -> Iterator[str]:
     """The ids of all documents, many at once, a line each."""
     leaves, integer = reader.leaves(), java_class("java.lang.Integer")
     for position in range(leaves.size()):
@@ -145,7 +209,7 @@ def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401
             yield java.call(ids, [integer(start), integer(stop)])
 
 
-def _ids_of(leaf: Any) -> java.Handle:  # noqa: ANN401
+def _ids_of(leaf: Any) -> java.Handle:
     """A function from the first and the last but one number of a segment to the ids between, a line each."""
     values, stream = "org.apache.lucene.index.BinaryDocValues", "Ljava/util/stream/Stream;"
     column = leaf.getBinaryDocValues(ID)
@@ -163,7 +227,7 @@ def _ids_of(leaf: Any) -> java.Handle:  # noqa: ANN401
     )
 
 
-def _query_builder(analyzer: Any) -> java.Handle:  # noqa: ANN401
+def _query_builder(analyzer: Any) -> java.Handle:
     """A function from words to a Lucene query, as Anserini builds it."""
     builder = "io.anserini.search.query.BagOfWordsQueryGenerator"
     build = java.method(

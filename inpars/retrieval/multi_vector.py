@@ -7,24 +7,22 @@ run is reranked. Vectors are kept in float16, which changes a score by about one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from inpars.batches import slices
-from inpars.errors import ConfigError, DataFormatError
+from inpars.errors import ConfigError
 from inpars.io.corpus import Documents
-from inpars.io.runs import by_query, rank
-from inpars.models.engine_backend import DtypeName
-from inpars.models.retriever_loading import load_multi_vector
+from inpars.io.runs import rank
+from inpars.models.loading import load_multi_vector
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
-from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.records import Document
+from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
+from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
 
 DOCUMENTS_PER_SHARD = 512
@@ -43,20 +41,9 @@ class Encoder:
     window_tokens = None
 
     def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        max_length: int | None = None,
-        window_tokens: int | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        trust_remote_code: bool = False,
+        self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
-        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
-        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings, **where)
+        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings)
         self.batch_size, self.fingerprint = batch_size, self._encoder.fingerprint
         self._mean = self._encoder.model.similarity_fn_name == MEAN
 
@@ -84,14 +71,11 @@ class Encoder:
         return np.divide(scores, lengths[:, None], dtype=np.float32) if self._mean else scores
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
-        """Write the vectors of an index's documents."""
         vectors = self.encode_documents([document.full_text for document in documents], progress)
-        save_array(_counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
+        save_array(counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
         save_array(shard, np.concatenate(vectors).astype(np.float16))  # last: it says that the shard is whole
 
-    def index(
-        self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT
-    ) -> MultiVectorIndex:
+    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
         """The corpus's, its vectors kept in the cache; `fill` has others encode. Raises ConfigError for a large one."""
         if len(corpus) > MAX_DOCUMENTS:
             raise ConfigError(
@@ -100,7 +84,8 @@ class Encoder:
             )
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
         folder = ShardFolder.of("multi-vector", key, ".npy", DOCUMENTS_PER_SHARD)
-        return MultiVectorIndex(*folder.fill(corpus, self, fill=fill, progress=progress), self)
+        index = MultiVectorIndex(*folder.fill(corpus, self, fill=fill, progress=progress), self)
+        return Index(index.find, self.name, QUERIES_PER_BLOCK)
 
     def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> list[Vectors]:
         encoded: dict[int, Vectors] = {}
@@ -116,34 +101,11 @@ class MultiVectorIndex:
     def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
         """`doc_ids` name the documents of all shards, one after the other."""
         self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
+        self._rows = DocumentRows(doc_ids, "multi-vector")
 
-    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
-        """The k best documents of each query by MaxSim, by the house's order of a run."""
-        return self.search_with_scores(queries, k, (), progress=progress)[0]
-
-    def search_with_scores(
-        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
-    ) -> tuple[Run, dict[tuple[str, str], float]]:
-        """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
-
-        Raises DataFormatError for a document the index lacks.
-        """
-        if k < 1:
-            raise ConfigError(f"k is {k}; it must be at least 1")
-        positives = by_query(pairs)
-        rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)} if positives else {}
-        run: Run = {}
-        similarities: dict[tuple[str, str], float] = {}
-        description = f"search {self._encoder.name}"
-        blocks = list(slices(queries, QUERIES_PER_BLOCK))
-        for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
-            scores = self.scores([query.text for query in block])
-            for query, query_scores in zip(block, scores, strict=True):
-                run[query.query_id] = self._best(query_scores, k)
-                for doc_id in positives.get(query.query_id, ()):
-                    similarities[query.query_id, doc_id] = float(query_scores[_row(rows, doc_id)])
-            progress.advance(len(block))
-        return run, similarities
+    def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
+        scores = self.scores(texts)
+        return [self._best(row, k) for row in scores], lambda query, doc_id: float(scores[query, self._rows[doc_id]])
 
     def scores(self, texts: Sequence[str]) -> Vectors:
         """MaxSim of queries with all documents, (queries, documents)."""
@@ -163,24 +125,12 @@ class MultiVectorIndex:
         return dict(rank({self._doc_ids[row]: float(scores[row]) for row in near}, k))
 
 
-def _row(rows: Mapping[str, int], doc_id: str) -> int:
-    if doc_id not in rows:
-        raise DataFormatError(f"no document {doc_id!r} in the multi-vector index; its ids belong to another corpus")
-    return rows[doc_id]
-
-
-def _counts_path(shard: Path) -> Path:
-    """Beside a shard: how many tokens each document has."""
-    return shard.with_suffix(".counts.npy")
-
-
 def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
     """Tokens and counts of some documents of a shard after the other, of about `max_tokens` tokens."""
     try:
-        tokens, counts = np.load(shard, mmap_mode="r"), np.load(_counts_path(shard))
+        tokens, counts = np.load(shard, mmap_mode="r"), np.load(counts_path(shard))
     except (ValueError, EOFError, OSError) as error:
-        problem = f"damaged ({error}); remove {shard.parent} and run the same command again"
-        raise DataFormatError(problem, path=shard) from None
+        raise damaged(shard, error) from None
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):

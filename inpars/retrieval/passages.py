@@ -15,13 +15,13 @@ from inpars.records import Document
 STRIDE = 2 / 3  # of a window, from one's start to the next
 
 
-def require_offsets(tokenizer: Any, name: str) -> None:  # noqa: ANN401
+def require_offsets(tokenizer: Any, name: str) -> None:
     """Raise ConfigError for a tokenizer without token offsets."""
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(f"{name} comes with a slow tokenizer, which gives no token offsets")
 
 
-def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:  # noqa: ANN401
+def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
     """First and last character of every token of the texts."""
     if not texts:
         return []
@@ -38,7 +38,7 @@ def window_spans(offsets: Sequence[tuple[int, int]], tokens: int, stride: int) -
         start += stride
 
 
-def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int) -> list[list[str]]:  # noqa: ANN401
+def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int) -> list[list[str]]:
     """The texts that stand for each document, one at least: its windows of so many tokens with its title before them.
 
     A document that fits into one window and a half stays whole.

@@ -65,7 +65,6 @@ class Segment:
 
     @property
     def live_count(self) -> int:
-        """Rows that are not deleted."""
         return int(self.live.sum())
 
     def document(self, row: int) -> Document:
@@ -142,7 +141,7 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(stream, array)
 
 
-def load_array(path: Path, kind: npt.DTypeLike, axes: int = 1) -> Any:  # noqa: ANN401 - of that kind
+def load_array(path: Path, kind: npt.DTypeLike, axes: int = 1) -> Any:
     """Map an array's file. Raises ValueError for what is none of this kind, and with as many axes."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

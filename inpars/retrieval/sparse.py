@@ -9,25 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from inpars.batches import slices
 from inpars.engines.splade_pooling import pool_before_activation
-from inpars.errors import ConfigError, DataFormatError
 from inpars.io.corpus import Documents
-from inpars.io.runs import by_query, rank
+from inpars.io.runs import rank
 from inpars.io.storage import atomic_file
-from inpars.models.engine_backend import DtypeName
-from inpars.models.retriever_loading import load_sparse
+from inpars.models.loading import load_sparse
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
-from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.records import Document
+from inpars.retrieval.blocks import FillBlocks, ShardFolder, damaged
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
+from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 
 DOCUMENTS_PER_SHARD = 4096
 INDEX_FORMAT = 1
@@ -41,20 +38,9 @@ class Encoder:
     window_tokens = None
 
     def __init__(
-        self,
-        model: str,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        max_length: int | None = None,
-        window_tokens: int | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        trust_remote_code: bool = False,
+        self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
-        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
-        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
-        self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings, **where)
+        self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings)
         self._batch_size = min(batch_size, ON_PROCESSOR) if self._encoder.device.type == "cpu" else batch_size
         self.fingerprint = self._encoder.fingerprint
         pool_before_activation(self._encoder.model)
@@ -73,22 +59,21 @@ class Encoder:
         return self._encode("encode_document", texts, progress)
 
     def words(self, columns: Iterable[int]) -> list[str]:
-        """The vocabulary's words of these columns."""
         words: list[str] = self._encoder.model.tokenizer.convert_ids_to_tokens(list(map(int, columns)))
         return words
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
-        """Write the weights of an index's documents."""
         weights = self.encode_documents([document.full_text for document in documents], progress)
         with atomic_file(shard) as working, working.open("wb") as stream:
             sparse.save_npz(stream, weights, compressed=False)
 
-    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> SparseIndex:
+    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
         """The corpus's, its weights kept in the cache; `fill` has others encode."""
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
         folder = ShardFolder.of("sparse", key, ".npz", DOCUMENTS_PER_SHARD)
         shards, doc_ids = folder.fill(corpus, self, fill=fill, progress=progress)
-        return SparseIndex([_loaded(shard) for shard in shards], doc_ids, self)
+        index = SparseIndex([_loaded(shard) for shard in shards], doc_ids, self)
+        return Index(index.find, self.name, max(1, SCORES_AT_ONCE // max(1, len(doc_ids))))
 
     def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> sparse.csr_array:
         order, parts = list[int](), list[sparse.csr_array]()
@@ -109,38 +94,17 @@ class SparseIndex:
         self._doc_ids, self._encoder = doc_ids, encoder
         weights = sparse.vstack(shards, format="csr") if shards else sparse.csr_array((0, 0), dtype=np.float32)
         self._postings = weights.T.tocsr()  # (vocabulary, documents)
-        self._rows: dict[str, int] = {}
+        self._rows = DocumentRows(doc_ids, "sparse")
 
-    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
-        """The k best documents of each query that share a word with it, by the house's order of a run."""
-        return self.search_with_scores(queries, k, (), progress=progress)[0]
+    def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
+        scores = self.scores(texts)
+        entries = [slice(*scores.indptr[number : number + 2]) for number in range(len(texts))]
 
-    def search_with_scores(
-        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
-    ) -> tuple[Run, dict[tuple[str, str], float]]:
-        """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
+        def score_of(query: int, doc_id: str) -> float:
+            places = np.flatnonzero(scores.indices[entries[query]] == self._rows[doc_id])
+            return float(scores.data[entries[query]][places[0]]) if len(places) else 0.0
 
-        Raises DataFormatError for a document the index lacks.
-        """
-        if k < 1:
-            raise ConfigError(f"k is {k}; it must be at least 1")
-        positives = by_query(pairs)
-        run: Run = {}
-        similarities: dict[tuple[str, str], float] = {}
-        size = max(1, SCORES_AT_ONCE // max(1, len(self._doc_ids)))
-        description = f"search {self._encoder.name}"
-        blocks = list(slices(queries, size))
-        for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
-            scores = self.scores([query.text for query in block])
-            for number, query in enumerate(block):
-                entries = slice(*scores.indptr[number : number + 2])
-                columns, values = scores.indices[entries], scores.data[entries]
-                run[query.query_id] = self._best(columns, values, k)
-                if ids := positives.get(query.query_id):
-                    known = dict(zip(columns.tolist(), values.tolist(), strict=True))
-                    similarities |= {(query.query_id, doc_id): known.get(self._row(doc_id), 0.0) for doc_id in ids}
-            progress.advance(len(block))
-        return run, similarities
+        return [self._best(scores.indices[part], scores.data[part], k) for part in entries], score_of
 
     def scores(self, texts: Sequence[str]) -> sparse.csr_array:
         """Of queries with the documents that share a word with them, (queries, documents)."""
@@ -155,17 +119,9 @@ class SparseIndex:
         pairs = ((self._doc_ids[column], value) for column, value in zip(columns, values.tolist(), strict=True))
         return dict(rank(dict(pairs), k))
 
-    def _row(self, doc_id: str) -> int:
-        if not self._rows:
-            self._rows = {name: row for row, name in enumerate(self._doc_ids)}
-        if doc_id not in self._rows:
-            raise DataFormatError(f"no document {doc_id!r} in the sparse index; its ids belong to another corpus")
-        return self._rows[doc_id]
-
 
 def _loaded(path: Path) -> sparse.csr_array:
     try:
         return sparse.csr_array(sparse.load_npz(path))
     except (ValueError, EOFError, OSError, KeyError) as error:
-        problem = f"damaged ({error}); remove {path.parent} and run the same command again"
-        raise DataFormatError(problem, path=path) from None
+        raise damaged(path, error) from None

@@ -66,11 +66,9 @@ class VectorIndex:
         return self.segments[location[0]].document(location[1])
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
-        """Title and text of each document, in the order of the ids."""
         return [self[doc_id].full_text for doc_id in doc_ids]
 
     def find(self, doc_id: str) -> tuple[int, int] | None:
-        """Segment and row of a document."""
         for number, segment in enumerate(self.segments):
             if (row := segment.find(doc_id)) is not None:
                 return number, row
@@ -107,7 +105,6 @@ class VectorIndex:
             return self._allowed[key]
 
     def info(self) -> Mapping[str, object]:
-        """What is in it."""
         return {
             "documents": len(self),
             "deleted": sum(len(segment) - segment.live_count for segment in self.segments),

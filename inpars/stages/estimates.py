@@ -27,7 +27,7 @@ from inpars.io.manifest import Manifest, read_manifest
 from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, check, option
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import ExampleOptions, named_prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer

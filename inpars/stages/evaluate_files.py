@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.evaluation.common_ground import no_result
 from inpars.evaluation.measures import Evaluation, evaluate, judged_part
-from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
+from inpars.evaluation.run_files import Order, RunNotes, no_result, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
 from inpars.io.judgements import Origin

@@ -27,8 +27,9 @@ from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.storage import read_jsonl
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.prompts.load import Prompt, load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.prompts.mixture import PromptMixture, PromptSource
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
 from inpars.stages.examples import read_ids, write_example_query_ids
@@ -210,7 +211,7 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
 
 def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
     """Places of the most central documents of as many clusters."""
-    from inpars.retrieval.diversity import central_positions
+    from inpars.filtering.clusters import central_positions
     from inpars.stages.search import SearchOptions, load_encoder
 
     encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))

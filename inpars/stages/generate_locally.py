@@ -27,7 +27,7 @@ def _causal(local: LocalModel) -> QueryGenerator:
     def load_torch() -> QueryGenerator:
         return CausalGenerator(local.model, local.prompt, local.settings, **local.computing.placement)
 
-    _use_threads(local)
+    local.computing.set_up()
     return openvino_generator(local, load_torch) or load_torch()
 
 
@@ -37,7 +37,7 @@ def _seq2seq(local: LocalModel) -> QueryGenerator:
     def render(document: Document) -> str:
         return local.prompt.for_document(document).render(document.full_text).strip()
 
-    _use_threads(local)
+    local.computing.set_up()
     return Seq2SeqGenerator(local.model, local.settings, render=render, **local.computing.placement)
 
 
@@ -46,7 +46,7 @@ def _vllm(local: LocalModel) -> QueryGenerator:
         raise MissingDependencyError("vllm", "for --backend vllm", EXTRAS["vllm"].install_line() or VLLM)
     from inpars.generation.vllm_engine import VllmGenerator
 
-    _use_threads(local)
+    local.computing.set_up()
     return VllmGenerator(local.model, local.prompt, local.settings, **local.computing.placement)
 
 

@@ -14,8 +14,7 @@ from inpars.io import manifest as manifests
 from inpars.io.corpus import Corpus
 from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import storage_errors
-from inpars.models.embedded import EMBEDDED
-from inpars.models.folders import exists, model_folder, model_path
+from inpars.models.folders import EMBEDDED, exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import SILENT, Progress

@@ -38,7 +38,6 @@ from inpars.training.examples import (
     Grades,
     TripleTexts,
     grouped,
-    limited,
     listed,
     pairs_once,
     read_triple_texts,
@@ -131,7 +130,7 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
 
         options.set_up()
         teacher = _teacher(triples, options, stage.progress)
-        read = _scored(limited(read_triple_texts(triples), options.limit), teacher, stage.progress)
+        read = _scored(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
         grades = read_grades(triples)
         rows, dev = separate_development(read, options, dataset, stage.progress, grades)
         curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))

@@ -27,11 +27,11 @@ from inpars.negatives.miner import (
     MiningConfig,
     NegativeMiner,
     NegativesMode,
+    PositiveChooser,
     QueryWithPositives,
     parse_ranks,
     rank_problems,
 )
-from inpars.negatives.positives import PositiveChooser
 from inpars.negatives.rules import MarginRule, RelevantDocuments, Source
 from inpars.options import POSITIVE, SEED, option
 from inpars.progress import Progress

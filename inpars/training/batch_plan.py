@@ -24,16 +24,13 @@ class BatchPlan:
         for query, positive, *_ in self._rows:
             self._positives.setdefault(query, set()).add(positive)
         self._size, self._seed = batch_size, seed
-        self._pass = lru_cache(maxsize=1)(self._make_pass)
+        self._pass = lru_cache(maxsize=1)(lambda number: _exactly(self._filled(self._shuffled(number)), self.batches))
         self.batches = len(self._filled(self._shuffled(0)))
 
     def batch(self, number: int) -> list[int]:
         """Positions of the triples of a batch; numbers go on from pass to pass."""
         number_of_pass, inside = divmod(number, self.batches)
         return self._pass(number_of_pass)[inside]
-
-    def _make_pass(self, number: int) -> list[list[int]]:
-        return _exactly(self._filled(self._shuffled(number)), self.batches)
 
     def _shuffled(self, number: int) -> list[int]:
         order = list(range(len(self._rows)))

@@ -97,7 +97,7 @@ def mini_batches(
         yield chosen, {name: _part(value, mask, chosen, used) for name, value in features.items()}
 
 
-def _part(value: Any, mask: Tensor, chosen: list[int], used: Tensor) -> Any:  # noqa: ANN401
+def _part(value: Any, mask: Tensor, chosen: list[int], used: Tensor) -> Any:
     """Rows of a tensor that has one for each text, without the columns that are padding in all of them."""
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(mask):
         return value
@@ -110,7 +110,7 @@ def on_device(features: Features, device: torch.device) -> Features:
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
 
 
-def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
+def embed(model: Any, features: Features) -> Tensor:
     """Embeddings of a mini-batch in float32, (texts, width)."""
     task_kwargs = {"task": features["task"]} if "task" in features else {}
     embeddings: Tensor = model(dict(features), **task_kwargs)["sentence_embedding"]  # a copy: the model adds to it

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, arange, nn
 
 
@@ -22,7 +23,6 @@ class Embedded:
     documents: Tensor  # (queries or 2 * queries, width)
 
     def leading(self, dimensions: int) -> Embedded:
-        """The first dimensions alone."""
         return Embedded(self.queries[:, :dimensions], self.documents[:, :dimensions])
 
     def of_unit_length(self) -> Embedded:
@@ -73,3 +73,15 @@ def matryoshka(objective: Objective, dimensions: Sequence[int]) -> Objective:
         return sum(losses[1:], losses[0])
 
     return total
+
+
+class Given(nn.Module):
+    """Stands where a loss of sentence-transformers expects the model: its features are the embeddings, made before."""
+
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return features
+
+
+def columns_of(embedded: Embedded) -> list[Tensor]:
+    """Queries, positives and perhaps negatives, each in the order of the queries."""
+    return [embedded.queries, *torch.split(embedded.documents, len(embedded.queries))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -102,8 +102,3 @@ def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:
 def batches_of(count: int, size: int) -> int:
     """Batches of `size` examples."""
     return -(-count // size)
-
-
-def limited(rows: Sequence[TripleTexts], limit: int | None) -> Sequence[TripleTexts]:
-    """The first `limit` rows."""
-    return rows if limit is None else rows[:limit]

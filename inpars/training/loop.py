@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -56,7 +57,7 @@ class _Reporter(TrainerCallback):
         self._loss = ""
         self._saved = time.monotonic()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         steps = range(state.global_step, state.max_steps)
         track = self._progress.track(
             steps, total=state.max_steps, description=self._description, unit="steps", done=state.global_step
@@ -64,7 +65,7 @@ class _Reporter(TrainerCallback):
         self._track = iter(track)
         next(self._track, None)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._progress.advance(1, self._loss)
         next(self._track, None)
         due = time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS and state.global_step < state.max_steps
@@ -72,13 +73,13 @@ class _Reporter(TrainerCallback):
             control.should_save = True
             self._saved = time.monotonic()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if "loss" in (logs or {}):
             self._loss = f"loss {float(logs['loss']):.4f}"
             tracked = {f"{self._subject}/{name}": float(logs[name]) for name in TRACKED if name in logs}
             tracking.log(tracked, state.global_step)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.curve = _curve(state.log_history)
         for _rest in self._track:
             pass
@@ -96,26 +97,27 @@ def _curve(log: Sequence[Mapping[str, Any]]) -> Curve:
 
 
 class _Validating(TrainerCallback):
-    """Asks what the model is worth at the start, every N steps and at the end; stops when it is long past its best.
+    """Asks what the model is worth at the start, every N steps if any and at the end; stops when long past its best.
 
     Values lie in the trainer's log, which is part of a checkpoint.
     """
 
-    def __init__(self, validate: Callable[[], float], every: int, patience: int | None, name: str) -> None:
+    def __init__(self, validate: Callable[[], float], every: int | None, patience: int | None, name: str) -> None:
         self._validate, self._every, self._patience, self._name = validate, every, patience, name
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
             self._ask(state)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        due = bool(self._every) and state.global_step % self._every == 0
+        if due or state.global_step >= state.max_steps:
             values = self._ask(state)
             behind = len(values) - 1 - values.index(max(values))
             if self._patience is not None and behind >= self._patience:
                 control.should_training_stop = True
 
-    def _ask(self, state: Any) -> list[float]:  # noqa: ANN401
+    def _ask(self, state: Any) -> list[float]:
         with torch.random.fork_rng():  # dropout and order do not depend on whether there is a validation
             value = self._validate()
         tracking.log({self._name: value}, state.global_step)
@@ -140,7 +142,7 @@ class LossTrainer(Trainer):
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         loss = self.batch_loss(inputs, model)
         return (loss, {}) if return_outputs else loss
 
@@ -170,7 +172,7 @@ def training_arguments(options: TrainOptions, device: torch.device, folder: Path
 
 
 def run_trainer(
-    trainer: Any,  # noqa: ANN401 - one of two libraries' trainers
+    trainer: Any,
     *,
     settings: Mapping[str, Any],
     output: Path,
@@ -178,15 +180,15 @@ def run_trainer(
     progress: Progress,
     description: str,
     validate: Callable[[], float] | None = None,
-    validate_every: int = 100,
+    validate_every: int | None = None,
     patience: int | None = None,
 ) -> Curve:
     """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`.
 
     `validate` says what the model is worth, higher being better. It is asked before the first step, every
-    `validate_every` steps and after the last; training ends when `patience` values in a row were no better than the
-    best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved, and `save`
-    may put them back.
+    `validate_every` steps, if any, and after the last; training ends when `patience` values in a row were no better
+    than the best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved,
+    and `save` may put them back.
 
     Of several processes (torchrun) the first one saves, and the others exit when they have trained. They keep no
     checkpoints, since their clocks differ. Raises ConfigError where they would have to validate.
@@ -242,7 +244,12 @@ def set_dropout(network: torch.nn.Module, dropout: float) -> None:
                 setattr(module, name, dropout)
 
 
-def with_less_memory(network: Any) -> None:  # noqa: ANN401 - a transformers model
+def with_adapters(network: Any, rank: int) -> Any:
+    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
+    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+
+
+def with_less_memory(network: Any) -> None:
     """Have a network compute its layers' activations again on the way back instead of keeping them."""
     names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # the new name and the old
     next(getattr(network, name) for name in names if hasattr(network, name))({"use_reentrant": False})

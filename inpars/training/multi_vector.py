@@ -15,13 +15,12 @@ from sentence_transformers.multi_vector_encoder import losses, scoring
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from inpars.models import retriever_loading
+from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.retrievers import MULTI_VECTOR, RETRIEVERS
 from inpars.training.embedding_batches import WIDTH
-from inpars.training.embedding_losses import Embedded, Objective
+from inpars.training.embedding_losses import Embedded, Given, Objective, columns_of
 from inpars.training.gradient_cache import Features
-from inpars.training.library_losses import Given, columns_of
 from inpars.training.options import RetrieverOptions
 
 MEAN = "meanmaxsim"  # divided by the query's tokens
@@ -29,10 +28,10 @@ MEAN = "meanmaxsim"  # divided by the query's tokens
 
 def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
     """A ColBERT as it is, or the token states of an encoder, which need no projection to be of use."""
-    return retriever_loading.load_multi_vector(options.model, for_training=True, **where)
+    return models.load_multi_vector(options.model, for_training=True, **where)
 
 
-def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
+def embed(model: Any, features: Features) -> Tensor:
     """Token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
     outputs = model(dict(features), task=features["task"])
     states, mask = outputs["token_embeddings"].float(), outputs["attention_mask"].float()

@@ -6,7 +6,8 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
@@ -14,7 +15,55 @@ from inpars.models.retrievers import DENSE, RetrieverKindName, kind_words
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
 from inpars.rerankers.kinds import ScorerKind, kind_help, learning_rates
 from inpars.training.losses import LossName, loss_help
-from inpars.training.recipes import RecipeName, described
+
+RecipeName: TypeAlias = Literal["none", "inpars", "small"]
+
+RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
+    {
+        "none": {},
+        # InPars (arXiv 2202.05144) and v2 (2301.01820): 156 steps of 128 examples, half of them negatives. The papers
+        # say Adafactor at a constant 1e-3; their authors trained with 3e-4 (InPars issue 21), which is AdamW's here.
+        "inpars": {
+            "model": "castorini/monot5-base-msmarco",
+            "loss": "pointwise",
+            "max_steps": 156,
+            "batch_size": 64,
+            "negatives": 1,
+            "learning_rate": 3e-4,
+            "optimizer": "adamw",
+            "schedule": "constant",
+            "warmup": 0.0,
+            "weight_decay": 0.0,
+        },
+        # for models of at most some 60 million weights, which learn a ranking sooner than an answer
+        "small": {
+            "loss": "listwise",
+            "epochs": 2.0,
+            "batch_size": 16,
+            "negatives": 4,
+            "learning_rate": 1e-4,
+            "optimizer": "adamw",
+            "schedule": "linear",
+        },
+    }
+)
+OF_RECIPES = frozenset(name for settings in RECIPES.values() for name in settings)
+
+
+def with_recipe(recipe: RecipeName, settings: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's settings beneath those that were given."""
+    return {**RECIPES[recipe], **settings}
+
+
+def described() -> str:
+    """The table as one line for `--help`."""
+    lines = (
+        f"{name}: " + ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
+        for name, settings in RECIPES.items()
+        if settings
+    )
+    return "; ".join(lines)
+
 
 READER_MAX_LENGTH = 384  # `inpars.rerankers.answerability`'s
 RATE = Bounds(above=0, below=100)
@@ -99,14 +148,10 @@ class RerankerOptions(ValidatedOptions):
         "linear", help="learning rate schedule after warm-up", advanced=True
     )
     lora_rank: int | None = option(
-        None,
-        help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)",
-        minimum=0,
+        None, help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)", minimum=0
     )
     learning_rate: float | None = option(
-        None,
-        help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)",
-        bounds=RATE,
+        None, help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)", bounds=RATE
     )
     true_token: str | None = option(None, help="output token that means relevant", advanced=True)
     false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
@@ -208,10 +253,7 @@ class ReaderOptions(TrainOptions):
     )
     limit: int | None = option(None, help="use only the first N questions, for a quick try", minimum=1)
     held_out: float = option(
-        0.2,
-        help="share of the articles held out to calibrate the answer threshold",
-        bounds=PART,
-        advanced=True,
+        0.2, help="share of the articles held out to calibrate the answer threshold", bounds=PART, advanced=True
     )
 
 

@@ -23,15 +23,8 @@ from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
-from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, STRIDE, AnswerabilityScorer
-from inpars.training.loop import (
-    Curve,
-    LossTrainer,
-    checkpoint_folder,
-    run_trainer,
-    set_dropout,
-    training_arguments,
-)
+from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, AnswerabilityScorer, split_into_windows
+from inpars.training.loop import Curve, LossTrainer, checkpoint_folder, run_trainer, set_dropout, training_arguments
 from inpars.training.options import ReaderOptions, steps_of
 
 Window = dict[str, Any]
@@ -48,7 +41,6 @@ class Example:
 
     @property
     def right(self) -> list[str]:
-        """The right answers' texts."""
         return [text for text, _ in self.answers]
 
 
@@ -125,30 +117,17 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
     }
 
 
-def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:  # noqa: ANN401
+def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:
     """The windows of a text after its question, each with the places of the first right answer's tokens.
 
     Both are the special token's where the answer is not, or not whole, in the window.
     """
-    encoded = tokenizer(
-        example.question,
-        example.text,
-        truncation="only_second",
-        max_length=max_length,
-        stride=min(STRIDE, max_length // 4),
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
-    offsets = encoded.pop("offset_mapping")
-    encoded.pop("overflow_to_sample_mapping", None)
     windows = []
-    for row, covered in enumerate(offsets):
-        window: Window = {name: list(values[row]) for name, values in encoded.items()}
-        ids, parts = window["input_ids"], encoded.sequence_ids(row)
-        none = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        inside = [position for position, part in enumerate(parts) if part == 1]
-        start, end = _places(example.answers, covered, inside) or (none, none)
-        windows.append({**window, "start": start, "end": end})
+    for window in split_into_windows(tokenizer, [example.question], [example.text], max_length):
+        inside = [position for position, is_inside in enumerate(window.in_document) if is_inside]
+        none = (window.no_answer, window.no_answer)
+        start, end = _places(example.answers, window.offsets, inside) or none
+        windows.append({**window.inputs, "start": start, "end": end})
     return windows
 
 

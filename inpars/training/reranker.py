@@ -1,37 +1,36 @@
 """Fine-tune a reranker on groups of one positive and its negatives.
 
 monoT5 learns to answer true or false (Nogueira et al., arXiv 2003.06713). Every kind can learn to rank its group by one
-of `ranking_losses`, from labels or from a teacher's scores.
+of `ranking_losses`, from labels or from a teacher's scores. Batches are computed in parts of like length.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
-from inpars.engines.training_attention import train_with_fast_attention
-from inpars.engines.training_t5 import patch_t5_for_bfloat16_training
+from inpars.engines.training_attention import patch_t5_for_bfloat16_training, train_with_fast_attention
 from inpars.errors import ConfigError
 from inpars.models import loading as models
+from inpars.models.folders import CLASSIFIER_ENDING
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.progress import SILENT, Progress
 from inpars.prompts.templates import Prompt
-from inpars.rerankers.answer_tokens import PUBLISHED
 from inpars.rerankers.kinds import RERANKERS, ScorerKind
-from inpars.rerankers.load import load_pair_model
-from inpars.rerankers.pair_model import ModelScorer, PairModel, save_pair_model
+from inpars.rerankers.load import PUBLISHED, load_pair_model
+from inpars.rerankers.pair_model import EncodedPair, ModelScorer, PairModel, collate, save_pair_model
 from inpars.training.examples import Group, batches_of
 from inpars.training.gradient_cache import parallel_loss, plain_loss
-from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
 from inpars.training.loop import (
     Curve,
     LossTrainer,
@@ -40,11 +39,12 @@ from inpars.training.loop import (
     run_trainer,
     set_dropout,
     training_arguments,
+    with_adapters,
 )
 from inpars.training.losses import LOSSES, POINTWISE, LossName, RankingLoss
 from inpars.training.options import RerankerOptions, steps_of
 from inpars.training.ranking_losses import FUNCTIONS, tables
-from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
+from inpars.training.validation import BestWeights, DevSet, reranking_value
 
 # What an encoder-decoder that names no answers is taught to say. A vocabulary decides: mT5's has no single token for
 # `false`. FLAN-T5 has learnt to answer yes or no (Chung et al., arXiv 2210.11416). The words are saved with the model.
@@ -87,7 +87,7 @@ def train_reranker(
         model.network.set_attn_implementation("eager")
     rank = options.lora_rank if options.lora_rank is not None else RERANKERS[model.kind].lora_rank
     rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
-    trained = _with_adapters(model.network, rank) if rank else model.network
+    trained = with_adapters(model.network, rank) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
     trainer = LossTrainer(
         model=trained,
@@ -109,7 +109,7 @@ def train_reranker(
         progress=progress,
         description=f"train reranker ({model.kind})",
         validate=best,
-        validate_every=steps_between(options),
+        validate_every=options.validate_every,
         patience=options.patience,
     )
     return curve, describe(device, dtype)
@@ -135,7 +135,8 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
     answers: Any = (options.true_token, options.false_token)
     if answers == (None, None) and options.kind in ("auto", "monot5"):
         config = models.load_config(options.model, trust_remote_code=options.trust_remote_code)
-        if config.is_encoder_decoder and not _classifies(config):
+        classifies = any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
+        if config.is_encoder_decoder and not classifies:
             answers = taught_answers(options.model, config) or answers
     return load_pair_model(
         options.model,
@@ -151,7 +152,7 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
     )
 
 
-def taught_answers(model: str, config: Any) -> tuple[str, str] | None:  # noqa: ANN401 - a transformers config
+def taught_answers(model: str, config: Any) -> tuple[str, str] | None:
     """The answers to give an encoder-decoder; None where it names its own. Raises ConfigError for other families."""
     saved = getattr(config, "inpars", None) or {}
     if "true_token" in saved or any(model.startswith(prefix) for prefix, *_ in PUBLISHED):
@@ -163,10 +164,6 @@ def taught_answers(model: str, config: Any) -> tuple[str, str] | None:  # noqa: 
             "vocabulary, each one token, with --true-token and --false-token"
         )
     return YES if family == "t5" and INSTRUCTED in model.lower() else OF_FAMILY[family]
-
-
-def _classifies(config: Any) -> bool:  # noqa: ANN401
-    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
 
 
 def _arguments(
@@ -182,12 +179,7 @@ def _arguments(
     return TrainingArguments(**common | reranker_arguments)
 
 
-def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
-    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
-    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
-
-
-def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:  # noqa: ANN401
+def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:
     """An ordinary checkpoint of the best weights: adapters are multiplied into the others first."""
     if best is not None:
         best.restore()
@@ -215,7 +207,9 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         network: nn.Module,
     ) -> Tensor:
         def computed(part: dict[str, Tensor]) -> Tensor:
-            with _as_trained():
+            if not in_worker_thread():
+                return compute(part)
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the trainer sets its own thread's alone
                 return compute(part)
 
         if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):
@@ -245,6 +239,64 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
     return answered if loss == POINTWISE else ranked
 
 
-def _as_trained() -> AbstractContextManager[object]:
-    """The number format of the training, which the trainer sets for its own thread alone."""
-    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_worker_thread() else nullcontext()
+ROWS_OF_A_PASS = {"cpu": 8}  # pairs of like length that go through the network together
+ROWS_ELSEWHERE = 64
+
+Teacher: TypeAlias = Mapping[tuple[str, str], float]
+"""(query, document) -> score."""
+
+
+def with_negatives(group: Group, count: int | None, seed: int) -> Group:
+    """The group with at most so many negatives of each positive, drawn by seed and query, in their order."""
+    if count is None or len(group.negatives) <= (limit := count * (1 + len(group.more))):
+        return group
+    drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), limit)
+    return replace(group, negatives=tuple(group.negatives[index] for index in sorted(drawn)))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledGroup:
+    """A group's pairs as tokens, positives first, and what each is worth."""
+
+    pairs: Sequence[EncodedPair]
+    labels: Sequence[float]
+
+
+class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
+    """Groups as tokens, encoded on access."""
+
+    def __init__(self, groups: Sequence[Group], model: PairModel, teacher: Teacher | None) -> None:
+        self._groups, self._model, self._teacher = groups, model, teacher
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, position: int) -> LabelledGroup:
+        pairs = self._groups[position].pairs
+        labels = self._groups[position].labels if self._teacher is None else [self._teacher[pair] for pair in pairs]
+        return LabelledGroup(self._model.encode(pairs), labels)
+
+
+def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tensor]:
+    """All pairs of some groups in one batch; `group` and `column` say where each belongs, place 0 being the best."""
+    batch = collate([pair for group in groups for pair in group.pairs], pad)
+    batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group.pairs])
+    batch["place"] = torch.tensor([column for group in groups for column in range(len(group.pairs))])
+    batch["relevance"] = torch.tensor([label for group in groups for label in group.labels])
+    return batch
+
+
+def by_length(inputs: Mapping[str, Tensor], rows: int | None = None) -> list[dict[str, Tensor]]:
+    """The batch in parts of like length, each padded no further than its longest, so that little padding is computed.
+
+    The loss of a batch does not depend on its parts.
+    """
+    lengths = inputs["attention_mask"].sum(1)
+    rows = rows or ROWS_OF_A_PASS.get(lengths.device.type, ROWS_ELSEWHERE)
+    parts = []
+    for chosen in torch.split(lengths.argsort(descending=True, stable=True), rows):
+        width = int(lengths[chosen[0]])
+        parts.append(
+            {name: tensor[chosen][:, :width] if tensor.dim() > 1 else tensor[chosen] for name, tensor in inputs.items()}
+        )
+    return parts

@@ -7,19 +7,19 @@ negatives in `batch_plan`, the loop is transformers'.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from peft import LoraConfig, get_peft_model
-from sentence_transformers.base.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainingArguments
 
 from inpars.batches import slices
+from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
 from inpars.engines.training_attention import train_with_fast_attention
 from inpars.errors import ConfigError
 from inpars.models.compute_options import Placement
@@ -28,20 +28,23 @@ from inpars.models.networks import check_length
 from inpars.models.retrievers import DENSE, RETRIEVERS, SPARSE
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
-from inpars.training.batch_trainer import Batches, BatchTrainer
-from inpars.training.embedding_batches import Autocast, Collator, on_device, reordered, set_prompts
+from inpars.training.embedding_batches import Autocast, Collator, embed, on_device, reordered, set_prompts
+from inpars.training.embedding_losses import Objective
 from inpars.training.examples import TripleTexts
+from inpars.training.gradient_cache import Features, cached_loss, parallel_loss, plain_loss
 from inpars.training.loop import (
     Curve,
+    LossTrainer,
     checkpoint_folder,
     computes_side_by_side,
     run_trainer,
     set_dropout,
     training_arguments,
+    with_adapters,
     with_less_memory,
 )
 from inpars.training.options import RetrieverOptions, processes, steps_of
-from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
+from inpars.training.validation import BestWeights, DevSet, searching_value
 
 RATE, ADAPTER_RATE = 2e-5, 2e-4
 MEASURED = 512  # triples
@@ -80,7 +83,7 @@ def train_retriever(
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters() if options.start_share}
-    adapters = _adapters(model, options.lora_rank)
+    adapters = with_adapters(model[0].auto_model, options.lora_rank) if options.lora_rank else None  # in place
     arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
         model=model,
@@ -112,7 +115,7 @@ def train_retriever(
         progress=progress,
         description="train retriever",
         validate=best,
-        validate_every=steps_between(options),
+        validate_every=options.validate_every,
         patience=options.patience,
     )
     return curve, describe(device, dtype)
@@ -152,7 +155,7 @@ def _check_kind(options: RetrieverOptions) -> None:
         raise ConfigError("--flops-queries and --flops-documents are for --kind sparse; leave them out")
 
 
-def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  # noqa: ANN401 - a class of each kind
+def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     where: Placement = {"device": str(device), "dtype": "float32", "trust_remote_code": options.trust_remote_code}
     model = kind.load(options, where)
     if options.max_length is not None:
@@ -166,13 +169,6 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  #
     return model
 
 
-def _adapters(model: BaseModel, rank: int) -> Any:  # noqa: ANN401
-    """Low-rank matrices put into the network in place, None for rank 0 (Hu et al., arXiv 2106.09685)."""
-    network: Any = model[0].auto_model
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    return get_peft_model(network, settings) if rank else None
-
-
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
     """Move the weights towards those of the start, in place (Wortsman et al., arXiv 2109.01903)."""
     with torch.no_grad():
@@ -181,7 +177,7 @@ def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None
                 weight.lerp_(start[name], share)
 
 
-def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # noqa: ANN401
+def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:
     """nDCG@10 of a search among the dev queries' candidates."""
 
     def similarities(queries: list[str], documents: list[str]) -> Tensor:
@@ -194,7 +190,7 @@ def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # 
 
 
 def automatic_scale(
-    kind: Any,  # noqa: ANN401
+    kind: Any,
     margins: Mapping[TripleTexts, float],
     rows: Sequence[TripleTexts],
     collator: Collator,
@@ -215,10 +211,68 @@ def automatic_scale(
     return float(students.std() / teachers.std())
 
 
-def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:  # noqa: ANN401
+def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
     """What the model gives now, (rows,)."""
     model, batch = collator.model, collator(rows)
     with torch.no_grad(), autocast():
         parts = [kind.embed(model, on_device(features, model.device)) for features in batch["batches"]]
     margins: Tensor = kind.margins(model, reordered(torch.cat(parts).cpu(), batch["places"], batch["queries"]))
     return margins
+
+
+Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of a network, which may be wrapped, and a mini-batch
+
+
+class Batches(Dataset[dict[str, Any]]):
+    """Every batch of a training, in the order of its steps."""
+
+    def __init__(
+        self,
+        rows: Sequence[TripleTexts],
+        plan: BatchPlan,
+        collator: Collator,
+        margins: Mapping[TripleTexts, float] | None,
+        count: int,
+    ) -> None:
+        self._rows, self._plan, self._collator, self._margins, self._count = rows, plan, collator, margins, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        chosen = [self._rows[position] for position in self._plan.batch(number)]
+        return self._collator(chosen, None if self._margins is None else [self._margins[row] for row in chosen])
+
+
+class BatchTrainer(LossTrainer):
+    """transformers' trainer over whole batches, in their order, with our losses."""
+
+    objective: Objective
+    autocast: Autocast
+    cached: bool
+    map_batches: bool  # whether mini-batches may have a thread each
+    embedding: Embed | None = None  # of a kind whose embeddings are not a vector a text
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        network: Any = self.model
+        names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+        super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in names})
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def batch_loss(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:
+        def embed_one(features: Features) -> Tensor:
+            with self.autocast(cache_enabled=not in_worker_thread()):  # one for all threads
+                return (self.embedding or embed)(model, features)
+
+        def loss_of(embeddings: Tensor) -> Tensor:
+            embedded = reordered(embeddings, inputs["places"], inputs["queries"])
+            with torch.autocast(embeddings.device.type, enabled=False):
+                return self.objective(embedded, inputs["margins"])
+
+        batches = inputs["batches"]
+        if self.map_batches and not self.cached and torch.is_grad_enabled() and should_parallelize(len(batches)):
+            return parallel_loss(embed_one, batches, loss_of, model)
+        with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
+            return (cached_loss if self.cached else plain_loss)(embed_one, batches, loss_of)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from inpars.batches import slices
@@ -18,7 +18,7 @@ from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers import load_scorer
 from inpars.training.batch_plan import BatchPlan
-from inpars.training.examples import TripleTexts, batches_of, grouped, limited, pairs_once, read_triple_texts
+from inpars.training.examples import TripleTexts, batches_of, grouped, pairs_once, read_triple_texts
 from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOptions, processes, steps_of
 
 MIN_STEPS = 30
@@ -37,7 +37,7 @@ def retriever_signal(triples: Path, options: RetrieverOptions, *, records: int |
         at_least = batches_of(min(records, options.limit or records), options.batch_size)
         if steps_of(at_least, options) >= MIN_STEPS:
             return None
-    rows = limited(read_triple_texts(triples), options.limit)
+    rows = read_triple_texts(triples)[: options.limit]
     rows = rows if options.negatives else pairs_once(rows)
     batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
     return _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")
@@ -55,33 +55,19 @@ def reranker_signal(
     `prompt` is the training's. `make_scorer` loads the untrained model, by default as the options name it; it may raise
     UntrainedModelError, and is not asked where a teacher's scores are learnt.
     """
-    rows = limited(read_triple_texts(triples), options.limit)
+    rows = read_triple_texts(triples)[: options.limit]
     taught = options.teacher is not None or options.loss == "margin-mse"
-    known = None
     if not taught:
-        known = _known_already(_drawn(rows, options.seed), make_scorer or (lambda: _load(options, prompt)))
-    if known is not None:
-        return (
-            f"it tells {known.right} of {counted(known.pairs, 'positive')} from negatives already (loss "
-            f"{known.loss:.4f}, by chance {CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it "
-            "something to learn"
-        )
+        load = make_scorer or (lambda: _load(options, prompt))
+        if (known := _known_already(_drawn(rows, options.seed), load)) is not None:
+            return known
     groups = len(grouped(rows))
     batches = batches_of(groups, options.batch_size)
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What an untrained model makes of some pairs of a positive and a negative, by the pairwise logistic loss."""
-
-    loss: float
-    right: int
-    pairs: int
-
-
-def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> _Start | None:
-    """The start of a model whose loss is next to nothing before the first step; None of any other.
+def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> str | None:
+    """What is said of a model whose pairwise logistic loss is next to nothing before the first step; None of others.
 
     Scoring ends as soon as the losses add up to what is worth a training, since none of them is negative.
     """
@@ -95,7 +81,11 @@ def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairSc
         ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
         if not math.fsum(map(_logistic, ahead)) < max_loss:  # nor NaN
             return None
-    return _Start(math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead), len(rows))
+    loss, right = math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead)
+    return (
+        f"it tells {right} of {counted(len(rows), 'positive')} from negatives already (loss {loss:.4f}, by chance "
+        f"{CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it something to learn"
+    )
 
 
 def _logistic(margin: float) -> float:

@@ -19,12 +19,11 @@ from transformers import TrainerCallback
 
 from inpars.batches import slices
 from inpars.engines.splade_pooling import pool_before_activation
-from inpars.models import retriever_loading
+from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.retrievers import RETRIEVERS, SPARSE
 from inpars.training.embedding_batches import embed as embed  # noqa: PLC0414 - each kind has one
-from inpars.training.embedding_losses import Embedded, Objective, margins_of
-from inpars.training.library_losses import Given, columns_of
+from inpars.training.embedding_losses import Embedded, Given, Objective, columns_of, margins_of
 from inpars.training.options import RetrieverOptions
 
 TOGETHER = 32  # texts that are validated with, each of which has a logit a token and word of the vocabulary
@@ -32,7 +31,7 @@ TOGETHER = 32  # texts that are validated with, each of which has a logit a toke
 
 def load(options: RetrieverOptions, where: Placement) -> SparseEncoder:
     """A sparse encoder as it is, or a masked language model with SPLADE's pooling."""
-    model = retriever_loading.load_sparse(options.model, for_training=True, **where)
+    model = models.load_sparse(options.model, for_training=True, **where)
     pool_before_activation(model)
     return model
 

@@ -22,15 +22,16 @@ from torch import nn
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import evaluate
+from inpars.io.storage import atomic_file
 from inpars.protocols import PairScorer
 from inpars.records import Qrels, Run
 from inpars.training.examples import NO_GRADES, Grades, TripleTexts
 from inpars.training.loop import Curve
-from inpars.training.options import ValidatedOptions
 
 METRIC = "nDCG@10"
 DEV_SHARE = 0.05  # of the positives' documents
 MAX_DEV_QUERIES = 200
+SEARCH_DEPTH = 100
 BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
 
 
@@ -57,7 +58,7 @@ def hold_out(
     A positive's triples stand on one side, and no query stands on both. Candidates of a query are its positives, its
     negatives and, up to `depth`, what was mined for other dev queries. Raises ConfigError where nothing would be left.
     """
-    positives = sorted({row.positive for row in rows}, key=lambda text: _key(seed, text))
+    positives = sorted({row.positive for row in rows}, key=lambda text: _name(str(seed), text))
     dev_size = max(1, round(DEV_SHARE * len(positives)))
     chosen = set(positives[: min(dev_size, MAX_DEV_QUERIES)])
     held = [row for row in rows if row.positive in chosen]
@@ -100,13 +101,13 @@ def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
 
-def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any], depth: int = 100) -> float:
+def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any]) -> float:
     """nDCG@10 of a search among the candidates of all queries; `similarities` gives (queries, documents)."""
     query_ids, doc_ids = list(dev.queries), list(dev.texts)
     table = np.asarray(similarities([dev.queries[name] for name in query_ids], [dev.texts[name] for name in doc_ids]))
     run: Run = {}
     for query_id, row in zip(query_ids, table, strict=True):
-        best = np.argsort(-row, kind="stable")[:depth]
+        best = np.argsort(-row, kind="stable")[:SEARCH_DEPTH]
         run[query_id] = {doc_ids[column]: float(row[column]) for column in best}
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
@@ -123,18 +124,18 @@ class BestWeights:
         value = self._measure()
         if (best := self.best) is None or value > best:
             state = {name: tensor.detach().contiguous().cpu() for name, tensor in self._trainable()}
-            _replacing(self._folder / BEST_WEIGHTS, lambda path: save_file(state, path))
-            _replacing(self._folder / BEST_VALUE, lambda path: path.write_text(json.dumps(value), encoding="utf-8"))
+            with atomic_file(self._folder / BEST_WEIGHTS) as path:
+                save_file(state, path)
+            with atomic_file(self._folder / BEST_VALUE) as path:
+                path.write_text(json.dumps(value), encoding="utf-8")
         return value
 
     @property
     def best(self) -> float | None:
-        """The best value so far."""
         path = self._folder / BEST_VALUE
         return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     def restore(self) -> None:
-        """Put the best weights back into the network."""
         if self.best is None:
             return
         state = load_file(self._folder / BEST_WEIGHTS)
@@ -144,11 +145,6 @@ class BestWeights:
 
     def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
         return ((name, tensor) for name, tensor in self._network.named_parameters() if tensor.requires_grad)
-
-
-def steps_between(options: ValidatedOptions) -> int:
-    """Steps between validations; more than the training has where only start and end are validated."""
-    return options.validate_every or 1_000_000_000
 
 
 def validation_results(curve: Curve) -> dict[str, Any]:
@@ -172,16 +168,5 @@ def worse_than_start(curve: Curve) -> str | None:
     )
 
 
-def _replacing(target: Path, write: Callable[[Path], object]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = target.with_name(f".{target.name}.tmp")
-    write(working)
-    working.replace(target)
-
-
-def _name(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _key(seed: int, text: str) -> str:
-    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=12).hexdigest()
+def _name(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()

@@ -12,8 +12,7 @@ from engine_worker import Made, Run, Work
 import inpars
 from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
-from inpars.models.compute_options import ComputingOptions
-from inpars.models.hardware import use_threads
+from inpars.models.compute_options import ComputingOptions, use_threads
 from inpars.prompts.load import load_prompt
 from inpars.records import Document
 from inpars.rerankers import load_scorer

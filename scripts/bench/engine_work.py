@@ -18,7 +18,7 @@ from inpars.documents.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.engines.gguf_weights import write_gguf
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.loading import load_causal_lm, load_sentence_transformer, load_tokenizer, resolve_model
 from inpars.prompts.load import load_prompt

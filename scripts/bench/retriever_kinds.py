@@ -36,10 +36,11 @@ from sentence_transformers.sparse_encoder.training_args import SparseEncoderTrai
 from training_retriever import Clock, TrainerClock
 from transformers import PrinterCallback
 
-from inpars.models.retriever_loading import load_multi_vector, load_sparse
+from inpars.models.loading import load_multi_vector, load_sparse
 from inpars.records import Query
 from inpars.retrieval import multi_vector, sparse
-from inpars.training.examples import TripleTexts, limited, read_triple_texts
+from inpars.retrieval.retrievers import Index
+from inpars.training.examples import TripleTexts, read_triple_texts
 from inpars.training.retriever import RATE, RetrieverOptions, train_retriever
 
 BATCH, K = 16, 100
@@ -66,7 +67,7 @@ def main() -> None:
     if flags.quick:
         flags.rows, flags.documents, flags.rounds = 32, 96, 1
     print_tier()
-    rows = list(limited(read_triple_texts(flags.triples), flags.rows)) if flags.triples else made_rows(flags.rows)
+    rows = read_triple_texts(flags.triples)[: flags.rows] if flags.triples else made_rows(flags.rows)
     ratios: list[tuple[str, float]] = []
     for kind, model in (("multi-vector", flags.model), ("sparse", flags.sparse_model)):
         if model is not None:
@@ -192,8 +193,10 @@ def index_of(kind: str, encoder: Any, texts: Sequence[str], folder: Path) -> Any
     shard = folder / ("0.npz" if kind == "sparse" else "0.npy")
     encoder.save_documents(shard, made)
     if kind == "sparse":
-        return sparse.SparseIndex([sparse._loaded(shard)], ids, encoder)
-    return multi_vector.MultiVectorIndex([shard], ids, encoder)
+        find = sparse.SparseIndex([sparse._loaded(shard)], ids, encoder).find
+    else:
+        find = multi_vector.MultiVectorIndex([shard], ids, encoder).find
+    return Index(find, kind, len(texts))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -30,7 +30,7 @@ from untrained_t5 import untrained_t5
 
 from inpars.models.loading import resolve_model
 from inpars.progress import Silent
-from inpars.rerankers import ScorerKind
+from inpars.rerankers.kinds import ScorerKind
 from inpars.training.examples import TripleTexts, grouped
 from inpars.training.reranker import RerankerOptions, train_reranker
 

@@ -20,8 +20,7 @@ from inpars.generation.api.replies import find_replied
 from inpars.io.manifest import FileStamp, read_manifest, why_stale, write_manifest
 from inpars.io.storage import to_json_line
 from inpars.progress import SILENT
-from inpars.prompts.few_shot import ExampleOptions, choose_prompt
-from inpars.prompts.load import load_prompt, read_examples
+from inpars.prompts.load import ExampleOptions, choose_prompt, load_prompt, read_examples
 from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
 from inpars.stages.partial import Partial, ScoreCache, header_line, write_in_order

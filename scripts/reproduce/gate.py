@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from inpars.documents.datasets import load_dataset
-from inpars.fusion.choice import STEPS, choose, interpolated, share_table
+from inpars.fusion.choice import STEPS, interpolated, judged_mix, share_table
 from inpars.fusion.gate import Gate, QueryFeatures, findings
 from inpars.io.formats import read_queries, read_run, read_synthetic_queries, write_queries
 from inpars.io.judgements import write_qrels
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def _value(gate: Gate, one: Collection) -> float:
-    moved = choose(gate, one.own.found, one.own.lexical, [one.own.dense], one.own.qrels, DEPTH).gate
+    moved = judged_mix(gate, one.own.found, one.own.lexical, [one.own.dense], one.own.qrels, DEPTH).choice.gate
     shares = np.array([moved.share(one.test.found[query_id]) for query_id in one.test.ids])
     return float(interpolated(one.test.table, shares).mean())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inpars.io.manifest import read_manifest
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"

@@ -11,7 +11,7 @@ from synthetic_run import make_run
 
 from inpars.cli.main import main
 from inpars.io.manifest import manifest_path, read_manifest, stamp, write_manifest
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 
 
 @pytest.fixture(scope="module")

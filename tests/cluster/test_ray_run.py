@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inpars.cli.main import main
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parent.parent / "data" / "toy" / "beir"

@@ -16,7 +16,7 @@ from inpars.cli.doctor import findings_text
 from inpars.contrib import doctor as module
 from inpars.contrib.doctor import Finding, examine, hub_answer
 from inpars.extras import Extra, Package, torch_hint
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import JavaRuntime
 
 
@@ -123,7 +123,7 @@ def nothing(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(module, "find_java", lambda: None)
     monkeypatch.setattr(module, "find_jar", lambda: None)
-    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: None)
+    monkeypatch.setattr("inpars.models.folders._inside", lambda *_: None)
     monkeypatch.setattr("inpars.extras.Package.version", None)
     monkeypatch.setattr("inpars.extras.Package.fits", False)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from inpars.documents.selection import CANDIDATES, choose_documents
 from inpars.errors import ConfigError
+from inpars.filtering.clusters import central_positions
 from inpars.options import check
 from inpars.records import Document
-from inpars.retrieval.diversity import central_positions
 from inpars.stages.generate import GenerateOptions
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from inpars.engines import trial
 from inpars.errors import ConfigError
-from inpars.models import engine_backend as engines
+from inpars.models import compute_options as engines
 from inpars.progress import SILENT, Silent
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from inpars.engines.int8_products import Int8Linear, with_int8_products
 from inpars.errors import ConfigError
-from inpars.models import engine_backend
+from inpars.models import compute_options
 from inpars.rerankers import load_scorer
 from inpars.rerankers.load import load_pair_model
 from inpars.retrieval.dense import Encoder
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not can_compute(), reason="this torch or process
 @pytest.fixture
 def use(monkeypatch):
     """`use("torch-int8")` names the engine until the test ends."""
-    return lambda name: monkeypatch.setenv(engine_backend.VARIABLE, name)
+    return lambda name: monkeypatch.setenv(compute_options.VARIABLE, name)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -15,10 +15,9 @@ if not (find_spec("openvino") and find_spec("nncf")):
     pytest.skip("the extra `openvino` is not installed", allow_module_level=True)
 
 from inpars.engines import choice, openvino_network
-from inpars.engines.fingerprints import weights_fingerprint
-from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe
+from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe, weights_fingerprint
 from inpars.errors import ConfigError
-from inpars.models import engine_backend
+from inpars.models import compute_options
 from inpars.models.loading import load_sentence_transformer
 from inpars.rerankers import load_scorer
 from inpars.retrieval.dense import Encoder
@@ -35,7 +34,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def use(monkeypatch):
     """`use("openvino")` names the engine until the test ends."""
-    return lambda name: monkeypatch.setenv(engine_backend.VARIABLE, name)
+    return lambda name: monkeypatch.setenv(compute_options.VARIABLE, name)
 
 
 def bert(tiny):
@@ -130,7 +129,7 @@ def test_a_number_format_that_openvino_does_not_have_is_refused(tiny, use, monke
     use("openvino")
     with pytest.raises(ConfigError, match="not compute in float64"):
         Encoder(tiny("sentence_transformer"), dtype="float64")
-    monkeypatch.setattr(openvino_network, "computes_in", lambda dtype: dtype != "bfloat16")
+    monkeypatch.setattr(choice, "computes_in", lambda dtype: dtype != "bfloat16")
     with pytest.raises(ConfigError, match="not compute in bfloat16"):
         Encoder(tiny("sentence_transformer"), dtype="bfloat16")
 
@@ -182,7 +181,7 @@ def test_nobody_is_told_that_it_is_used(tiny, tmp_path):
         "import nncf, openvino, openvino_genai\n"
         "assert 'nncf' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
     )
-    environment = os.environ | {engine_backend.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
+    environment = os.environ | {compute_options.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, tiny("sentence_transformer")], env=environment, check=True)
 
 

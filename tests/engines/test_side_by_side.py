@@ -8,8 +8,7 @@ from tiny_models import sentence
 
 from inpars.engines.batch_parallel import in_worker_thread, map_batches, map_single_threaded
 from inpars.rerankers.load import load_pair_model
-from inpars.rerankers.packed_likelihood import PackedLikelihood
-from inpars.rerankers.packed_rows import PackedRows
+from inpars.rerankers.packed_likelihood import PackedLikelihood, PackedRows
 from inpars.rerankers.pair_model import ModelScorer
 from inpars.retrieval.dense import Encoder
 

@@ -5,8 +5,8 @@ import torch
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from inpars.engines import training_t5
-from inpars.engines.training_t5 import norm_in_bfloat16, patch_t5_for_bfloat16_training
+from inpars.engines import training_attention
+from inpars.engines.training_attention import norm_in_bfloat16, patch_t5_for_bfloat16_training
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 60, "dropout_rate": 0.0}
 NETWORKS = [
@@ -46,8 +46,8 @@ def test_a_network_learns_the_same(kind, config, monkeypatch):
     torch.manual_seed(0)
     network = kind(config).train()
     exact, usual = gradients_of(network, torch.float32), gradients_of(network, torch.bfloat16)
-    norms, own = [], training_t5.norm_in_bfloat16
-    monkeypatch.setattr(training_t5, "norm_in_bfloat16", lambda *given: norms.append(1) or own(*given))
+    norms, own = [], training_attention.norm_in_bfloat16
+    monkeypatch.setattr(training_attention, "norm_in_bfloat16", lambda *given: norms.append(1) or own(*given))
     patch_t5_for_bfloat16_training(network, torch.bfloat16)
     widest, layer = [], network.encoder.block[0].layer
     layer[1].DenseReluDense.wo.register_forward_pre_hook(lambda _, given: widest.append(given[0].dtype))

@@ -2,8 +2,7 @@
 
 import pytest
 
-from inpars.evaluation.common_ground import no_result
-from inpars.evaluation.run_files import read_checked_run
+from inpars.evaluation.run_files import no_result, read_checked_run
 
 QRELS = {"1": {"a": 1, "b": 0}, "2": {"c": 1}}
 

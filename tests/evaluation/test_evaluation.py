@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import BackendError, ConfigError
-from inpars.evaluation.measure_names import split_measures
-from inpars.evaluation.measures import evaluate, judged_share, parse_metrics
+from inpars.evaluation.measures import evaluate, judged_share, parse_metrics, split_measures
 from inpars.io.runs import rank
 
 METRICS = ["nDCG@10", "RR@10", "R@100", "AP", "P@5"]

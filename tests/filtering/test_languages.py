@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from inpars.errors import MissingDependencyError, UnknownNameError
-from inpars.filtering.languages import language_check
+from inpars.filtering.checks import language_check
 
 
 @pytest.mark.parametrize(

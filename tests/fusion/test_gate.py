@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from inpars.fusion.choice import EASY, OFFSETS, choose
+from inpars.fusion.choice import EASY, OFFSETS, judged_mix
 from inpars.fusion.gate import Gate, QueryFeatures, findings
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
@@ -42,7 +42,7 @@ def side(good, number=20):
 @pytest.mark.parametrize(("good", "sign"), [("lexical", -1), ("dense", 1)])
 def test_queries_with_known_answers_move_the_gate(good, sign):
     lexical, dense, qrels = side(good)
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3)
+    choice = judged_mix(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3).choice
     assert choice.gate.offset * sign > 0
     assert choice.chosen > choice.before
     assert choice.curve[0 if good == "lexical" else -1] == pytest.approx(1 / math.log2(3))
@@ -51,7 +51,7 @@ def test_queries_with_known_answers_move_the_gate(good, sign):
 
 def test_a_gate_that_nothing_speaks_against_stays():
     lexical, _, qrels = side("lexical")
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [lexical], qrels, 3)
+    choice = judged_mix(FLAT, dict.fromkeys(qrels, FOUND), lexical, [lexical], qrels, 3).choice
     assert choice.gate == FLAT
     assert (choice.before, choice.chosen, choice.equal) == pytest.approx((1 / math.log2(3),) * 3)
 
@@ -60,13 +60,13 @@ def test_queries_whose_document_bm25_finds_first_count_less():
     lexical, dense, qrels = side("dense")
     for query in ("q0", "q1"):
         lexical[query] = {"x": 9.0, "w": 1.0}
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3)
+    choice = judged_mix(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3).choice
     assert (choice.queries, choice.easy) == (len(qrels), 2)
     hard, share = 1 / math.log2(4), 2 * EASY / (len(qrels) - 2 + 2 * EASY)
     assert choice.curve[0] == pytest.approx(share + (1 - share) * hard)
 
 
 def test_without_queries_nothing_is_chosen():
-    choice = choose(FLAT, {}, {}, [{}], {}, 100)
+    choice = judged_mix(FLAT, {}, {}, [{}], {}, 100).choice
     assert (choice.gate, choice.queries) == (FLAT, 0)
     assert 0.0 in OFFSETS

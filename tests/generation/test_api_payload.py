@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from inpars.generation.api.faults import FaultError, OddReplyError
-from inpars.generation.api.formats import read_payload, read_reply
+from inpars.generation.api.formats import FaultError, OddReplyError, read_payload, read_reply
 
 CATS = "what do cats eat"
 CHAT = {"choices": [{"index": 0, "message": {"content": CATS}, "finish_reason": "stop"}]}

@@ -2,8 +2,7 @@
 
 import pytest
 
-from inpars.generation.api.faults import OddReplyError, fault_in, fault_of_status
-from inpars.generation.api.formats import read_reply, tokens_used
+from inpars.generation.api.formats import OddReplyError, fault_in, fault_of_status, read_reply, tokens_used
 
 CATS = "what do cats eat"
 

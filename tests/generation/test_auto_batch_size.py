@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inpars.generation import auto_batch_size as module
-from inpars.generation.auto_batch_size import batch_rows, row_bytes
+from inpars.generation import causal_lm as module
+from inpars.generation.causal_lm import batch_rows, row_bytes
 
 
 class Network:

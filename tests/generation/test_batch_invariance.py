@@ -5,7 +5,7 @@ import torch
 from tiny_models import sentence
 
 from inpars.cli.main import main
-from inpars.generation.batch_invariance import BatchInvariantRows
+from inpars.generation.decoding import BatchInvariantRows
 from inpars.io.formats import write_documents
 from inpars.records import Document
 

@@ -10,7 +10,7 @@ import torch
 from tiny_models import sentence
 
 from inpars.errors import ConfigError
-from inpars.generation import batch_invariance
+from inpars.generation import decoding
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.decoding import StopCondition, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
@@ -156,7 +156,7 @@ def test_other_attention_cannot_and_the_network_stays_as_it_was(tiny, kind):
 def test_attention_that_would_differ_is_found_out_by_trying(tiny, monkeypatch):
     network, _ = load(tiny("llama"))
     expected = network(torch.arange(20, 36)[None]).logits
-    monkeypatch.setattr("inpars.generation.prefix_attention._attend_one", lambda query, *rest: torch.ones_like(query))
+    monkeypatch.setattr("inpars.generation.shared_prefix._attend_one", lambda query, *rest: torch.ones_like(query))
     assert best_forward(network) is None
     assert torch.equal(network(torch.arange(20, 36)[None]).logits, expected)
 
@@ -285,7 +285,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
     expected = generator(tiny).generate(DOCUMENTS)
     crowded = generator(tiny, batch_size=8)
     start = writer_of(crowded).rows.start
-    monkeypatch.setattr(batch_invariance, "even_number_of_rows", lambda _: 1)  # as on a GPU: no copies beside the rows
+    monkeypatch.setattr(decoding, "even_number_of_rows", lambda _: 1)  # as on a GPU: no copies beside the rows
 
     def start_three(prompts, *rest):
         if len(prompts) > 3:

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.generation.decoding import StopCondition, decode_rows
-from inpars.generation.sampling import most_likely
+from inpars.generation.decoding import StopCondition, decode_rows, most_likely
 
 PIECES = [
     b"<eos>",

@@ -11,12 +11,10 @@ from inpars.engines import gguf_weights
 from inpars.engines.openvino_network import computes_in
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import openvino_decoders
-from inpars.generation import openvino_generator as openvino_generator_module
-from inpars.generation.openvino_decoders import openvino_generator
-from inpars.generation.openvino_generator import BLOCK_TOKENS, LOG_PROB_TOLERANCE
+from inpars.generation.openvino_decoders import BLOCK_TOKENS, LOG_PROB_TOLERANCE, openvino_generator
 from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
-from inpars.models import engine_backend
+from inpars.models import compute_options
 from inpars.models.compute_options import ComputingOptions
 from inpars.prompts.load import load_prompt
 from inpars.records import Document
@@ -41,7 +39,7 @@ DOCUMENTS = [Document(f"d{number}", text) for number, text in enumerate(TEXTS)]
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    patch.setenv(engine_backend.VARIABLE, "openvino")
+    patch.setenv(compute_options.VARIABLE, "openvino")
     found = openvino_generator(wanted(), unwanted)
     yield found
     patch.undo()
@@ -58,7 +56,7 @@ def wanted(model=MODEL, *, dtype="auto", **settings):
 
 def test_a_document_is_written_for_alike_alone_and_among_others(monkeypatch):
     """GenAI lets requests write into a block of the shared prefix that is partly filled, which must not happen."""
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     generator = openvino_generator(wanted(dtype="float32"), unwanted)
     assert len(generator._inputs.prefix) % BLOCK_TOKENS
     twice = [*DOCUMENTS, *reversed(DOCUMENTS)]
@@ -99,28 +97,28 @@ def test_a_query_ends_where_the_prompt_says(generator):
     ],
 )
 def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, message):
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     with pytest.raises(ConfigError, match=f"--engine-backend openvino: {message}"):
         openvino_generator(wanted(**changes), unwanted)
 
 
 def test_other_architectures_are_left_to_torch(monkeypatch, tiny):
-    monkeypatch.setenv(engine_backend.VARIABLE, "auto")
+    monkeypatch.setenv(compute_options.VARIABLE, "auto")
     assert openvino_generator(wanted(model=tiny("gpt2")), unwanted) is None
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     with pytest.raises(ConfigError, match=r"it reads LlamaForCausalLM.* and none of"):
         openvino_generator(wanted(model=tiny("gpt2")), unwanted)
 
 
 def test_small_models_and_named_number_formats_are_left_to_torch(monkeypatch, tiny):
-    monkeypatch.setenv(engine_backend.VARIABLE, "auto")
+    monkeypatch.setenv(compute_options.VARIABLE, "auto")
     assert openvino_generator(wanted(model=tiny("llama")), unwanted) is None
     assert openvino_generator(wanted(dtype="float32"), unwanted) is None
 
 
 def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
     """As GGUF's Llama rotates other pairs of components, queries and keys that are not turned give another model."""
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
     with pytest.raises(ConfigError, match=r"not compute .* model"):
@@ -160,7 +158,7 @@ def test_a_prompt_that_does_not_fit_into_the_cache_is_named(generator, monkeypat
         def read_all(self):
             return []
 
-    monkeypatch.setattr(openvino_generator_module, "_is_finished", lambda handle: True)
+    monkeypatch.setattr(openvino_decoders, "_is_finished", lambda handle: True)
     with pytest.raises(BackendError, match="lower --max-doc-tokens"):
         generator._finish([Handle()])
 

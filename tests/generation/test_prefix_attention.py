@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inpars.generation.prefix_attention import _attend_one, _attend_prompts
+from inpars.generation.shared_prefix import _attend_one, _attend_prompts
 
 ROWS, HEADS, KINDS, WIDTH = 3, 6, 2, 16
 

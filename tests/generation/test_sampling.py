@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.generation.sampling import Sampled, draw, most_likely
+from inpars.generation.decoding import Sampled, draw, most_likely
 from inpars.generation.settings import DecodingSettings
 
 # probabilities 1/2, 1/4, 1/8, 1/8 for the tokens 2, 0, 1, 3
@@ -45,9 +45,9 @@ def test_only_some_tokens_are_sorted_and_the_same_are_drawn(monkeypatch, spread,
     logits = (torch.randn(64, 3000, generator=generator) * spread).bfloat16()  # with many ties
     uniform = torch.rand(64, generator=generator, dtype=torch.float64)
     found = draw(logits, uniform, top_p)
-    monkeypatch.setattr("inpars.generation.sampling.SORTED_TOKENS", 3000)
+    monkeypatch.setattr("inpars.generation.decoding.SORTED_TOKENS", 3000)
     assert found.tolist() == draw(logits, uniform, top_p).tolist()
-    monkeypatch.setattr("inpars.generation.sampling.SORTED_TOKENS", 1)  # all rows are sorted whole
+    monkeypatch.setattr("inpars.generation.decoding.SORTED_TOKENS", 1)  # all rows are sorted whole
     assert found.tolist() == draw(logits, uniform, top_p).tolist()
 
 

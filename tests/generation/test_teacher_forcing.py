@@ -7,7 +7,7 @@ import torch
 from tiny_models import sentence
 
 from inpars.errors import ConfigError
-from inpars.generation import prompt_forward, teacher_forcing
+from inpars.generation import teacher_forcing
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
@@ -135,7 +135,7 @@ def test_scores_do_not_depend_on_what_is_read_together(tiny, kind, monkeypatch):
         assert [score.token_ids for score in found] == [score.token_ids for score in whole]
         for one, other in zip(found, whole, strict=True):
             assert list(one.token_log_probs) == pytest.approx(list(other.token_log_probs), abs=1e-4)
-        monkeypatch.setattr(prompt_forward, "MAX_LOGITS", 1)  # the second time every query is a batch of its own
+        monkeypatch.setattr(teacher_forcing, "MAX_LOGITS", 1)  # the second time every query is a batch of its own
     assert [len(batch) for batch in small._forward._batches([([1], [2])] * 3)] == [1, 1, 1]
 
 

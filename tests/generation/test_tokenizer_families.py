@@ -7,8 +7,7 @@ import torch
 from tiny_models import bert_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from inpars.generation.decoding import StopCondition, decode_rows
-from inpars.generation.sampling import Sampled
+from inpars.generation.decoding import Sampled, StopCondition, decode_rows
 
 SPOKEN = "what is a lake?\nExample 2: a river"
 QUERY = "what is a lake?"

@@ -15,7 +15,7 @@ from inpars.errors import (
     UnknownNameError,
 )
 from inpars.models import loading as models
-from inpars.models.embedded import EMBEDDED, EmbeddedModel
+from inpars.models.folders import EMBEDDED, EmbeddedModel
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 LOADERS = {

@@ -13,7 +13,7 @@ from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import read_system
 from inpars.io.formats import read_queries, read_run, read_synthetic_queries
 from inpars.io.storage import read_jsonl
-from inpars.models.embedded import EMBEDDED, EmbeddedModel
+from inpars.models.folders import EMBEDDED, EmbeddedModel
 from inpars.pipeline import prompt_choice
 from inpars.prompts.load import load_prompt
 from inpars.retrieval.java import find_jar, find_java

@@ -8,7 +8,7 @@ import small_run
 
 from inpars.cli.main import main
 from inpars.io.formats import read_documents, read_qrels
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [

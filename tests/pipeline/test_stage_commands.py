@@ -13,7 +13,7 @@ import small_run
 
 from inpars.cli.main import main
 from inpars.io.manifest import manifest_path, read_manifest, sha256_of
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.pipeline import trial
 from inpars.pipeline.budget import Rates
 from inpars.retrieval.java import find_jar, find_java

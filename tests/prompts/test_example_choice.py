@@ -7,8 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.prompts.few_shot import ExampleOptions, choose_prompt
-from inpars.prompts.load import load_prompt
+from inpars.prompts.load import ExampleOptions, choose_prompt, load_prompt
 from inpars.prompts.templates import BM25Scores, Example, Prompt, PromptChoice
 from inpars.records import Document
 

@@ -12,8 +12,7 @@ from inpars.errors import PromptError
 from inpars.generation import GeneratedQuery
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.prompts.load import load_prompt
+from inpars.prompts.load import ExampleOptions, load_prompt, named_prompt
 from inpars.prompts.mixture import PromptMixture, example_prompt_of, mixture_parts
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from inpars.errors import DataFormatError, PromptError, UnknownNameError
-from inpars.prompts.load import Example, load_prompt, prompt_names, read_examples
+from inpars.prompts.load import load_prompt, prompt_names, read_examples
+from inpars.prompts.templates import Example
 
 FOLDER = Path(__file__).resolve().parents[2] / "prompts"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, write_documents
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.models.loading import resolve_model
 from inpars.prompts.load import load_prompt
 from inpars.prompts.templates import Example, Prompt

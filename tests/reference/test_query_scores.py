@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inpars.cli.main import main
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 
 pytestmark = [
     pytest.mark.slow,

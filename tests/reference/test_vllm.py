@@ -27,7 +27,7 @@ from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.io.formats import read_synthetic_queries, write_documents
-from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import EMBEDDED
 from inpars.models.loading import resolve_model
 from inpars.prompts.load import load_prompt
 from inpars.prompts.templates import Example, Prompt

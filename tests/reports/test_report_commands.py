@@ -12,7 +12,7 @@ from inpars.filtering.checks import FilterOptions
 from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation, StageCommands
 from inpars.pipeline.options import PipelineOptions
-from inpars.prompts.few_shot import ExampleOptions
+from inpars.prompts.load import ExampleOptions
 from inpars.provenance import current_argv, running, shown_command
 from inpars.stages.generate import GenerateOptions
 from inpars.stages.ingest import IngestOptions

@@ -7,7 +7,7 @@ import torch
 from tiny_models import sentence
 from transformers import MT5Config, MT5ForConditionalGeneration
 
-from inpars.models import engine_backend
+from inpars.models import compute_options
 from inpars.rerankers.compiled import compiled
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import ModelScorer
@@ -26,7 +26,7 @@ VARIANTS = {
 
 @pytest.fixture(autouse=True)
 def _openvino(monkeypatch, tmp_path):
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
 
 
@@ -66,6 +66,6 @@ def test_mt5_too(tiny):
 
 
 def test_torch_scores_where_it_is_named(tiny, monkeypatch):
-    monkeypatch.setenv(engine_backend.VARIABLE, "torch")
+    monkeypatch.setenv(compute_options.VARIABLE, "torch")
     plain = model(tiny)
     assert compiled(plain, "tiny") is None

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from tiny_models import sentence
 
-from inpars.rerankers import load_scorer, rerank, score_in_parts
+from inpars.protocols import score_in_parts
+from inpars.rerankers import load_scorer, rerank
 from inpars.rerankers.load import load_pair_model
-from inpars.rerankers.packed_likelihood import PackedLikelihood
-from inpars.rerankers.packed_rows import PackedRows
+from inpars.rerankers.packed_likelihood import PackedLikelihood, PackedRows
 from inpars.rerankers.rerank import score_run
 
 DOCUMENTS = {f"d{number}": sentence(number, 3 + number * 5 % 40) for number in range(12)}

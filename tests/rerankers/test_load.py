@@ -10,10 +10,8 @@ from tiny_models import byte_level_tokenizer, t5_tokenizer
 from inpars import scoring
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.rerankers import load_scorer
-from inpars.rerankers.answer_tokens import find_answers
 from inpars.rerankers.answerability import AnswerabilityScorer
-from inpars.rerankers.checkpoint import Checkpoint
-from inpars.rerankers.load import check_trained, find_kind, load_pair_model
+from inpars.rerankers.load import Checkpoint, check_trained, find_answers, find_kind, load_pair_model
 from inpars.rerankers.pair_model import token_budget_batches
 from inpars.retrieval.dense import Encoder
 

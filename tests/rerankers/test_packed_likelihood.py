@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.models import engine_backend
+from inpars.models import compute_options
 from inpars.records import Run
 from inpars.rerankers import load_scorer
 from inpars.rerankers.load import load_pair_model
-from inpars.rerankers.packed_likelihood import ROW_QUERY_TOKENS, PackedLikelihood, packed
-from inpars.rerankers.packed_rows import PackedRows
+from inpars.rerankers.packed_likelihood import ROW_QUERY_TOKENS, PackedLikelihood, PackedRows, packed
 from inpars.rerankers.pair_model import ModelScorer
 from inpars.rerankers.rerank import score_run
 
@@ -99,7 +98,7 @@ def test_openvino_gives_torchs_scores(tiny, prefix, monkeypatch, tmp_path):
     plain = model(tiny)
     plain = type(plain)(plain.network, plain.tokenizer, prefix=prefix)
     expected = ModelScorer(plain, "tiny").score(PAIRS)
-    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     scorer = packed(plain, "tiny", dtype="float32")
     assert not isinstance(scorer._read, PackedRows)

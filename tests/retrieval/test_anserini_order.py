@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from inpars.retrieval.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
+from inpars.retrieval.lucene import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
 
 
 def hits(*rows, depth):

@@ -5,8 +5,18 @@ from contextlib import closing
 
 import pytest
 
-from inpars.retrieval.java import find_jar, find_java, java_class
-from inpars.retrieval.java_functions import Pool, call, mapped_in_parallel, method, pipe, static_method, with_arguments
+from inpars.retrieval.java import (
+    Pool,
+    call,
+    find_jar,
+    find_java,
+    java_class,
+    mapped_in_parallel,
+    method,
+    pipe,
+    static_method,
+    with_arguments,
+)
 
 pytestmark = pytest.mark.skipif(
     not (find_java() and find_jar() and importlib.util.find_spec("jnius")), reason="missing: Java 21, pyserini, pyjnius"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from inpars.errors import ConfigError
 from inpars.progress import Silent
 from inpars.records import Document, Query
-from inpars.retrieval.dense import Encoder, dense_index
+from inpars.retrieval.dense import Encoder
 from inpars.retrieval.passages import document_windows, require_offsets, window_spans
 
 WORDS = ["lake", "water", "river", "mountain", "snow", "town", "road", "bridge", "field", "forest"]
@@ -50,7 +50,7 @@ def test_a_document_is_as_near_as_its_nearest_window(tiny, tmp_path, monkeypatch
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32", window_tokens=8)
     documents = [Document(f"d{n}", " ".join(WORDS[(n + i) % 10] for i in range(5 * n + 1))) for n in range(7)]
-    index = dense_index(FakeCorpus(documents), encoder)
+    index = encoder.index(FakeCorpus(documents))
     asked = [Query("q", "snow town")]
     run, beside = index.search_with_scores(asked, 3, [("q", document.doc_id) for document in documents])
     vectors, counts = encoder.encode_in_windows(documents)
@@ -68,7 +68,7 @@ def test_windows_have_an_index_of_their_own(tiny, tmp_path, monkeypatch):
     encoders = [Encoder(tiny("sentence_transformer"), device="cpu", window_tokens=width) for width in (None, 4, 6)]
     assert len({encoder.fingerprint for encoder in encoders}) == 1
     for encoder in encoders:
-        dense_index(corpus, encoder)
+        encoder.index(corpus)
     assert len(list((tmp_path / "dense").iterdir())) == 3
 
 
@@ -105,10 +105,10 @@ def test_a_document_that_is_its_only_window_is_embedded_once(tiny, tmp_path, mon
     windows = whole.reading(8)
     documents = [Document(f"d{n}", " ".join(WORDS[(n + i) % 10] for i in range(5 * n + 1))) for n in range(7)]
     vectors, counts = windows.encode_in_windows(documents)
-    dense_index(FakeCorpus(documents), whole)
+    whole.index(FakeCorpus(documents))
     texts = []
     monkeypatch.setattr(Encoder, "_encode", _counting(Encoder._encode, texts))
-    dense_index(FakeCorpus(documents), windows)
+    windows.index(FakeCorpus(documents))
     assert len(texts) == counts[counts > 1].sum() < len(vectors)
     (folder,) = (found.parent for found in (tmp_path / "dense").glob("*/*.counts.npy"))
     assert np.load(folder / "00000.npy") == pytest.approx(vectors, abs=1e-6)

@@ -133,11 +133,11 @@ def test_documents_are_encoded_once_and_after_an_interruption_only_the_rest(tiny
 
 
 def test_a_sparse_document_without_a_word_of_the_query_is_not_found(tiny, corpus):
-    index = retriever(tiny, "sparse").index(corpus)
-    weights = index._encoder.encode_documents([document.full_text for document in documents()])
+    encoder = retriever(tiny, "sparse")
+    weights = encoder.encode_documents([document.full_text for document in documents()])
     dense = expected(tiny("sparse"), "sparse")
     assert weights.nnz < np.prod(weights.shape)
-    run = index.search(QUERIES, 1000)
+    run = encoder.index(corpus).search(QUERIES, 1000)
     assert [len(run[query.query_id]) for query in QUERIES] == (dense > 0).sum(axis=1).tolist()
 
 

@@ -12,7 +12,7 @@ from inpars.io.manifest import read_manifest
 from inpars.io.storage import read_jsonl
 from inpars.io.topics import Topics
 from inpars.io.triples import read_triple_ids
-from inpars.negatives.positives import best_document
+from inpars.negatives.miner import best_document
 from inpars.records import Triple
 from inpars.stages import search as search_stage
 from inpars.stages import triples as triples_stage

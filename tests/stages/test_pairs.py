@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError
-from inpars.filtering.filters import FilterOptions, filter_queries
+from inpars.filtering.checks import FilterOptions
+from inpars.filtering.filters import filter_queries
 from inpars.io.formats import read_synthetic_queries, synthetic_query, synthetic_query_record
 from inpars.pairs.clicks import click_pairs, vote_pairs
 from inpars.pairs.faq import match_answers, read_faq

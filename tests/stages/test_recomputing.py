@@ -16,8 +16,7 @@ from inpars.io.runs import cut, fuse_z_scores
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.measurement import judge
 from inpars.progress import SILENT
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.prompts.load import load_prompt
+from inpars.prompts.load import ExampleOptions, load_prompt, named_prompt
 from inpars.stages.generate import BY_PROMPT, GenerateOptions, generate_queries, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.search import SearchOptions, search_dataset

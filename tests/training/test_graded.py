@@ -26,8 +26,8 @@ from inpars.stages.train import train_reranker_from_file, train_retriever_from_f
 from inpars.stages.triple_files import has_grades, read_grades
 from inpars.stages.triples import TriplesOptions, write_triples
 from inpars.training.examples import Group, TripleTexts, grouped, listed, read_triple_texts
-from inpars.training.group_batches import with_negatives
 from inpars.training.options import RerankerOptions, RetrieverOptions
+from inpars.training.reranker import with_negatives
 from inpars.training.retriever import train_retriever  # noqa: F401 - torch is loaded once, outside the tests
 
 EXACT = {"device": "cpu", "dtype": "float32", "batch_size": 2}

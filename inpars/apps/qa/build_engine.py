@@ -17,8 +17,7 @@ from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io import corpus as corpora
-from inpars.models.compute_options import ComputingOptions
-from inpars.models.engine_backend import use_engine
+from inpars.models.compute_options import ComputingOptions, use_engine, use_threads
 from inpars.models.folders import refuse_server_model
 from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.options import SHARE, check, option
@@ -162,10 +161,7 @@ def open_engine(
 def compute_with(options: EngineOptions) -> None:
     """Take the engine and the threads that the options name."""
     use_engine(options.engine_backend)
-    if options.threads is not None:
-        from inpars.models.hardware import use_threads
-
-        use_threads(options.threads)
+    use_threads(options.threads)
 
 
 def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:

@@ -10,7 +10,7 @@ from inpars.apps.qa.generative import Message
 from inpars.errors import BackendError
 from inpars.generation.api.client import FilteredError, NoAnswerError, RateLimiter, RefusedError, Server
 from inpars.generation.api.formats import read_reply
-from inpars.generation.api.thoughts import find_answer
+from inpars.generation.api.replies import find_answer
 
 RETRIES = 2  # somebody is waiting for the answer
 

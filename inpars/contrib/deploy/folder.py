@@ -17,8 +17,7 @@ from inpars.errors import BackendError
 from inpars.io.storage import atomic_folder
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
-from inpars.models.folders import require_utf8
-from inpars.models.kinds import ExportKind, find_export_kind
+from inpars.models.folders import ExportKind, find_export_kind, require_utf8
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import ModelScorer, save_pair_model
 

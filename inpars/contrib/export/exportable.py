@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from inpars.batches import slices
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
-from inpars.models.kinds import ExportKind, find_export_kind
+from inpars.models.folders import ExportKind, find_export_kind
 from inpars.models.networks import check_length, evaluating, pad_id
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model

@@ -19,6 +19,7 @@ from inpars.evaluation.measures import evaluate
 from inpars.io.manifest import FileStamp, Manifest
 from inpars.io.storage import atomic_folder
 from inpars.io.topics import Topics
+from inpars.models.compute_options import use_threads
 from inpars.models.folders import require_utf8
 from inpars.options import SEED, option
 from inpars.records import Qrels, Run
@@ -109,7 +110,6 @@ def export_model(
 
     def work() -> Outcome:
         from inpars.contrib.export.exportable import load_exportable
-        from inpars.models.hardware import use_threads
 
         use_threads(options.threads)
         names = ("kind", "max_length", "true_token", "false_token", "trust_remote_code")

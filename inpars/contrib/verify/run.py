@@ -19,7 +19,7 @@ from inpars.io.triples import read_triple_ids
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.plan import plan_problems
-from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import ExampleOptions, named_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path

@@ -27,8 +27,7 @@ from inpars.io.json_text import parse_json
 from inpars.io.manifest import Manifest
 from inpars.io.runs import cut
 from inpars.io.topics import Topics
-from inpars.models.compute_options import ComputingOptions
-from inpars.models.engine_backend import use_engine
+from inpars.models.compute_options import ComputingOptions, use_engine
 from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.options import SEED, option
 from inpars.pipeline.choice import choice_of, evidenced

@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.generation.api.client import NoAnswerError, Server
-from inpars.generation.api.faults import FINAL, REFUSED, Fault, FaultError, OddReplyError, fault_in, fault_of_status
-from inpars.generation.api.formats import FILTERED
+from inpars.generation.api.formats import (
+    FILTERED,
+    FINAL,
+    REFUSED,
+    Fault,
+    FaultError,
+    OddReplyError,
+    fault_in,
+    fault_of_status,
+)
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.api.parameters import Body, advice
@@ -48,7 +56,7 @@ def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str,
     return records, len(lines) - len(records)
 
 
-def body_of(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+def body_of(record: dict[str, Any]) -> Any:
     """The answer in a line of results. Raises FaultError where it is a failure."""
     response = record.get("response")
     if not isinstance(response, dict):
@@ -203,7 +211,7 @@ class Batches:
     def _marked(self, mark: str) -> str | None:
         """The batch that carries the mark, where the server has one."""
 
-        def look(client: Any) -> str | None:  # noqa: ANN401 - the SDK's client
+        def look(client: Any) -> str | None:
             listed = islice(client.batches.list(limit=100), LISTED)
             return next((str(batch.id) for batch in listed if (batch.metadata or {}).get(MARK) == mark), None)
 
@@ -340,6 +348,5 @@ def read_state(path: Path) -> list[dict[str, Any]]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DataFormatError(
-            f"not the list of batches it was ({type(error).__name__}); remove it once no batch is under way",
-            path=path,
+            f"not the list of batches it was ({type(error).__name__}); remove it once no batch is under way", path=path
         ) from None

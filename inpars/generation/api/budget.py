@@ -85,7 +85,6 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """USD spent so far."""
         return self._spent
 
     @property
@@ -191,12 +190,12 @@ def load_prices(path: Path | None = None) -> Prices:
         ) from None
 
 
-def _prices(fields: Any) -> Prices:  # noqa: ANN401 - YAML
+def _prices(fields: Any) -> Prices:
     models = {str(name): Price(_number(row["input"]), _number(row["output"])) for name, row in fields["models"].items()}
     return Prices(str(fields.get("as_of", "an unknown day")), _number(fields.get("batch_factor", 1)), models)
 
 
-def _number(value: Any) -> float:  # noqa: ANN401 - YAML
+def _number(value: Any) -> float:
     number = float(value)
     if not 0 <= number <= MAX_PRICE:
         raise ValueError(f"{value!r} is no price: it must be from 0 to {MAX_PRICE:,}")

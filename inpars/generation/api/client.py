@@ -21,8 +21,15 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import openai
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation.api.faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
-from inpars.generation.api.formats import read_payload
+from inpars.generation.api.formats import (
+    AGAIN,
+    REFUSED,
+    Fault,
+    FaultError,
+    OddReplyError,
+    fault_of_status,
+    read_payload,
+)
 from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, LITELLM, OPENAI_URL
 from inpars.generation.api.parameters import Spelling, advice
 from inpars.generation.api.requests import Endpoint
@@ -164,7 +171,7 @@ class Server:
         self._works = True
         return value
 
-    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:
         if self.url == LITELLM:
             from inpars.generation.api import litellm_client  # an extra of its own, slow to import
 

@@ -59,7 +59,6 @@ class ApiGenerator(Generic[Item]):
         self._in_batches = options.batch
 
     def plan(self, items: Sequence[Item]) -> list[list[int]]:
-        """Chunks of items in their order."""
         self._items = list(items)
         self._positions = {self._adapter.key(item): position for position, item in enumerate(items)}
         return [list(chunk) for chunk in slices(range(len(items)), CHUNK_ITEMS)]

@@ -57,7 +57,6 @@ class AnswerJournal:
     """Answers by the digest of their request, and their price. Safe to use from many threads."""
 
     def __init__(self, path: Path, price: Price | None = None) -> None:
-        """Read what is there and open it for more."""
         self.path, self.spent, self.refused, self._price = path, Spent(), 0, price
         self._lock, self._broken = threading.Lock(), False
         self._answers: dict[str, GeneratedQuery] = {}
@@ -105,7 +104,6 @@ class AnswerJournal:
                 self._append([{"lost_usd": usd}])
 
     def close(self) -> None:
-        """Close the file; what was added stays."""
         with self._lock:
             self._lines.close()
 

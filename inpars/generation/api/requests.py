@@ -105,41 +105,30 @@ class RequestAdapter(Protocol[Item_contra]):
     """How items (documents, pairs) become requests and replies become answers, for one model at one server."""
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Completions or chat."""
-        ...
+    def endpoint(self) -> Endpoint: ...
 
     @property
-    def model(self) -> str:
-        """The server's name for the model."""
-        ...
+    def model(self) -> str: ...
 
     @property
-    def url(self) -> str:
-        """The server's address."""
-        ...
+    def url(self) -> str: ...
 
     @property
     def digest(self) -> str:
         """What decides all answers besides the items."""
-        ...
 
     @property
     def sentences(self) -> Mapping[str, str]:
         """What a remark on an answer means, for people."""
-        ...
 
     def key(self, item: Item_contra) -> str:
         """What tells the item from others."""
-        ...
 
     def requests(self, item: Item_contra) -> list[ApiRequest]:
         """What is asked about an item."""
-        ...
 
-    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
         """What a server's answer says. Raises OddReplyError where nothing, FaultError where the server complains."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -176,7 +165,7 @@ class RequestFormat:
         """As `_form`, of the query's document."""
         return self.prompt.form_of(query_id.rpartition("-q")[0])
 
-    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
         """The query in a server's answer, with the remarks on how it had to be read.
 
         Raises OddReplyError where there is none to be found, FaultError where the server complains.
@@ -235,7 +224,7 @@ class PayloadFormat:
     stop: tuple[str, ...]
     log_probs: bool
 
-    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:  # noqa: ANN401 - JSON
+    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:
         """The request for what has this name; `reading` is what decides, beside the reply, how it is understood."""
         settings = self.settings
         body: dict[str, Any] = {"model": self.model, "temperature": settings.temperature}
@@ -264,6 +253,6 @@ def refusal() -> GeneratedQuery:
     return GeneratedQuery("", (), (), None, "error")
 
 
-def digest_of(values: Any) -> str:  # noqa: ANN401 - JSON
+def digest_of(values: Any) -> str:
     """A digest of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
