@@ -50,10 +50,4 @@ def _vllm(local: LocalModel) -> QueryGenerator:
     return VllmGenerator(local.model, local.prompt, local.settings, **local.computing.placement)
 
 
-def _use_threads(local: LocalModel) -> None:
-    from inpars.models.hardware import compute_with
-
-    compute_with(local.computing.threads, local.computing.engine_backend)
-
-
 LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {"causal": _causal, "seq2seq": _seq2seq, "vllm": _vllm}
