@@ -193,6 +193,15 @@ def run_lines(run: Run, tag: str) -> Iterator[str]:
             yield f"{query_id} Q0 {doc_id} {position} {above:.{SCORE_DIGITS}f} {tag}"
 
 
+def as_stored(run: Run) -> Run:
+    """The run as its TREC file gives it back, so that what is made from it is what files would give."""
+    stored: Run = {}
+    for number, line in enumerate(run_lines(run, "run"), start=1):
+        row, _ = parse_run_line(line, Path("run"), number)
+        stored.setdefault(row.query_id, {})[row.doc_id] = row.score
+    return stored
+
+
 def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
     """Synthetic queries of ours or of the InPars toolkit (v1 `question`/`doc_text`, v2 `query`/`text`)."""
     return (query for query, _ in read_synthetic_records(path))

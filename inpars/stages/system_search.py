@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
-from inpars.io.formats import parse_run_line, run_lines, write_run
+from inpars.io.formats import as_stored, write_run
 from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.runs import cut
 from inpars.io.topics import Topics
@@ -86,15 +86,6 @@ def search_system(
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
 
     return stage.run(work)
-
-
-def as_stored(run: Run) -> Run:
-    """The run as its TREC file gives it back, so that what is made from it is what files would give."""
-    stored: Run = {}
-    for number, line in enumerate(run_lines(run, TAG), start=1):
-        row, _ = parse_run_line(line, Path(TAG), number)
-        stored.setdefault(row.query_id, {})[row.doc_id] = row.score
-    return stored
 
 
 def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:

@@ -21,6 +21,7 @@ from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
 from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.corpus import Documents
+from inpars.io.formats import as_stored
 from inpars.io.runs import completed, cut, fuse_z_scores, rank
 from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import FullText, Query, Run
@@ -175,17 +176,18 @@ class Engine:
             first, depth = list(runs.values()), max(k, self._depth)
             lexical = [name == BM25 for name in runs]
             run = first[0] if len(first) == 1 else fuse_z_scores(completed(first, lexical, depth), depth)
-        else:
+        else:  # the order that was measured is that of files: scores rounded, equal ones apart
+            runs = {name: as_stored(run) for name, run in runs.items()}
             texts = {query.query_id: query.text for query in queries}
             shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)
-            run = measured.fuse(runs, measured.fused(k), shares)
+            run = as_stored(measured.fuse(runs, measured.fused(k), shares))
         if system.reranker is None:
             return run, None
         depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth
         margins = self._margins(system.reranker, queries, cut(run, depth))
         if measured is None:
             return fuse_with_first_stage(run, margins, depth=depth), margins
-        return measured.rerank(run, margins, shares), margins
+        return measured.rerank(run, as_stored(margins), shares), margins
 
     def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
         texts = {query.query_id: query.text for query in queries}

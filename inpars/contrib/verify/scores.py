@@ -22,7 +22,7 @@ from inpars.errors import ConfigError, InparsError, StaleInputError
 from inpars.evaluation.measures import evaluate
 from inpars.fusion.system import BM25, read_system
 from inpars.io.corpus import Corpus
-from inpars.io.formats import read_run, read_synthetic_records, run_lines
+from inpars.io.formats import as_stored, read_run, read_synthetic_records, run_lines
 from inpars.io.json_text import parse_json
 from inpars.io.manifest import Manifest
 from inpars.io.runs import cut
@@ -42,7 +42,6 @@ from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, reordered
 from inpars.stages.score import ScoreOptions, load_query_scorer
 from inpars.stages.search import SearchOptions, retrieve
-from inpars.stages.system_search import as_stored
 from inpars.stages.workers import Bm25Options
 from inpars.text.hashing import sampling_key
 
