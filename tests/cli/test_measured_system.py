@@ -155,6 +155,17 @@ def test_typed_and_batch_search_have_the_order_of_the_runs(run, dense, tiny, lex
     assert set().union(*(hit.scores for hits in found.values() for hit in hits)) == names
 
 
+@needs_bm25
+def test_documents_of_one_text_have_the_order_of_the_runs(run, dense):
+    corpus = Path("c.jsonl")
+    rows = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    copies = [row | {"_id": f"{'a' if number % 2 else 'z'}{row['_id']}"} for number, row in enumerate(rows)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows + copies), encoding="utf-8")
+    system = with_bm25(dense)
+    saved(system)
+    assert ids(typed(system, DEPTH)) == {name: order[:DEPTH] for name, order in by_hand(run, system).items()}
+
+
 def test_one_stage_is_searched_as_deep_as_is_asked(run, dense, tiny):
     system = with_reranker(replace(dense, stages=dense.stages[1:], fusion_depth=2), tiny)
     folder, expected = saved(system), by_hand(run, system)
