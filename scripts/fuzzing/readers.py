@@ -21,6 +21,7 @@ from inpars.errors import InparsError, UnreadableFileError
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.run_files import read_checked_run
 from inpars.io import formats
+from inpars.io import triples as triple_lines
 from inpars.io.corpus import Corpus
 from inpars.io.fields import MAX_EXACT
 from inpars.io.runs import rank
@@ -136,9 +137,9 @@ def synthetic(folder: Path, main: Path) -> None:
 
 def triple_ids(folder: Path, main: Path) -> None:
     """Triples of ids read, written, read."""
-    found = list(formats.read_triple_ids(main))
-    write_lines(folder / "again.tsv", formats.triple_id_lines(found))
-    same_rows("triple read, written, read", found, formats.read_triple_ids(folder / "again.tsv"))
+    found = list(triple_lines.read_triple_ids(main))
+    write_lines(folder / "again.tsv", triple_lines.triple_id_lines(found))
+    same_rows("triple read, written, read", found, triple_lines.read_triple_ids(folder / "again.tsv"))
 
 
 def triples(folder: Path, main: Path) -> None:

@@ -31,7 +31,7 @@ class Target:
     name: str
     read: Read
     seeds: tuple[str, ...]
-    covers: tuple[str, ...] = ()  # functions of formats.py and judgements.py
+    covers: tuple[str, ...] = ()  # functions of io/formats, io/judgements and io/triples
     packages: tuple[str, ...] = ()
     weight: float = 1.0  # share of time
 
@@ -92,7 +92,10 @@ _TABLE = (
     Target("formats/read_triple_ids", readers.triple_ids, ("ids", "ids toy"), ("read_triple_ids",)),
     Target("corpus/Corpus", readers.corpus, CORPORA),
     Target("corpus/dataset", readers.dataset, ("beir", "beir zip")),
-    Target("triples/beside", readers.triples, ("triples", "triples by ids", "text triples")),
+    Target(
+        *("triples/beside", readers.triples, ("triples", "triples by ids", "text triples")),
+        ("read_negative_rows",),
+    ),
     Target("evaluation/measures", readers.evaluation, ("evaluation", "evaluation msmarco"), weight=2),
     Target("prompts/load_prompt", states.prompt, _names("state prompt")),
     Target("prompts/examples", states.examples, ("state examples",)),

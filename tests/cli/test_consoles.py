@@ -22,7 +22,7 @@ NARROW = {
 }
 SHOWS = """
 import sys
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.cli import doctor
 from inpars.cli.common import print_result
 from inpars.console import Console

@@ -21,7 +21,7 @@ from fuzzing.targets import TARGETS
 from inpars.contrib.interchange import FORMATS
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
-from inpars.io import formats, judgements
+from inpars.io import formats, judgements, triples
 
 PROGRAM = Path(__file__).parents[2] / "scripts" / "fuzz.py"
 AVAILABLE = [name for name, target in TARGETS.items() if not target.missing and name != "command/search bm25"]
@@ -42,7 +42,7 @@ PARTLY = ("synthetic", "synthetic v1", "synthetic v2", "queries tsv", "serve POS
 def test_every_reader_of_the_formats_is_in_the_table():
     own = {
         name
-        for module in (formats, judgements)
+        for module in (formats, judgements, triples)
         for name, value in vars(module).items()
         if re.match(r"(read|iterate)_", name) and value.__module__ == module.__name__
     }
