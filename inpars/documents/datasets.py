@@ -23,8 +23,9 @@ from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, li
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.io.corpus import Corpus, cached_corpus, file_key
 from inpars.io.formats import read_queries
-from inpars.io.judgements import origin_of, read_qrels
+from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp
+from inpars.io.model_judgements import origin_of
 from inpars.io.packing import PACKED_SUFFIXES
 from inpars.io.storage import atomic_folder
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined

@@ -14,7 +14,7 @@ from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
-from inpars.io.judgements import Origin
+from inpars.io.model_judgements import Origin
 from inpars.io.runs import rank
 from inpars.io.storage import atomic_writer
 from inpars.progress import SILENT, Progress

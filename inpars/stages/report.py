@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inpars.evaluation.run_files import read_checked_run
-from inpars.io.judgements import Origin
 from inpars.io.manifest import read_manifest
+from inpars.io.model_judgements import Origin
 from inpars.io.topics import Topics
 from inpars.reports.collect import RunSummary, Texts, glance, results_of, stage_facts
 from inpars.reports.schema import Report, StageFacts
