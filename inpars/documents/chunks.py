@@ -3,6 +3,7 @@
 Neighbours of the same place share sentences up to the overlap. A chunk becomes a document whose metadata are `source`
 (the file's name, or the address of a page), `start` and `end` (characters, see `Block`), and where they apply `page`,
 `headings` (the path, outermost first), `record` (number from 1) and `title` (the file's, where the document's differs).
+Tokens are counted by the tokenizer of a model, without loading the model.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ _SENTENCE_END = re.compile(
 _LINE_END = re.compile(r"\n+")
 _WORDS = re.compile(r"\S{1,200}\s*")  # longer words are split, since a model may have to read them
 TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
-WORDS = "words"
-DEFAULT = "minilm"
-_WORD = re.compile(r"\w+|[^\w\s]")
-_FILE = "tokenizer.json"
+DEFAULT_TOKENIZER, WORDS = "minilm", "words"
+_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def tokenizer_name(name: str | None) -> str:
     """The tokenizer that is used where none is named: the embedded one, or words where that is not installed."""
     if name is not None:
         return name
-    return DEFAULT if find_spec("tokenizers") is not None and EMBEDDED[DEFAULT].installed else WORDS
+    return DEFAULT_TOKENIZER if find_spec("tokenizers") is not None and EMBEDDED[DEFAULT_TOKENIZER].installed else WORDS
 
 
 def token_counter(name: str) -> TokenCounter:
@@ -171,7 +171,7 @@ def token_counter(name: str) -> TokenCounter:
     Raises ConfigError for a name that stands for no tokenizer, MissingDependencyError.
     """
     if name == WORDS:
-        return lambda texts: [sum(1 for _ in _WORD.finditer(text)) for text in texts]
+        return lambda texts: [sum(1 for _ in _WORD_OR_MARK.finditer(text)) for text in texts]
     if find_spec("tokenizers") is None:
         raise MissingDependencyError(
             "tokenizers", "to count tokens (or give --tokenizer words)", "pip install tokenizers"
@@ -180,9 +180,11 @@ def token_counter(name: str) -> TokenCounter:
 
     folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else Path(name).expanduser()
     try:
-        tokenizer = Tokenizer.from_file(str(folder / _FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
+        tokenizer = (
+            Tokenizer.from_file(str(folder / TOKENIZER_FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
+        )
     except Exception as error:  # the library has no errors of its own
-        problem = f"no tokenizer there ({reason_of(error)}); give words or {DEFAULT}"
+        problem = f"no tokenizer there ({reason_of(error)}); give words or {DEFAULT_TOKENIZER}"
         raise ConfigError(f"--tokenizer {name}: {problem}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()

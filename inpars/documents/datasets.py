@@ -23,8 +23,9 @@ from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, li
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.io.corpus import Corpus, cached_corpus, file_key
 from inpars.io.formats import read_queries
-from inpars.io.judgements import origin_of, read_qrels
+from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp
+from inpars.io.model_judgements import origin_of
 from inpars.io.packing import PACKED_SUFFIXES
 from inpars.io.storage import atomic_folder
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
@@ -37,7 +38,7 @@ UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
-DAMAGE = (
+ZIP_DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
 )
@@ -263,7 +264,7 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry in archive.infolist():
                 _reject_escape(entry, path)
             archive.extractall(folder)
-    except DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from inpars.errors import DataFormatError
-from inpars.io.judgements import Origin
 from inpars.io.manifest import FileStamp, stamp_text
+from inpars.io.model_judgements import Origin
 from inpars.io.storage import to_json_line
 from inpars.progress import Progress
 from inpars.records import Qrels, Query

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.evaluation.measures import evaluate
-from inpars.io.judgements import POOR_KAPPA, origin_of, write_origin
+from inpars.io.model_judgements import POOR_KAPPA, origin_of, write_origin
 from inpars.judging.sample import Pair, pairs_of, weights
 from inpars.records import Qrels, Run
 

@@ -13,8 +13,9 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fusion.matching import MIN_QUERIES
 from inpars.io.formats import read_queries, read_synthetic_queries
-from inpars.io.judgements import origin_of, read_qrels
+from inpars.io.judgements import read_qrels
 from inpars.io.manifest import stamp
+from inpars.io.model_judgements import origin_of
 from inpars.io.topics import Topics, joined
 from inpars.options import FlagGroup, option
 from inpars.progress import Progress

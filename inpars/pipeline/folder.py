@@ -11,8 +11,9 @@ from typing import Any
 from inpars.errors import DataFormatError
 from inpars.io.formats import read_queries
 from inpars.io.json_text import parse_json
-from inpars.io.judgements import Origin, origin_of, read_qrels
+from inpars.io.judgements import read_qrels
 from inpars.io.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
+from inpars.io.model_judgements import Origin, origin_of
 from inpars.pipeline.mark import FOLDER_MARK, read_mark
 from inpars.pipeline.measurement import CHOICE_TOPICS, JUDGED, METRICS, QRELS, QUERIES, TOPICS
 from inpars.records import Qrels

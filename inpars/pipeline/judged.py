@@ -12,8 +12,8 @@ from pathlib import Path
 
 from inpars.fusion.system import FirstStage, SearchSystem
 from inpars.io.formats import read_run
-from inpars.io.judgements import Origin, origin_of
 from inpars.io.manifest import Manifest
+from inpars.io.model_judgements import Origin, origin_of
 from inpars.io.topics import Topics
 from inpars.judging import Pair
 from inpars.judging.agreement import FEW_PARAMETERS, PERSON, RELEVANT_FROM, agreements_with, note_agreement, tau_of

@@ -14,8 +14,9 @@ from inpars.evaluation.run_files import no_result
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import in_words
 from inpars.io.formats import read_run, write_queries
-from inpars.io.judgements import write_origin, write_qrels
+from inpars.io.judgements import write_qrels
 from inpars.io.manifest import sha256_of, stamp
+from inpars.io.model_judgements import write_origin
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.progress import Progress

@@ -18,8 +18,8 @@ from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.filtering.checks import FilterContext
 from inpars.fusion.system import BM25
-from inpars.io.judgements import Origin
 from inpars.io.manifest import Manifest
+from inpars.io.model_judgements import Origin
 from inpars.io.topics import DEFAULT_SPLIT, Topics
 from inpars.options import flags_of
 from inpars.pipeline.budget import Part

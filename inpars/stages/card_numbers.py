@@ -11,8 +11,8 @@ from pathlib import Path
 from inpars.cards.card import Measured, add_numbers, plain_name
 from inpars.errors import InparsError
 from inpars.evaluation.measures import Evaluation
-from inpars.io.judgements import Origin
 from inpars.io.manifest import CARD, FileStamp, Manifest, read_manifest
+from inpars.io.model_judgements import Origin
 from inpars.progress import Progress
 from inpars.stages.caveats import lineage
 

@@ -15,8 +15,8 @@ from inpars.evaluation.run_diff import ShownChange, most_changed, show
 from inpars.evaluation.run_files import Order, read_checked_run
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
 from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
-from inpars.io.judgements import Origin
 from inpars.io.manifest import read_manifest
+from inpars.io.model_judgements import Origin
 from inpars.io.topics import Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress

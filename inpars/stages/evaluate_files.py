@@ -12,7 +12,7 @@ from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, no_result, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
-from inpars.io.judgements import Origin
+from inpars.io.model_judgements import Origin
 from inpars.io.runs import rank
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels

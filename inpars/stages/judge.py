@@ -20,17 +20,17 @@ from inpars.generation import PaidGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
-from inpars.io.judgements import (
+from inpars.io.judgements import write_named_qrels
+from inpars.io.manifest import FileStamp, Manifest, sha256_of, stamp_text
+from inpars.io.model_judgements import (
     ModelJudgement,
     Origin,
     lines_path,
     origin_path,
     read_judgements,
     write_judgements,
-    write_named_qrels,
     write_origin,
 )
-from inpars.io.manifest import FileStamp, Manifest, sha256_of, stamp_text
 from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
 from inpars.judging import Graded, Judge, JudgeBackend, Pair
 from inpars.models.compute_options import ComputingOptions

@@ -83,10 +83,10 @@ def test_an_error_is_one_line(tmp_path, capsys):
 
 def test_without_pyarrow_the_pip_line_is_given(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "inpars.contrib.interchange.parquet", raising=False)
     (tmp_path / "t.parquet").write_text("x")
     given = ("--format", "sentence-transformers", "--input", tmp_path / "t.parquet", "--output", tmp_path / "f")
     assert inpars("import", *given) == 1
     shown = capsys.readouterr().err
-    assert shown.startswith("inpars: pyarrow is needed for this command (parquet files")
-    assert "pip install" in shown
+    assert shown.startswith("inpars: pyarrow is needed")
+    assert "t.parquet" in shown
+    assert "pip install 'pyarrow>=15.0'" in shown

@@ -16,8 +16,9 @@ from fake_api import KEY, PRICES, FakeApi, document, log_probs_of, usd_of_one
 from inpars.cli import main as cli
 from inpars.generation.api import client as api_client
 from inpars.io.formats import write_documents, write_run
-from inpars.io.judgements import lines_path, origin_of, origin_path, read_judgements, read_qrels, write_qrels
+from inpars.io.judgements import read_qrels, write_qrels
 from inpars.io.manifest import read_manifest
+from inpars.io.model_judgements import lines_path, origin_of, origin_path, read_judgements
 
 QUERIES, DEPTH = 10, 40
 RUNS = {  # two systems that find the same documents in other orders, 40 for each query

@@ -7,20 +7,18 @@ import pytest
 
 from inpars.documents.datasets import load_dataset, load_judged
 from inpars.errors import DataFormatError
-from inpars.io.judgements import (
+from inpars.io.judgements import read_qrels, write_named_qrels, write_qrels
+from inpars.io.manifest import sha256_of
+from inpars.io.model_judgements import (
     ModelJudgement,
     Origin,
     lines_path,
     origin_of,
     origin_path,
     read_judgements,
-    read_qrels,
     write_judgements,
-    write_named_qrels,
     write_origin,
-    write_qrels,
 )
-from inpars.io.manifest import sha256_of
 from inpars.pipeline.held_out import judge_statement
 from inpars.pipeline.measurement import keep_topics
 from inpars.progress import SILENT

@@ -11,8 +11,9 @@ from fake_api import KEY, PRICES, FakeApi
 from inpars.cli.main import main
 from inpars.generation.api import client as api_client
 from inpars.io.formats import read_run
-from inpars.io.judgements import origin_of, read_qrels
+from inpars.io.judgements import read_qrels
 from inpars.io.manifest import read_manifest
+from inpars.io.model_judgements import origin_of
 from inpars.io.runs import rank
 from inpars.judging.terminal import answers_path
 from inpars.retrieval.java import find_jar, find_java

@@ -37,8 +37,7 @@ def application(engine: Engine, options: ServeOptions, api_key: str, examples: S
         fields=metadata_fields(engine.documents),
         examples=examples,
         files=SourceFiles(options.files) if options.files else None,
-        embed_tokens=TokenCounter(),
-        rerank_tokens=TokenCounter(),
+        count_tokens=TokenCounter(),
     )
     service.warm()
     hosts = options.allow_host or ((*LOOPBACK, options.host) if is_local(options.host) else ())

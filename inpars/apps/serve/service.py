@@ -55,18 +55,13 @@ class Service:
         fields: Mapping[str, Mapping[str, int]] | None = None,
         examples: Sequence[str] = (),
         files: SourceFiles | None = None,
-        embed_tokens: CountTokens | None = None,
-        rerank_tokens: CountTokens | None = None,
+        count_tokens: CountTokens | None = None,
     ) -> None:
-        """`fields` are the metadata one can filter by, `examples` queries to try.
-
-        Tokens are counted by words where no counter is given.
-        """
+        """`fields` can be filtered by, `examples` are queries to try; without `count_tokens` words are counted."""
         self.engine, self.metrics, self.feedback = engine, Metrics(), feedback
         self.fields = {name: dict(values) for name, values in (fields or {}).items()}
         self.examples, self.files = list(examples), files
-        self.options = options or ServeOptions()
-        self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
+        self.options, self._count_tokens = options or ServeOptions(), count_tokens or _words
         observed: dict[str, Any] = {"observe": lambda name, items: self.metrics.batches.labels(name).observe(items)}
         common = observed | {
             "max_items": self.options.max_batch,
@@ -226,13 +221,13 @@ class Service:
         name, input_type = key
         encoder = self.engine.encoders[name]
         vectors = encoder.encode_queries(texts) if input_type == "query" else encoder.encode_documents(texts)
-        return list(zip(vectors, self._embed_tokens(encoder.name, texts), strict=True))
+        return list(zip(vectors, self._count_tokens(encoder.name, texts), strict=True))
 
     def _rerank(self, _: None, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         scorer = self.engine.reranker
         assert scorer is not None  # noqa: S101, RUF100 - `rerank` has looked
-        queries = self._rerank_tokens(scorer.name, [query for query, _ in pairs])
-        documents = self._rerank_tokens(scorer.name, [document for _, document in pairs])
+        queries = self._count_tokens(scorer.name, [query for query, _ in pairs])
+        documents = self._count_tokens(scorer.name, [document for _, document in pairs])
         tokens = [first + second for first, second in zip(queries, documents, strict=True)]
         return list(zip(scorer.score(pairs), tokens, strict=True))
 

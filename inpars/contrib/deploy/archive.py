@@ -50,7 +50,7 @@ def _members(folder: Path, extras: Sequence[str]) -> Iterator[tuple[str, Path | 
     """Names in the archive, in order, with a file or its content."""
     yield from ((path.relative_to(folder).as_posix(), path) for path in _files(folder))
     package = Path(inpars.__file__).parent
-    yield HANDLER_FILE, Path(__file__).with_name("handler.py")
+    yield HANDLER_FILE, package / "contrib" / "deploy" / "handler.py"
     yield REQUIREMENTS_FILE, "".join(f"{line}\n" for line in _requirements(extras)).encode()
     for path in _files(package):
         if path.suffix in (".py", ".typed"):

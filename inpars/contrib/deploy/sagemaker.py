@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from inpars.errors import BackendError, ConfigError, MissingDependencyError
+from inpars.errors import BackendError, ConfigError
 
 Row: TypeAlias = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,47}")
@@ -50,11 +50,9 @@ class Clients:
 
 def connect(region: str | None) -> Clients:
     """Clients with the credentials that boto3 finds."""
-    try:
-        import boto3
-        from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise MissingDependencyError("boto3", "to deploy to SageMaker", "pip install 'boto3>=1.34'") from error
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
     try:
         session = boto3.Session(region_name=region)
         return Clients(*(session.client(name) for name in ("sagemaker", "sagemaker-runtime", "s3")))
