@@ -2,7 +2,8 @@
 
 Written queries copy their documents' words, so that taken as they are they overrate BM25: those whose document BM25
 finds first count less. The gate already knows how much of a query its first documents hold; what is left for the
-collection is one number, chosen where the queries rank their documents well all around it.
+collection is one number: the mean of all that were tried, each weighed by how well the queries rank their documents
+with it and by how near it is to none. The best one alone would follow the noise of few queries.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from inpars.records import Qrels, Run
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
 OFFSETS = tuple(step / 4 for step in range(-12, 13))
-PENALTY = 0.0001  # of nDCG, for an offset of 1; it grows with the square, and decides where queries do not
-AROUND = 2  # offsets either side that an offset's value is averaged over
+EVIDENCE = 2.0  # what an offset's log weight grows by for a query whose nDCG is 1 higher
+DEVIATION = 1.0  # of offsets between collections, before any query is seen; assumed
 EASY = 0.25  # what a query counts for whose document BM25 finds first
 
 Table = npt.NDArray[np.float64]
@@ -82,12 +83,8 @@ def judged_mix(
         return interpolated(table, np.array([moved.share(features[query_id]) for query_id in query_ids]))
 
     values = [float(counts @ of_each(offset)) for offset in OFFSETS]
-    windows = [values[max(0, position - AROUND) : position + AROUND + 1] for position in range(len(OFFSETS))]
-    around = [math.fsum(window) / len(window) for window in windows]
-    best = max(
-        range(len(OFFSETS)) if at is None else [OFFSETS.index(at)],
-        key=lambda position: (around[position] - PENALTY * OFFSETS[position] ** 2, -abs(OFFSETS[position])),
-    )
+    mean = posterior_mean(values, effective=1 / float((counts**2).sum())) if at is None else at
+    best = min(range(len(OFFSETS)), key=lambda position: (abs(OFFSETS[position] - mean), abs(OFFSETS[position])))
     curve = tuple((counts @ table).tolist())
     choice = Choice(
         gate=gate.moved(OFFSETS[best]),
@@ -100,6 +97,13 @@ def judged_mix(
         equal=curve[STEPS // 2],
     )
     return JudgedMix(choice, of_each(OFFSETS[best]), counts)
+
+
+def posterior_mean(values: Sequence[float], effective: float) -> float:
+    """The mean of OFFSETS, weighed by their mean nDCG on so many queries and a normal prior around none."""
+    offsets, gains = np.array(OFFSETS), np.array(values) - max(values)
+    weights = np.exp(EVIDENCE * effective * gains - (offsets / DEVIATION) ** 2 / 2)
+    return float((weights * offsets).sum() / weights.sum())
 
 
 def share_table(query_ids: Sequence[str], lexical: Run, dense: Sequence[Run], qrels: Qrels) -> Table:
