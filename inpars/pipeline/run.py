@@ -112,12 +112,12 @@ def run_pipeline(
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options, judging.judge)
     known = read_evidence(evidence, dataset, topics, progress)
-    where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
-    options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged, pairs=known.pair_count)
+    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
+    options, plan = planned_options(run, free, 0 if tried is None else tried.written)
     settings = settings_of(options, prompt, *invocation.reading, **stage_kwargs)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, invocation, mark.get("finished"))
-    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
+    run = replace(run, options=options, overwrite=overwrite)
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
     held_out = _hold_out(run, join_pairs(run, run.path(FILTERED), manifests))
@@ -144,12 +144,7 @@ def run_pipeline(
     remove_leftovers(output, steps)
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
-    page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, invocation),
-        shipped=Shipped(shipped, system, paths),
-        steps=run.commands.lines,
-        skipped=skipped,
-    )
+    page = report_of(run, manifests, judged, metrics, shipped=Shipped(shipped, system, paths), skipped=skipped)
     if plan is not None:
         page = replace(page, budget=budget_rows(plan, facts))
     write_report(with_judged(with_statements(page, held_out), by_model, metrics, texts_of(dataset)), report)
