@@ -97,7 +97,11 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
     before, mark, after = _without_measured(text).partition(f"{END_OF_TRAINING}\n")
     if not mark:
         raise DataFormatError("not a model card that inpars wrote; numbers are not added", path=path)
-    known = [line for line in _measured_part(text).splitlines() if line.startswith("| ") and line not in HEADER]
+    known = [
+        line
+        for line in text.partition(f"{MEASURED_BEGIN}\n")[2].partition(MEASURED_END)[0].splitlines()
+        if line.startswith("| ") and line not in HEADER
+    ]
     rows = {line.rsplit("|", 2)[0]: line for line in [*known, *map(_row, numbers)]}
     block = _measured("\n".join([MEASURED, "", *HEADER, *rows.values()]))
     with atomic_writer(path) as stream:
@@ -147,8 +151,9 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
         lines += [
             f"- queries written by `{plain_name(str(generated.arguments.get('model', 'an unknown generator')))}`",
             f"- prompt: `{plain_name(prompt.path) if prompt else 'unknown'}`",
-            *_documents(generated),
         ]
+        if (corpus := generated.inputs.get("corpus")) is not None:
+            lines.append(f"- documents: `{plain_name(corpus.path)}`")
     else:
         lines.append("- who wrote the queries, and with which prompt, is not recorded beside the triples")
     if (mined := history.get("triples")) is not None:
@@ -158,21 +163,11 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
             f"{arguments.get('per_query')} of each positive"
         )
     if (filtered := history.get("filter")) is not None:
-        lines.append(f"- of the queries {filtered.output.records} were kept by `{_ranked_by(filtered.arguments)}`")
+        # the score that the best were kept by: of the last --select, or of the default where no flag names one
+        scoring, selections = (filtered.arguments.get(name) for name in ("scoring_function", "select"))
+        ranking = FilterOptions(scoring_function=scoring, select=tuple(selections or ())).ranking
+        lines.append(f"- of the queries {filtered.output.records} were kept by `{ranking}`")
     return "\n".join(lines)
-
-
-def _ranked_by(arguments: Mapping[str, Any]) -> str:
-    """The score that a filter kept the best by, which its last --select or its default names where no flag did."""
-    filter_arguments = {name: arguments.get(name) for name in ("scoring_function", "select")}
-    return FilterOptions(
-        scoring_function=filter_arguments["scoring_function"], select=tuple(filter_arguments["select"] or ())
-    ).ranking
-
-
-def _documents(generated: Manifest) -> list[str]:
-    corpus = generated.inputs.get("corpus")
-    return [f"- documents: `{plain_name(corpus.path)}`"] if corpus is not None else []
 
 
 def _recipe(facts: CardFacts) -> str:
@@ -205,10 +200,6 @@ def _row(row: Measured) -> str:
 
 def _measured(content: str) -> str:
     return f"{MEASURED_BEGIN}\n{content}\n{MEASURED_END}\n"
-
-
-def _measured_part(card: str) -> str:
-    return card.partition(f"{MEASURED_BEGIN}\n")[2].partition(MEASURED_END)[0]
 
 
 def _without_measured(card: str) -> str:

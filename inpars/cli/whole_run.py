@@ -17,10 +17,10 @@ from inpars.extras import require
 from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
-from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.given_queries import with_generated
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.judging_options import JudgingOptions
+from inpars.pipeline.leftovers import refuse_to_replace, settings_of
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import PromptTrials, trial_options

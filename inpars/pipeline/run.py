@@ -25,7 +25,6 @@ from inpars.options import flags_of
 from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
-from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.given_queries import join_pairs, take_generated
 from inpars.pipeline.held_out import (
     HeldOut,
@@ -37,7 +36,7 @@ from inpars.pipeline.held_out import (
 )
 from inpars.pipeline.judged import JudgedSystems, judge_systems
 from inpars.pipeline.judging_options import JudgingOptions
-from inpars.pipeline.leftovers import remove_leftovers
+from inpars.pipeline.leftovers import refuse_to_replace, remove_leftovers, settings_of
 from inpars.pipeline.mark import read_mark, write_mark
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions

@@ -139,9 +139,10 @@ def positions_of(total: int, plan: Plan, shard: Shard | None = None, *, block: i
             yield from sorted(position for chunk in _planned(part, plan, items) for position in chunk.shard_positions)
 
 
-def planned_items(items: range, total: int, block: int = BLOCK_ITEMS) -> range:
+def planned_items(items: range, total: int) -> range:
     """The items of all blocks that a slice of the planned order lies in."""
-    return range(items.start // block * block, min(-(-items.stop // block) * block, total)) if items else items
+    start, stop = items.start // BLOCK_ITEMS * BLOCK_ITEMS, -(-items.stop // BLOCK_ITEMS) * BLOCK_ITEMS
+    return range(start, min(stop, total)) if items else items
 
 
 def own_items(total: int, part: Shard | None) -> range:
