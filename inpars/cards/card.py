@@ -8,6 +8,7 @@ part. Names of files stand in a card, paths do not. Loads no torch.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ OF_SENTENCE_TRANSFORMERS = (*TAGS, "cross-encoder")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
 UNKNOWN_LICENCE = "see the parent's card"
 OF_NO_INTEREST = ("model", "dtype", "limit", "teacher_prompt", "kind")
+LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)([.-].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +268,32 @@ def _history(output: Path) -> Iterator[Manifest]:
         if manifest is not None:
             yield manifest
             remaining += [Path(stamp.path) for stamp in manifest.inputs.values()]
+
+
+def carry_card(model: str, folder: Path, name: str, command: str) -> None:
+    """Write README.md of `folder`, to be called `name`, and copy the licences that lie in the model's own folder.
+
+    A model without a card gets one that names its parent.
+    """
+    from inpars.models.loading import resolve_model  # torch
+
+    source = Path(resolve_model(model))
+    origin = f"Written by `inpars {command}` from `{plain_name(model)}`."
+    text = _own_card(source, name) if (source / CARD).is_file() else _new_card(model, name)
+    with atomic_writer(folder / CARD) as stream:
+        stream.write(f"{text.rstrip()}\n\n{origin}\n")
+    for path in sorted(source.iterdir()) if source.is_dir() else ():
+        if LICENCE_FILES.fullmatch(path.name) and path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def _own_card(source: Path, name: str) -> str:
+    """The card as it is; where we wrote it, its title and its code have the new name."""
+    text = (source / CARD).read_bytes().decode("utf-8", "replace")
+    return text.replace(f"\n# {source.name}: ", f"\n# {name}: ").replace(f'("{source.name}"', f'("{name}"')
+
+
+def _new_card(model: str, name: str) -> str:
+    parent = hub_id(model)
+    header = front_matter([f"base_model: {parent}"] if parent else [])
+    return f"{header}\n\n# {name}\n\n## Licence\n- `{plain_name(model)}`: {UNKNOWN_LICENCE}"

@@ -27,8 +27,9 @@ from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
 from inpars.stages.partial import CHUNK_END, Partial
-from inpars.stages.query_scorers import ColumnScorer, load_column, load_query_encoder
+from inpars.stages.query_scorers import ColumnScorer, load_column, search_options
 from inpars.stages.score import STAGE, Row, ScoreOptions, Source
+from inpars.stages.search import load_encoder
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 
@@ -133,7 +134,7 @@ def cluster_file(
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
-        make = make_encoder or (lambda: load_query_encoder(options))
+        make = make_encoder or (lambda: load_encoder(options.model_name, search_options(options)))
         form = stamp_text("embeddings", EMBEDDING)  # tells the lines from what earlier releases saved
         saved = replace(stage, inputs=inputs | {form.path: form})
         done = work_here(saved, Clustering(source, options, make, stage.progress), None)
