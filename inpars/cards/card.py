@@ -70,6 +70,8 @@ class CardFacts:
 
 def write_card(folder: Path, facts: CardFacts) -> None:
     """Write the model folder's README.md."""
+    validated = _validation(facts.results)
+    numbers = "\n".join([*HEADER, *map(_row, validated)]) if validated else NOT_VALIDATED
     kind, history = kind_of(folder), {manifest.stage: manifest for manifest in _history(facts.triples)}
     parts = [
         _front_matter(kind, facts),
@@ -78,7 +80,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
         f"## How to load it\n{snippets(kind, folder.name)}",
         f"## Data\n{_data(facts, history)}",
         f"## Recipe\n{_recipe(facts)}",
-        f"## Numbers\n{_table(_validation(facts.results)) or NOT_VALIDATED}\n{END_OF_TRAINING}",
+        f"## Numbers\n{numbers}\n{END_OF_TRAINING}",
         _measured(NOT_MEASURED).rstrip(),
         f"## Licence\n{_licences(facts, history)}",
     ]
@@ -189,10 +191,6 @@ def _validation(results: Mapping[str, Any]) -> list[Measured]:
         Measured(collection, metric, "before training", float(results["start"])),
         Measured(collection, metric, f"this model (step {results['best']['step']})", float(results["best"][metric])),
     ]
-
-
-def _table(numbers: Sequence[Measured]) -> str:
-    return "\n".join([*HEADER, *map(_row, numbers)]) if numbers else ""
 
 
 def _row(row: Measured) -> str:

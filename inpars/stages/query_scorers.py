@@ -63,7 +63,12 @@ class RankColumn:
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
-        _check_documents(rows, self._source)
+        for query, _ in rows:
+            if self._source.corpus is not None and query.doc_id not in self._source.corpus:
+                raise StaleInputError(
+                    f"{self._source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this "
+                    "corpus lacks; give the corpus it was written for"
+                )
         pairs = [(query.query_id, query.doc_id) for query, _ in rows]
         run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
         columns: list[dict[str, float | None]] = [{self.name: rank_of(run.get(q, {}), d)} for q, d in pairs]
@@ -71,15 +76,6 @@ class RankColumn:
             for one, pair in zip(columns, pairs, strict=True):
                 one[self._similarity] = round(near[pair], DIGITS)
         return columns
-
-
-def _check_documents(rows: Sequence[Row], source: Source) -> None:
-    for query, _ in rows:
-        if source.corpus is not None and query.doc_id not in source.corpus:
-            raise StaleInputError(
-                f"{source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
-                "give the corpus it was written for"
-            )
 
 
 def rank_of(scores: dict[str, float], doc_id: str) -> int | None:

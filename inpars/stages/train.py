@@ -72,7 +72,10 @@ def train_retriever_from_file(
         if material.grades:
             stage.note("each positive counts by itself: no loss of a bi-encoder reads the grades beside the triples")
         rows = material.rows if options.negatives else pairs_once(material.rows)
-        curve, device = train_retriever(rows, options, margins=_margins(material), dev=material.dev, **stage.training)
+        scores, margins = material.teacher, None
+        if scores is not None:  # of each positive, less its negative's
+            margins = {r: scores[r.query, r.positive] - scores[r.query, r.negative] for r in material.rows}
+        curve, device = train_retriever(rows, options, margins=margins, dev=material.dev, **stage.training)
         return curve, device, len(rows)
 
     inputs = _inputs(triples, options, dataset)
@@ -134,12 +137,6 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
         return Outcome(None, {}, results, device)
 
     return stage.run(work)
-
-
-def _margins(material: _Material) -> dict[TripleTexts, float] | None:
-    if (scores := material.teacher) is None:
-        return None
-    return {row: scores[row.query, row.positive] - scores[row.query, row.negative] for row in material.rows}
 
 
 def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> dict[str, FileStamp]:
