@@ -70,17 +70,14 @@ class RayWorkers:
                 while pool.unfinished:
                     ended, _ = ray.wait(list(pool.busy), timeout=PATIENCE_SECONDS)
                     if not ended and not pool.seen:
-                        progress.note(self._no_worker_yet(workers))
+                        cpus, gpus = self._options.cpus_per_worker, self._options.gpus_per_worker
+                        progress.note(
+                            f"no worker has loaded its model yet, or the cluster has no room: {workers} of {cpus:g} "
+                            f"cores and {gpus:g} GPUs are wanted"
+                        )
                     yield from (shard for call in ended if (shard := pool.ended(call)) is not None)
             finally:
                 pool.stop()
-
-    def _no_worker_yet(self, workers: int) -> str:
-        cpus, gpus = self._options.cpus_per_worker, self._options.gpus_per_worker
-        return (
-            f"no worker has loaded its model yet, or the cluster has no room: {workers} of {cpus:g} cores and "
-            f"{gpus:g} GPUs are wanted"
-        )
 
 
 class _Actor:

@@ -8,6 +8,7 @@ part. Names of files stand in a card, paths do not. Loads no torch.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ OF_SENTENCE_TRANSFORMERS = (*TAGS, "cross-encoder")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
 UNKNOWN_LICENCE = "see the parent's card"
 OF_NO_INTEREST = ("model", "dtype", "limit", "teacher_prompt", "kind")
+LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)([.-].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class CardFacts:
 
 def write_card(folder: Path, facts: CardFacts) -> None:
     """Write the model folder's README.md."""
+    validated = _validation(facts.results)
+    numbers = "\n".join([*HEADER, *map(_row, validated)]) if validated else NOT_VALIDATED
     kind, history = kind_of(folder), {manifest.stage: manifest for manifest in _history(facts.triples)}
     parts = [
         _front_matter(kind, facts),
@@ -76,7 +80,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
         f"## How to load it\n{snippets(kind, folder.name)}",
         f"## Data\n{_data(facts, history)}",
         f"## Recipe\n{_recipe(facts)}",
-        f"## Numbers\n{_table(_validation(facts.results)) or NOT_VALIDATED}\n{END_OF_TRAINING}",
+        f"## Numbers\n{numbers}\n{END_OF_TRAINING}",
         _measured(NOT_MEASURED).rstrip(),
         f"## Licence\n{_licences(facts, history)}",
     ]
@@ -97,7 +101,11 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
     before, mark, after = _without_measured(text).partition(f"{END_OF_TRAINING}\n")
     if not mark:
         raise DataFormatError("not a model card that inpars wrote; numbers are not added", path=path)
-    known = [line for line in _measured_part(text).splitlines() if line.startswith("| ") and line not in HEADER]
+    known = [
+        line
+        for line in text.partition(f"{MEASURED_BEGIN}\n")[2].partition(MEASURED_END)[0].splitlines()
+        if line.startswith("| ") and line not in HEADER
+    ]
     rows = {line.rsplit("|", 2)[0]: line for line in [*known, *map(_row, numbers)]}
     block = _measured("\n".join([MEASURED, "", *HEADER, *rows.values()]))
     with atomic_writer(path) as stream:
@@ -147,8 +155,9 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
         lines += [
             f"- queries written by `{plain_name(str(generated.arguments.get('model', 'an unknown generator')))}`",
             f"- prompt: `{plain_name(prompt.path) if prompt else 'unknown'}`",
-            *_documents(generated),
         ]
+        if (corpus := generated.inputs.get("corpus")) is not None:
+            lines.append(f"- documents: `{plain_name(corpus.path)}`")
     else:
         lines.append("- who wrote the queries, and with which prompt, is not recorded beside the triples")
     if (mined := history.get("triples")) is not None:
@@ -158,21 +167,11 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
             f"{arguments.get('per_query')} of each positive"
         )
     if (filtered := history.get("filter")) is not None:
-        lines.append(f"- of the queries {filtered.output.records} were kept by `{_ranked_by(filtered.arguments)}`")
+        # the score that the best were kept by: of the last --select, or of the default where no flag names one
+        scoring, selections = (filtered.arguments.get(name) for name in ("scoring_function", "select"))
+        ranking = FilterOptions(scoring_function=scoring, select=tuple(selections or ())).ranking
+        lines.append(f"- of the queries {filtered.output.records} were kept by `{ranking}`")
     return "\n".join(lines)
-
-
-def _ranked_by(arguments: Mapping[str, Any]) -> str:
-    """The score that a filter kept the best by, which its last --select or its default names where no flag did."""
-    filter_arguments = {name: arguments.get(name) for name in ("scoring_function", "select")}
-    return FilterOptions(
-        scoring_function=filter_arguments["scoring_function"], select=tuple(filter_arguments["select"] or ())
-    ).ranking
-
-
-def _documents(generated: Manifest) -> list[str]:
-    corpus = generated.inputs.get("corpus")
-    return [f"- documents: `{plain_name(corpus.path)}`"] if corpus is not None else []
 
 
 def _recipe(facts: CardFacts) -> str:
@@ -194,10 +193,6 @@ def _validation(results: Mapping[str, Any]) -> list[Measured]:
     ]
 
 
-def _table(numbers: Sequence[Measured]) -> str:
-    return "\n".join([*HEADER, *map(_row, numbers)]) if numbers else ""
-
-
 def _row(row: Measured) -> str:
     names = (name.replace("|", "\\|") for name in (row.collection, row.system, row.metric))
     return f"| {' | '.join(names)} | {row.value:.4f} |"
@@ -205,10 +200,6 @@ def _row(row: Measured) -> str:
 
 def _measured(content: str) -> str:
     return f"{MEASURED_BEGIN}\n{content}\n{MEASURED_END}\n"
-
-
-def _measured_part(card: str) -> str:
-    return card.partition(f"{MEASURED_BEGIN}\n")[2].partition(MEASURED_END)[0]
 
 
 def _without_measured(card: str) -> str:
@@ -275,3 +266,32 @@ def _history(output: Path) -> Iterator[Manifest]:
         if manifest is not None:
             yield manifest
             remaining += [Path(stamp.path) for stamp in manifest.inputs.values()]
+
+
+def carry_card(model: str, folder: Path, name: str, command: str) -> None:
+    """Write README.md of `folder`, to be called `name`, and copy the licences that lie in the model's own folder.
+
+    A model without a card gets one that names its parent.
+    """
+    from inpars.models.loading import resolve_model  # torch
+
+    source = Path(resolve_model(model))
+    origin = f"Written by `inpars {command}` from `{plain_name(model)}`."
+    text = _own_card(source, name) if (source / CARD).is_file() else _new_card(model, name)
+    with atomic_writer(folder / CARD) as stream:
+        stream.write(f"{text.rstrip()}\n\n{origin}\n")
+    for path in sorted(source.iterdir()) if source.is_dir() else ():
+        if LICENCE_FILES.fullmatch(path.name) and path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def _own_card(source: Path, name: str) -> str:
+    """The card as it is; where we wrote it, its title and its code have the new name."""
+    text = (source / CARD).read_bytes().decode("utf-8", "replace")
+    return text.replace(f"\n# {source.name}: ", f"\n# {name}: ").replace(f'("{source.name}"', f'("{name}"')
+
+
+def _new_card(model: str, name: str) -> str:
+    parent = hub_id(model)
+    header = front_matter([f"base_model: {parent}"] if parent else [])
+    return f"{header}\n\n# {name}\n\n## Licence\n- `{plain_name(model)}`: {UNKNOWN_LICENCE}"

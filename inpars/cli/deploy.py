@@ -71,11 +71,11 @@ def _write_system(flags: argparse.Namespace) -> None:
 
     if archived := flags.what == "archive":
         check_name(flags.output)
-    measured = open_run(flags, flags.run, console(flags))
-    measured_system = (flags.run, measured.system, measured.dataset)
-    text = f"{flags.output}: {measured.system}, with {len(measured.dataset.corpus)} documents"
+    system, dataset = open_run(flags, flags.run, console(flags))
+    measured_system = (flags.run, system, dataset)
+    text = f"{flags.output}: {system}, with {len(dataset.corpus)} documents"
     if archived:
-        extras = ("train", "bm25") if any(stage.retriever == BM25 for stage in measured.system.stages) else ("train",)
+        extras = ("train", "bm25") if any(stage.retriever == BM25 for stage in system.stages) else ("train",)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "system"
             models = export_system(*measured_system, folder, shlex.join(current_argv()), all_models=True)

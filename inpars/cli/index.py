@@ -111,13 +111,13 @@ def _write(flags: argparse.Namespace) -> Change:
     progress = console(flags)
     use_threads(flags.threads)
     if flags.action == "build" and flags.run is not None:
-        measured = open_run(flags, flags.run, progress, named="--index")
-        return _build(flags, measured.dataset.corpus, measured.system, progress)
+        system, dataset = open_run(flags, flags.run, progress, named="--index")
+        return _build(flags, dataset.corpus, system, progress)
     documents = open_dataset(flags, progress).corpus
     if flags.action == "build":
         return _build(flags, documents, None, progress)
-    system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
-    encoder, views = _encoders(flags, system)
+    own = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
+    encoder, views = _encoders(flags, own)
     return add_documents(
         *(flags.index, documents, encoder), sync=flags.sync, views=views, fill=_fill(flags, encoder), progress=progress
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,15 +27,6 @@ FIXED = (  # by the system, or unused with one
     *("cpus_per_worker", "gpus_per_worker"),
 )
 DOCUMENTS = "documents"  # where a run of --documents keeps what it read
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredRun:
-    """A run's folder with its system and the documents to search."""
-
-    folder: Path
-    system: SearchSystem
-    dataset: Dataset
 
 
 def add_run_flag(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +52,9 @@ def read_measured(flags: argparse.Namespace, folder: Path, *, named: str = "--ru
     return system
 
 
-def open_run(flags: argparse.Namespace, folder: Path, progress: Progress, *, named: str = "--run") -> MeasuredRun:
+def open_run(
+    flags: argparse.Namespace, folder: Path, progress: Progress, *, named: str = "--run"
+) -> tuple[SearchSystem, Dataset]:
     """The system with the documents that the flags name, else those of the run; `named` is the flag of its folder.
 
     Raises StaleInputError where these have changed; others that were named are searched, with a note.
@@ -71,14 +64,14 @@ def open_run(flags: argparse.Namespace, folder: Path, progress: Progress, *, nam
         dataset = open_dataset(flags, progress)
         if dataset.corpus.sha256 != mark.get("corpus_sha256"):
             progress.note(f"{dataset.name}: not the documents that the system of {folder} was measured on")
-        return MeasuredRun(folder, system, dataset)
+        return system, dataset
     dataset = _own_dataset(flags, folder, mark, progress)
     if dataset.corpus.sha256 != mark.get("corpus_sha256"):
         raise StaleInputError(
             f"{dataset.corpus.path}: not the documents that {folder} was measured on, they have changed since; run "
             "`inpars run` again, or name them with --corpus to search them nevertheless"
         )
-    return MeasuredRun(folder, system, dataset)
+    return system, dataset
 
 
 def open_named_engine(
@@ -97,14 +90,14 @@ def open_named_engine(
     options = options or from_flags(EngineOptions, flags)
     common: dict[str, Any] = {"answers": answers, "writes": writes, "progress": progress}
     if folder is not None:
-        measured = open_run(flags, folder, progress)
-        return open_measured(measured.system, options, corpus=measured.dataset.corpus, **common)
+        system, dataset = open_run(flags, folder, progress)
+        return open_measured(system, options, corpus=dataset.corpus, **common)
     if is_measured(flags.index):
         system = read_measured(flags, flags.index, named="--index")
         return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
     _check_name(flags, get_args(SystemName))
-    dataset = open_dataset_if_named(flags, progress)
-    return open_engine(options, corpus=dataset.corpus if dataset else None, index=flags.index, **common)
+    named = open_dataset_if_named(flags, progress)
+    return open_engine(options, corpus=named.corpus if named else None, index=flags.index, **common)
 
 
 def is_measured(index: Path | None) -> bool:

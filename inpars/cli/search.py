@@ -107,12 +107,12 @@ def _folder(flags: argparse.Namespace) -> Path | None:
 
 def _search_measured(flags: argparse.Namespace, folder: Path) -> Manifest:
     progress = console(flags)
-    measured = open_run(flags, folder, progress)
+    system, dataset = open_run(flags, folder, progress)
     return search_system(
-        measured.system,
+        system,
         folder,
-        measured.dataset,
-        _remaining_topics(flags, measured.dataset.topics(flags.split)),
+        dataset,
+        _remaining_topics(flags, dataset.topics(flags.split)),
         from_flags(SystemSearchOptions, flags, k=DEFAULT_RUN_K if flags.k is None else flags.k),
         output=flags.output,
         progress=progress,

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from inpars.cli.common import dataset_source, open_dataset, print_result, say_no_result
 from inpars.cli.ingest import lines_about, names_documents
@@ -17,10 +16,10 @@ from inpars.extras import require
 from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
-from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.given_queries import with_generated
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.judging_options import JudgingOptions
+from inpars.pipeline.leftovers import refuse_to_replace, settings_of
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import PromptTrials, trial_options
@@ -124,7 +123,9 @@ def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[
         text = f"{text}\n\n{_by_model(finished.judged, metrics)}"
     values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
-    values |= {} if finished.judged is None else {"judged": _judged_values(finished.judged)}
+    if (by_model := finished.judged) is not None:
+        judged = as_values(by_model.measured.evaluations, by_model.measured.differences, by_model.origin)
+        values["judged"] = {**judged, "trust": list(by_model.trust), "problems": list(by_model.measured.problems)}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
     if finished.plan is not None:
         text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
@@ -139,11 +140,6 @@ def _by_model(judged: JudgedSystems, metrics: Sequence[str]) -> str:
     return "\n".join(
         [f"{judged.origin}:", *(f"not a result: {problem}" for problem in found.problems), lines, *judged.trust]
     )
-
-
-def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
-    values = as_values(judged.measured.evaluations, judged.measured.differences, judged.origin)
-    return values | {"trust": list(judged.trust), "problems": list(judged.measured.problems)}
 
 
 def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:

@@ -26,6 +26,7 @@ QUESTIONS = ("question", "query", "q", "title")
 ANSWERS = ("answer", "answers", "a", "response", "text")
 DOC_IDS = ("doc_id", "answer_id", "docid", "document_id")
 COLUMNS = RecordSchema("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("question", "answer", "doc_id"))
+QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 PAGES = (MARKDOWN, HTML, RST, DOCX)
 _BOLD = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?(\*\*|__)(?P<text>\S[^\n]*?\?)\1", re.MULTILINE)
 SPAN = 8  # words; shorter texts have to be equal
@@ -68,7 +69,7 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
 
 def _of_page(blocks: Iterator[Block], path: Path) -> Iterator[QuestionAnswer]:
     for heading, section in groupby(blocks, key=lambda block: block.headings[-1] if block.headings else ""):
-        question, answer = heading if _asks(heading) else "", list[str]()
+        question, answer = heading if heading.rstrip().endswith(QUESTION_MARKS) else "", list[str]()
         for block in section:
             end = 0
             for bold in _BOLD.finditer(block.text) if block.markup == "markdown" else ():
@@ -83,10 +84,6 @@ def _pair(question: str, answer: list[str], path: Path) -> Iterator[QuestionAnsw
     text = "\n".join(filter(None, answer))
     if question and text:
         yield QuestionAnswer(question, text, None, path.name)
-
-
-def _asks(heading: str) -> bool:
-    return heading.rstrip().endswith(("?", "\uff1f", "\u061f"))
 
 
 def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list[dict[str, int]]:
@@ -107,13 +104,9 @@ def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list
             holders = {n for span in _spans(text) for n in starts.get(words_key(span), ()) if _holds(text, texts[n])}
             for number in parts | holders:
                 grades_of[number].setdefault(document.doc_id, 1)
-    return [_best(grades) for grades in grades_of]
-
-
-def _best(grades: dict[str, int]) -> dict[str, int]:
-    """Where a document is the answer itself, that alone; all are of grade 1 then."""
-    equal = {doc_id: 1 for doc_id, grade in grades.items() if grade == 2}
-    return equal or grades
+    # where a document is the answer itself, that alone; all are of grade 1 then
+    equal = [{doc_id: 1 for doc_id, grade in grades.items() if grade == 2} for grades in grades_of]
+    return [same or grades for same, grades in zip(equal, grades_of, strict=True)]
 
 
 def _index(spans: Iterable[tuple[int, Iterable[Sequence[str]]]]) -> dict[int, list[int]]:

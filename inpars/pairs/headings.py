@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inpars.pairs.records import Pair, PairKind
 from inpars.records import Document
-from inpars.text.words import words, words_key
+from inpars.text.words import query_key, words
 
 MIN_WORDS = 8  # of a passage below a heading; a shorter one is another heading, or a link
 
@@ -37,11 +37,11 @@ class _Section:
 def heading_pairs(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[Pair]:
     """One query for each title and each section, in the order of the documents."""
     sections = list(_sections(documents, dropped))
-    times = Counter(_key(section.heading) for section in sections)
-    texts = [section.heading if times[_key(section.heading)] == 1 else section.in_full for section in sections]
-    uses = Counter(map(_key, texts))
+    times = Counter(query_key(section.heading) for section in sections)
+    texts = [section.heading if times[query_key(section.heading)] == 1 else section.in_full for section in sections]
+    uses = Counter(map(query_key, texts))
     for section, text in zip(sections, texts, strict=True):
-        if uses[_key(text)] > 1:
+        if uses[query_key(text)] > 1:
             dropped["ambiguous"] += 1
         else:
             yield Pair(text, section.kind, {section.doc_id: 1})
@@ -83,7 +83,3 @@ def _sections(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[
         for kind, name, key in new:
             seen.add(key)
             yield _Section(kind, name, page if kind == "heading" else "", document.doc_id)
-
-
-def _key(text: str) -> int:
-    return words_key(words(text) or text.split())

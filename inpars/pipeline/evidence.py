@@ -19,6 +19,7 @@ from inpars.io.model_judgements import origin_of
 from inpars.io.topics import Topics, joined
 from inpars.options import FlagGroup, option
 from inpars.progress import Progress
+from inpars.stages.search import squeezed
 
 DEV, UNLABELLED = "dev", "unlabelled"
 MAX_JUDGED = 300  # dev queries that the choice is made by
@@ -138,8 +139,8 @@ def _texts(path: Path, progress: Progress) -> dict[str, str]:
 
 def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Topics:
     """The dev queries with a relevant document, without those that are measured by; at most `MAX_JUDGED`."""
-    test = {_squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
-    known = {query_id: text for query_id, text in judged.queries.items() if _squeezed(text) not in test}
+    test = {squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
+    known = {query_id: text for query_id, text in judged.queries.items() if squeezed(text) not in test}
     if left_out := len(judged.queries) - len(known):
         progress.note(f"{left_out} dev queries are measured by too, and do not choose")
     answered = [name for name in known if any(grade > 0 for grade in judged.qrels.get(name, {}).values())]
@@ -150,7 +151,3 @@ def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Top
     chosen = answered[:MAX_JUDGED]
     queries, qrels = {name: known[name] for name in chosen}, {name: judged.qrels[name] for name in chosen}
     return Topics(judged.split, queries, qrels, origin=judged.origin)
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.lower().split())

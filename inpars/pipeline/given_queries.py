@@ -18,7 +18,7 @@ from inpars.options import flag_name
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import SYNTHETIC, RunContext
 from inpars.stages.stage import Outcome, Stage
-from inpars.text.words import words, words_key
+from inpars.text.words import query_key
 
 JOINED, WRITTEN = "queries.with_pairs.jsonl", "queries.written.jsonl"
 OF_WRITING = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
@@ -35,12 +35,12 @@ def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -
     output = run.path(JOINED)
 
     def work() -> Outcome:
-        known = {_key(query.text) for query, _ in read_synthetic_records(pairs)}
+        known = {query_key(query.text) for query, _ in read_synthetic_records(pairs)}
         counts = {"written": 0, "pairs": 0, "words_of_a_pair": 0}
 
         def rows() -> Iterator[dict[str, Any]]:
             for query, record in read_synthetic_records(queries):
-                repeated = _key(query.text) in known
+                repeated = query_key(query.text) in known
                 counts["words_of_a_pair" if repeated else "written"] += 1
                 if not repeated:
                     yield {**record, "query_id": query.query_id}
@@ -70,10 +70,6 @@ def written_alone(run: RunContext, queries: Path) -> Path:
     Stage("written", {}, output, {"queries": stamp(queries)}, **run.stage_kwargs).run(work)
     run.commands.say(f"{WRITTEN}: the queries of {queries.name} that a model wrote")
     return output
-
-
-def _key(text: str) -> int:
-    return words_key(words(text) or text.split())
 
 
 def with_generated(options: PipelineOptions, path: Path, named: Collection[str]) -> PipelineOptions:

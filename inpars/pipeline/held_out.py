@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.io.formats import read_queries
 from inpars.io.judgements import read_qrels
 from inpars.io.topics import Topics
+from inpars.options import flags_of
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.system_runs import RunContext
 from inpars.reports.schema import Report
 from inpars.stages.split import SplitFiles, SplitOptions, split_file
 
@@ -31,23 +32,29 @@ class HeldOut:
     statement: str
 
 
-def hold_out_queries(
-    queries: Path,
-    dataset: Dataset,
-    options: PipelineOptions,
-    folder: Path,
-    stage_kwargs: Mapping[str, Any],
-    settings: SplitOptions | None = None,
-) -> HeldOut:
-    """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
-    files = split_files(folder)
+def hold_out_queries(run: RunContext, queries: Path) -> HeldOut:
+    """What is trained on and measured by: judged queries where there are some, else queries of whole files set aside.
+
+    With too few files or queries for that, all are trained on.
+    """
+    options, with_pairs = run.options, run.evidence.pairs is not None
+    if run.topics is not None or not options.dev_share:
+        return HeldOut(queries, run.topics, judge_statement(run.topics, run.evidence.judged))
+    settings = SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed, dev_pairs=not with_pairs)
+    files, train, topics = split_files(run.folder), queries, None
     try:
-        manifest = split_file(queries, dataset.corpus, settings or split_settings(options), files=files, **stage_kwargs)
+        manifest = split_file(queries, run.dataset.corpus, settings, files=files, **run.stage_kwargs)
     except ConfigError as error:
-        return HeldOut(queries, None, f"Nothing was measured: {error}.")
-    texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}
-    topics = Topics(DEV_SPLIT, texts, read_qrels(files.qrels_dev))
-    return HeldOut(files.train, topics, _statement(manifest.results, options))
+        statement = f"Nothing was measured: {error}."
+    else:
+        statement, train = _statement(manifest.results, options), files.train
+        texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}
+        topics = Topics(DEV_SPLIT, texts, read_qrels(files.qrels_dev))
+        sides = ["--output-train", train, "--output-dev", files.dev]
+        run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *flags_of(settings)])
+        run.commands.hold_out(files.queries_dev, files.qrels_dev)
+    statements = filter(None, [statement, judge_statement(None, run.evidence.judged)])
+    return HeldOut(train, topics, " ".join(statements))
 
 
 def split_files(folder: Path) -> SplitFiles:
@@ -58,11 +65,6 @@ def split_files(folder: Path) -> SplitFiles:
 def choice_files(folder: Path) -> SplitFiles:
     """The queries to train on, and those that are held out for the choice."""
     return SplitFiles.named(folder / "queries.to_train_on.jsonl", folder / "queries.to_choose_by.jsonl")
-
-
-def split_settings(options: PipelineOptions, *, with_pairs: bool = False) -> SplitOptions:
-    """How a run splits its queries; those of people are never measured by."""
-    return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed, dev_pairs=not with_pairs)
 
 
 def judge_statement(measured: Topics | None, chosen_by: Topics | None) -> str:

@@ -18,14 +18,11 @@ from inpars.errors import DataFormatError
 from inpars.io.json_text import parse_json
 from inpars.io.manifest import MANIFEST_SUFFIX, read_manifest
 from inpars.io.storage import write_json
-from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
 from inpars.pipeline.measurement import JUDGED
 from inpars.pipeline.options import PipelineOptions, budget_seconds
-from inpars.pipeline.prompt_choice import TriedPrompt
-from inpars.pipeline.steps import Steps
-from inpars.prompts.mixture import PromptSource
+from inpars.pipeline.system_runs import RunContext
 from inpars.reports.formatting import duration
 from inpars.reports.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
@@ -62,38 +59,27 @@ def free_settings(options: PipelineOptions, named: frozenset[str]) -> frozenset[
     return frozenset(name for name in PLANNED if name not in named and getattr(options, name) == getattr(default, name))
 
 
-def planned_options(
-    dataset: Dataset,
-    prompt: PromptSource,
-    options: PipelineOptions,
-    *,
-    folder: Path,
-    topics: Topics | None,
-    free: frozenset[str],
-    steps: Steps,
-    tried: TriedPrompt | None = None,
-    judged: Topics | None = None,
-    pairs: int = 0,
-) -> tuple[PipelineOptions, Frozen | None]:
+def planned_options(run: RunContext, free: frozenset[str], written: int) -> tuple[PipelineOptions, Frozen | None]:
     """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
 
-    Without a budget the options stay, and a plan of an earlier run is removed.
+    `written` documents have queries by a trial of the prompt. Without a budget the options stay, and a plan of an
+    earlier run is removed.
     """
-    path = folder / FILE
+    options, steps, judged, pairs = run.options, run.progress, run.evidence.judged, run.evidence.pair_count
     if options.budget is None:
-        path.unlink(missing_ok=True)
+        run.path(FILE).unlink(missing_ok=True)
         return options, None
-    queries = None if topics is None else len(topics.first(options.limit).queries)
+    queries = None if run.topics is None else len(run.topics.first(options.limit).queries)
     sizes = {"queries": queries, "judged": None if judged is None else len(judged.queries)}
     sizes |= {"pairs": pairs} if pairs else {}
-    basis = plan_basis(dataset, options, free) | sizes
-    frozen = read_plan(folder)
+    basis = plan_basis(run.dataset, options, free) | sizes
+    frozen = read_plan(run.folder)
     if frozen is not None and (changed := _changed(frozen.basis, basis)):
         steps.note(f"rebuilding the plan: {changed}")
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _new_plan(dataset, prompt, options, free, steps, basis, path, 0 if tried is None else tried.written)
+        frozen = _new_plan(run, free, basis, written)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -101,27 +87,19 @@ def planned_options(
     return planned, frozen
 
 
-def _new_plan(
-    dataset: Dataset,
-    prompt: PromptSource,
-    options: PipelineOptions,
-    free: frozenset[str],
-    steps: Steps,
-    basis: Mapping[str, Any],
-    path: Path,
-    written: int,
-) -> Frozen:
+def _new_plan(run: RunContext, free: frozenset[str], basis: Mapping[str, Any], written: int) -> Frozen:
     from inpars.pipeline.trial import measure_rates  # models
 
+    dataset, options, steps = run.dataset, run.options, run.progress
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
-    rates, embedded = measure_rates(dataset, prompt, options, steps)
+    rates, embedded = measure_rates(dataset, run.prompt, options, steps)
     sizes = {name: basis[name] for name in ("queries", "judged", "pairs") if name in basis}
     work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
     plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)
     frozen = Frozen(options.budget, plan, basis)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,
         "budget": options.budget,
@@ -133,7 +111,7 @@ def _new_plan(
         "work": asdict(work),
         "asked": basis,
     }
-    write_json(path, values)
+    write_json(run.path(FILE), values)
     return frozen
 
 

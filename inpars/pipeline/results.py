@@ -17,13 +17,12 @@ from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.formats import read_synthetic_records
 from inpars.io.manifest import Manifest, read_manifest
 from inpars.models.folders import EMBEDDED
-from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.measurement import MeasuredSystems
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import line_about
-from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, TUNED
+from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, TUNED, RunContext
 from inpars.prompts.mixture import PromptSource
 from inpars.reports.charts import Step
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
@@ -50,21 +49,17 @@ class Shipped:
 
 
 def report_of(
-    dataset: Dataset,
-    prompt: PromptSource,
-    options: PipelineOptions,
-    folder: Path,
+    run: RunContext,
     manifests: Mapping[str, Manifest],
     judged: MeasuredSystems,
     metrics: Sequence[str],
-    invocation: Invocation,
     *,
     shipped: Shipped | None = None,
-    steps: Sequence[str] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report of the run in a folder; `skipped` says why the retriever or the reranker was not trained."""
-    filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
+    """The report of a run; `skipped` says why the retriever or the reranker was not trained."""
+    dataset, folder, invocation = run.dataset, run.folder, run.commands.invocation
+    filtered, texts = _verdicts(run), texts_of(dataset)
     generated = manifests["generate"].output.records or 0
     stages = stages_of(folder)
     topics = judged.topics
@@ -86,26 +81,26 @@ def report_of(
             judged.glances,
             topics,
             texts=texts,
-            notes=_notes(manifests, prompt),
+            notes=_notes(manifests, run.prompt),
         )
-    definitions = _definitions(options, shipped)
+    definitions = _definitions(run.options, shipped)
     return Report(
         title=f"{Path(dataset.name).name if Path(dataset.name).is_dir() else dataset.name}: search without labelled "
         "queries",
-        lead=_lead(prompt, options, manifests),
+        lead=_lead(run, manifests),
         facts=facts,
         results=results,
         conclusion=None if shipped is None else _conclusion(shipped, folder, judged, metrics[0], definitions, skipped),
         mix=mix_of(manifests["choose"].results) if "choose" in manifests else None,
-        pipeline=_pipeline(dataset, prompt, options, manifests, judged, len(filtered.kept)),
+        pipeline=_pipeline(run, manifests, judged, len(filtered.kept)),
         definitions=definitions,
         funnel=funnel_of(with_split(manifests, folder), skipped),
-        written=written_of(filtered.verdicts, options.scoring_function, texts),
+        written=written_of(filtered.verdicts, run.options.scoring_function, texts),
         negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
         trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker") if name in manifests}),
         stages=stages,
-        settings=_settings(options, prompt, manifests),
-        commands=[invocation.command, *steps] if invocation.command else [],
+        settings=_settings(run, manifests),
+        commands=[invocation.command, *run.commands.lines] if invocation.command else [],
     )
 
 
@@ -125,14 +120,14 @@ def texts_of(dataset: Dataset) -> Texts:
     return lambda doc_id: corpus[doc_id].full_text if doc_id in corpus else None
 
 
-def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str, Manifest]) -> str:
-    generated = manifests["generate"]
+def _lead(run: RunContext, manifests: Mapping[str, Manifest]) -> str:
+    options, generated = run.options, manifests["generate"]
     day = generated.started.split("T")[0]
     models = {"retriever": options.retriever, "reranker": options.reranker}
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
-    used_prompts = generated.results.get("prompts", prompt.name)  # of queries that were generated before
+    used_prompts = generated.results.get("prompts", run.prompt.name)  # of queries that were generated before
     return (
         f"Queries written by {options.model} with the prompt {used_prompts!r}, filtered, {used}.{tried} Begun {day} on "
         f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
@@ -140,20 +135,13 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     )
 
 
-def _pipeline(
-    dataset: Dataset,
-    prompt: PromptSource,
-    options: PipelineOptions,
-    manifests: Mapping[str, Manifest],
-    judged: MeasuredSystems,
-    kept: int,
-) -> list[Step]:
+def _pipeline(run: RunContext, manifests: Mapping[str, Manifest], judged: MeasuredSystems, kept: int) -> list[Step]:
     generated, triples = manifests["generate"], manifests.get("triples")
     written = counted(generated.output.records or 0, "query", "queries")
-    trained = [getattr(options, name) for name in ("retriever", "reranker") if name in manifests]
+    trained = [getattr(run.options, name) for name in ("retriever", "reranker") if name in manifests]
     steps = [
-        Step(counted(len(dataset.corpus), "document")),
-        Step(f"{written} written", f"by {options.model} with the prompt {prompt.name}"),
+        Step(counted(len(run.dataset.corpus), "document")),
+        Step(f"{written} written", f"by {run.options.model} with the prompt {run.prompt.name}"),
         Step(f"{kept:,} kept", "by the filter"),
     ]
     if triples is not None:
@@ -239,22 +227,23 @@ def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]
     return notes
 
 
-def _settings(options: PipelineOptions, prompt: PromptSource, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+def _settings(run: RunContext, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    generated = manifests["generate"]
     return {
-        "options": asdict(options),
-        "prompt": prompt.name,
-        "prompt_sha256": manifests["generate"].inputs["prompt"].sha256,
-        "queries shown as examples and left out": example_query_ids(prompt),
-        "versions": manifests["generate"].versions,
-        "device": manifests["generate"].device,
-        "commit": manifests["generate"].git_commit,
+        "options": asdict(run.options),
+        "prompt": run.prompt.name,
+        "prompt_sha256": generated.inputs["prompt"].sha256,
+        "queries shown as examples and left out": example_query_ids(run.prompt),
+        "versions": generated.versions,
+        "device": generated.device,
+        "commit": generated.git_commit,
     }
 
 
-def _verdicts(queries: Path, prompt: PromptSource, options: PipelineOptions) -> Filtered:
+def _verdicts(run: RunContext) -> Filtered:
     """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
-    rows = list(read_synthetic_records(queries))
+    rows = list(read_synthetic_records(run.path(SYNTHETIC)))
     texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in rows}
-    examples = [example.query for example in prompt.examples]
+    examples = [example.query for example in run.prompt.examples]
     context = FilterContext(example_queries=examples, document_text=texts.get)
-    return filter_queries([query for query, _ in rows], options.filtering, context)
+    return filter_queries([query for query, _ in rows], run.options.filtering, context)

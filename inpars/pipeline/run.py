@@ -21,23 +21,14 @@ from inpars.fusion.system import BM25
 from inpars.io.manifest import Manifest
 from inpars.io.model_judgements import Origin
 from inpars.io.topics import DEFAULT_SPLIT, Topics
-from inpars.options import flags_of
 from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
-from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.given_queries import join_pairs, take_generated
-from inpars.pipeline.held_out import (
-    HeldOut,
-    hold_out_queries,
-    judge_statement,
-    split_files,
-    split_settings,
-    with_statements,
-)
+from inpars.pipeline.held_out import hold_out_queries, with_statements
 from inpars.pipeline.judged import JudgedSystems, judge_systems
 from inpars.pipeline.judging_options import JudgingOptions
-from inpars.pipeline.leftovers import remove_leftovers
+from inpars.pipeline.leftovers import refuse_to_replace, remove_leftovers, settings_of
 from inpars.pipeline.mark import read_mark, write_mark
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
@@ -112,15 +103,15 @@ def run_pipeline(
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options, judging.judge)
     known = read_evidence(evidence, dataset, topics, progress)
-    where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
-    options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged, pairs=known.pair_count)
+    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
+    options, plan = planned_options(run, free, 0 if tried is None else tried.written)
     settings = settings_of(options, prompt, *invocation.reading, **stage_kwargs)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, invocation, mark.get("finished"))
-    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
+    run = replace(run, options=options, overwrite=overwrite)
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
-    held_out = _hold_out(run, join_pairs(run, run.path(FILTERED), manifests))
+    held_out = hold_out_queries(run, join_pairs(run, run.path(FILTERED), manifests))
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)
     manifests |= trained
@@ -144,12 +135,7 @@ def run_pipeline(
     remove_leftovers(output, steps)
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
-    page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, invocation),
-        shipped=Shipped(shipped, system, paths),
-        steps=run.commands.lines,
-        skipped=skipped,
-    )
+    page = report_of(run, manifests, judged, metrics, shipped=Shipped(shipped, system, paths), skipped=skipped)
     if plan is not None:
         page = replace(page, budget=budget_rows(plan, facts))
     write_report(with_judged(with_statements(page, held_out), by_model, metrics, texts_of(dataset)), report)
@@ -232,22 +218,6 @@ def _filter(run: RunContext) -> Manifest:
         ),
         **run.stage_kwargs,
     )
-
-
-def _hold_out(run: RunContext, queries: Path) -> HeldOut:
-    """What is trained on and measured by: judged queries where there are some."""
-    if run.topics is not None or not run.options.dev_share:
-        return HeldOut(queries, run.topics, judge_statement(run.topics, run.evidence.judged))
-    with_pairs = run.evidence.pairs is not None
-    settings = split_settings(run.options, with_pairs=with_pairs)
-    held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs, settings)
-    if held_out.topics is not None:
-        files = split_files(run.folder)
-        sides = ["--output-train", files.train, "--output-dev", files.dev]
-        run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *flags_of(settings)])
-        run.commands.hold_out(files.queries_dev, files.qrels_dev)
-    sentences = filter(None, [held_out.statement, judge_statement(None, run.evidence.judged)])
-    return replace(held_out, statement=" ".join(sentences))
 
 
 def _say_judged(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:

@@ -20,10 +20,10 @@ from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
-from inpars.pipeline.learning_curve import learning_curve
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
+from inpars.pipeline.trainings import learning_curve
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.stage import Outcome, Stage

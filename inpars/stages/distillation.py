@@ -7,28 +7,33 @@ of any scorer, saved part by part in `NAME.teacher.jsonl`, which the next traini
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from inpars.batches import slices
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.io.fields import checked_id, finite_number, number_of
-from inpars.io.manifest import Manifest, stamp
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.storage import read_jsonl, read_lines, write_jsonl
 from inpars.io.triples import MARGINS
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
+from inpars.prompts.load import load_prompt
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
 from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.stage import Outcome, Stage, input_stamps
+from inpars.stages.stage import Outcome, Stage, input_stamps, model_stamp
 from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
+from inpars.training.examples import TripleTexts
+
+if TYPE_CHECKING:
+    from inpars.training.options import RerankerOptions, RetrieverOptions
 
 STAGE = "teach"
 PAIRS_PER_PART = 256  # a part's scores are saved together
@@ -45,6 +50,45 @@ class TeachOptions(ComputingOptions):
     kind: ScorerKind | Literal["auto"] = option("auto", help="what it is; auto reads its configuration")
     max_length: int | None = option(None, help="tokens of query and document together", minimum=1)
     limit: int | None = option(None, help="only the first N triples", minimum=1)
+
+
+def teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -> dict[str, FileStamp]:
+    """The source of the teacher's scores. Raises ConfigError if margin-mse has none."""
+    if options.teacher is not None:
+        return {"teacher": model_stamp(options.teacher)}
+    if options.loss != "margin-mse":
+        return {}
+    if margins_path(triples).exists():
+        return {"teacher's margins": stamp(margins_path(triples))}
+    if not negatives_path(triples).exists():
+        raise _no_scores(triples)
+    return {"teacher's scores": stamp(negatives_path(triples))}
+
+
+def teacher_scores(
+    triples: Path, options: RetrieverOptions | RerankerOptions, progress: Progress
+) -> TeacherScores | None:
+    """The scores that a training learns from, computed where a model is named; None where it learns from none."""
+    if options.teacher is None and options.loss != "margin-mse":
+        return None
+    if options.teacher is None:
+        return read_margins(triples) if margins_path(triples).exists() else read_mined(triples)
+    prompt = load_prompt(options.teacher_prompt) if options.teacher_prompt else None
+    teach_options = TeachOptions(teacher=options.teacher, limit=options.limit, **options.computing)
+    teach(triples, teach_options, prompt=prompt, progress=progress)
+    return read_taught(triples, options.limit)
+
+
+def with_scores(
+    rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress: Progress
+) -> Sequence[TripleTexts]:
+    """The rows whose two pairs have a teacher's score; all of them without a teacher."""
+    if teacher is None:
+        return rows
+    scored = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
+    if len(scored) < len(rows):
+        progress.note(f"{len(rows) - len(scored)} of {len(rows)} triples have no teacher's score and are left out")
+    return scored
 
 
 def teach(
@@ -96,14 +140,13 @@ def read_mined(triples: Path) -> TeacherScores:
     for line, row in enumerate(read_triple_rows(triples), start=1):
         origin = row.origin or {}
         if any(origin.get(name) is None for name in names):
-            raise no_scores(triples)
+            raise _no_scores(triples)
         for text, name in zip((row.texts.positive, row.texts.negative), names, strict=True):
             scores[row.texts.query, text] = number_of(origin[name], name, path, line)
     return scores
 
 
-def no_scores(triples: Path) -> ConfigError:
-    """The error for triples without a teacher's scores."""
+def _no_scores(triples: Path) -> ConfigError:
     return ConfigError(
         f"{triples}: no teacher's scores found next to these triples; give --teacher MODEL, or mine them with "
         "`inpars triples --rescore MODEL`"

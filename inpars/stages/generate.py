@@ -205,7 +205,12 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
         pick=functools.partial(_pick_diverse, options) if options.select_documents == "diverse" else None,
     )
     if not chosen.documents:
-        raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
+        if set(chosen.dropped) == {"too_short"}:
+            raise ConfigError(
+                f"none of the {len(corpus)} documents has {options.min_doc_characters} characters of text; "
+                "lower --min-doc-characters"
+            )
+        raise ConfigError(f"no document is left to write for ({dropped_line(chosen.dropped)}); choose others")
     return chosen
 
 
@@ -217,15 +222,6 @@ def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count
     encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))
     embeddings = encoder.encode_documents([document.full_text for document in documents])
     return list(map(int, central_positions(np.asarray(embeddings, dtype=np.float32), count, options.seed)))
-
-
-def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:
-    if set(dropped) == {"too_short"}:
-        return (
-            f"none of the {documents} documents has {options.min_doc_characters} characters of text; "
-            "lower --min-doc-characters"
-        )
-    return f"no document is left to write for ({dropped_line(dropped)}); choose others"
 
 
 def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api: ApiOptions, output: Path) -> Estimate:

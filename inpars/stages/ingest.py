@@ -112,7 +112,11 @@ def ingest_files(
         if not count:
             with storage_errors(output):
                 output.unlink()
-            raise DataFormatError(_nothing(collected), path=files.where)
+            unreadable = collected.unreadable.items()
+            reasons = "; ".join(f"{reason}: {', '.join(names[:NAMES_SHOWN])}" for reason, names in unreadable)
+            raise DataFormatError(
+                "there is no text in any file here" + (f" ({reasons})" if reasons else ""), path=files.where
+            )
         has_questions = collected.qrels and (options.limit is None or collected.queries)
         topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
         return _outcome(count, collected, files, fetched, _settle(stage, topics))
@@ -131,11 +135,6 @@ def _find(
     files = find_files(sources, options, leave_out) if sources else FoundFiles(", ".join(urls), [])
     files.readable.extend(fetched.files)
     return files, fetched
-
-
-def _nothing(collected: Collected) -> str:
-    reasons = "; ".join(f"{reason}: {', '.join(names[:NAMES_SHOWN])}" for reason, names in collected.unreadable.items())
-    return "there is no text in any file here" + (f" ({reasons})" if reasons else "")
 
 
 def _outcome(count: int, collected: Collected, files: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:

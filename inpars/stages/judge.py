@@ -178,17 +178,9 @@ class Judging:
 
 
 def _judgement(pair: Pair, record: Mapping[str, Any], model: str, prompt: str) -> ModelJudgement:
-    return ModelJudgement(
-        pair.query_id,
-        pair.document.doc_id,
-        record["grade"],
-        record["log_prob"],
-        model,
-        prompt,
-        tuple(record["grade_log_probs"]),
-        record["reason"],
-        record["problem"],
-    )
+    graded = {name: value for name, value in record.items() if name != "pair"}
+    graded["grade_log_probs"] = tuple(record["grade_log_probs"])
+    return ModelJudgement(pair.query_id, pair.document.doc_id, model=model, prompt=prompt, **graded)
 
 
 def qrels_of(judgements: Sequence[ModelJudgement]) -> Qrels:

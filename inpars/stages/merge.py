@@ -24,7 +24,7 @@ from inpars.io.storage import storage_errors, write_lines
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
-from inpars.stages.shards import SHARD_RESULT, Part, Shard, count_lines, merged_lines, shard_of_path, shards_of
+from inpars.stages.shards import SHARD_RESULT, Shard, count_lines, merged_lines, shard_of_path, shards_of
 from inpars.stages.stage import refuse_to_overwrite
 
 MERGED_RESULT = "shards"  # where a merged file's manifest names them
@@ -74,7 +74,7 @@ def merge_shards(
             )
     with storage_errors(output):
         manifests.manifest_path(output).unlink(missing_ok=True)
-    parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
+    parts = [(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
     lines = progress.track(
         merged_lines(parts), total=sum(_lines(piece.manifest) for piece in pieces), description="merge", unit="lines"
     )

@@ -93,11 +93,8 @@ class Partial:
                     raise DataFormatError(problem, path=self.path, line=number, field=CHUNK_END, excerpt=repr(size))
                 items += size
                 ends[items] = number - 1
-        self.note_done(items, total)
+        self.progress.note(f"{self.stage}: resuming, {items} of {total} are done")
         return ends
-
-    def note_done(self, items: int, total: int, noun: str = "") -> None:
-        self.progress.note(f"{self.stage}: resuming, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:
         """The file, opened for appending after the header and `keep` lines."""

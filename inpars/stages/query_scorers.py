@@ -15,11 +15,10 @@ from inpars.progress import Progress
 from inpars.records import Query
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.score import Row, Source
-from inpars.stages.search import SearchOptions, load_encoder, search_with_scores
+from inpars.stages.search import SearchOptions, search_with_scores
 
 if TYPE_CHECKING:
     from inpars.protocols import PairScorer
-    from inpars.retrieval.dense import Encoder
     from inpars.stages.score import ScoreOptions
 
 DIGITS = 6  # decimals kept in files
@@ -64,7 +63,12 @@ class RankColumn:
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
-        _check_documents(rows, self._source)
+        for query, _ in rows:
+            if self._source.corpus is not None and query.doc_id not in self._source.corpus:
+                raise StaleInputError(
+                    f"{self._source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this "
+                    "corpus lacks; give the corpus it was written for"
+                )
         pairs = [(query.query_id, query.doc_id) for query, _ in rows]
         run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
         columns: list[dict[str, float | None]] = [{self.name: rank_of(run.get(q, {}), d)} for q, d in pairs]
@@ -72,15 +76,6 @@ class RankColumn:
             for one, pair in zip(columns, pairs, strict=True):
                 one[self._similarity] = round(near[pair], DIGITS)
         return columns
-
-
-def _check_documents(rows: Sequence[Row], source: Source) -> None:
-    for query, _ in rows:
-        if source.corpus is not None and query.doc_id not in source.corpus:
-            raise StaleInputError(
-                f"{source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
-                "give the corpus it was written for"
-            )
 
 
 def rank_of(scores: dict[str, float], doc_id: str) -> int | None:
@@ -96,7 +91,7 @@ def load_column(source: Source, options: ScoreOptions, progress: Progress) -> Co
         if source.corpus is None:
             raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
         name = BM25 if options.kind == "bm25-rank" else options.model_name
-        search = search_with_scores(name, source.corpus, _searching(options), None, progress)
+        search = search_with_scores(name, source.corpus, search_options(options), None, progress)
         columns = ("bm25_rank",) if name == BM25 else ("dense_rank", "dense_score")
         return RankColumn(search, options.depth, source, *columns)
     if options.kind == "answerability":
@@ -117,11 +112,7 @@ def load_column(source: Source, options: ScoreOptions, progress: Progress) -> Co
     return MarginColumn("reranker", load_run_scorer(reranker), source)
 
 
-def load_query_encoder(options: ScoreOptions) -> Encoder:
-    """The bi-encoder of clusters."""
-    return load_encoder(options.model_name, _searching(options))
-
-
-def _searching(options: ScoreOptions) -> SearchOptions:
+def search_options(options: ScoreOptions) -> SearchOptions:
+    """The same for a bi-encoder or BM25."""
     settings = SearchOptions(max_length=options.max_length, **options.bm25, **options.clustered)
     return settings if options.batch_size is None else replace(settings, batch_size=options.batch_size)

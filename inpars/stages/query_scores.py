@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -27,22 +27,18 @@ from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
 from inpars.stages.partial import CHUNK_END, Partial
-from inpars.stages.query_scorers import ColumnScorer, load_column, load_query_encoder
+from inpars.stages.query_scorers import ColumnScorer, load_column, search_options
 from inpars.stages.score import STAGE, Row, ScoreOptions, Source
+from inpars.stages.search import load_encoder
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
 
 NUMBER = np.dtype("<f2")
 EMBEDDED_TOGETHER = 500  # queries embedded and saved together
 EMBEDDING = "embedding"
-
-
-class QueryEncoder(Protocol):
-    """Embeds queries, as `inpars.retrieval.dense.Encoder` does."""
-
-    def encode_queries(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """(queries, width)."""
-        ...
 
 
 def score_column_file(
@@ -123,7 +119,7 @@ def cluster_file(
     options: ScoreOptions,
     *,
     output: Path,
-    make_encoder: Callable[[], QueryEncoder] | None = None,
+    make_encoder: Callable[[], Encoder] | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write `{"query_id", "cluster"}` for every query."""
@@ -133,7 +129,7 @@ def cluster_file(
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
-        make = make_encoder or (lambda: load_query_encoder(options))
+        make = make_encoder or (lambda: load_encoder(options.model_name, search_options(options)))
         form = stamp_text("embeddings", EMBEDDING)  # tells the lines from what earlier releases saved
         saved = replace(stage, inputs=inputs | {form.path: form})
         done = work_here(saved, Clustering(source, options, make, stage.progress), None)
@@ -148,7 +144,7 @@ class Clustering:
     unit, device, block, description = "queries", "cpu", EMBEDDED_TOGETHER, "embed queries"
 
     def __init__(
-        self, source: Path, options: ScoreOptions, make_encoder: Callable[[], QueryEncoder], progress: Progress
+        self, source: Path, options: ScoreOptions, make_encoder: Callable[[], Encoder], progress: Progress
     ) -> None:
         self.total, self._source, self._options = Source(source).count(options.limit), source, options
         self._make, self._progress = make_encoder, progress
@@ -158,7 +154,7 @@ class Clustering:
         return [range(len(block))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        encoder: QueryEncoder | None = None
+        encoder: Encoder | None = None
         for _, rows in _with_rows(self._source, chunks):
             encoder = encoder or self._make()
             embeddings = encoder.encode_queries([query.text for query, _ in rows]).astype(NUMBER)

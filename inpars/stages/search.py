@@ -227,11 +227,12 @@ def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
     return {
         query_id
         for query_id, text in queries.items()
-        if query_id in corpus and _squeezed(text) in _squeezed(corpus[query_id].full_text)
+        if query_id in corpus and squeezed(text) in squeezed(corpus[query_id].full_text)
     }
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """In lower case, with one space between words."""
     return " ".join(text.lower().split())
 
 

@@ -24,7 +24,7 @@ from inpars.io.json_text import JsonError, parse_json
 from inpars.io.storage import atomic_writer, storage_errors, to_json_line
 from inpars.progress import Progress
 from inpars.stages.partial import partial_path, remove_partial
-from inpars.stages.shards import BLOCK_ITEMS, Part, Shard, merged_lines
+from inpars.stages.shards import BLOCK_ITEMS, Shard, merged_lines
 
 HEADER = "header.json"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -117,7 +117,7 @@ class ShardFolder:
         each = BLOCK_ITEMS // self.size
         for first in range(0, self.count, each):
             shards = range(first, min(first + each, self.count))
-            yield from merged_lines([Part(self.file(shard), self._own_mark(shard)["places"]) for shard in shards])
+            yield from merged_lines([(self.file(shard), self._own_mark(shard)["places"]) for shard in shards])
 
     def _own_mark(self, shard: int) -> dict[str, Any]:
         mark = self.mark(shard)

@@ -139,9 +139,10 @@ def positions_of(total: int, plan: Plan, shard: Shard | None = None, *, block: i
             yield from sorted(position for chunk in _planned(part, plan, items) for position in chunk.shard_positions)
 
 
-def planned_items(items: range, total: int, block: int = BLOCK_ITEMS) -> range:
+def planned_items(items: range, total: int) -> range:
     """The items of all blocks that a slice of the planned order lies in."""
-    return range(items.start // block * block, min(-(-items.stop // block) * block, total)) if items else items
+    start, stop = items.start // BLOCK_ITEMS * BLOCK_ITEMS, -(-items.stop // BLOCK_ITEMS) * BLOCK_ITEMS
+    return range(start, min(stop, total)) if items else items
 
 
 def own_items(total: int, part: Shard | None) -> range:
@@ -223,28 +224,21 @@ def count_lines(text: str, items: int) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A file of lines and where they belong."""
-
-    path: Path
-    positions: str
-
-
-def merged_lines(parts: Sequence[Part]) -> Iterator[str]:
+def merged_lines(parts: Sequence[tuple[Path, str]]) -> Iterator[str]:
     """The lines of all parts in the order of the input; a part is open from its first line to its last.
 
-    Raises ConfigError for positions that two parts have, or none.
+    A part is a file and where its lines belong, as `pack_positions` says it. Raises ConfigError for positions that two
+    parts have, or none.
     """
-    streams = [_lines(part.path) for part in parts]
-    remaining = [sum(lines for _, lines in unpack_positions(part.positions)) for part in parts]
+    streams = [_lines(path) for path, _ in parts]
+    remaining = [sum(lines for _, lines in unpack_positions(positions)) for _, positions in parts]
     expected, before = 0, 0
-    for position, number, lines in heapq.merge(*(_numbered(number, part) for number, part in enumerate(parts))):
+    for position, number, lines in heapq.merge(*(_numbered(number, part[1]) for number, part in enumerate(parts))):
         if position != expected:
-            raise _misplaced(parts[number].path, parts[before].path, position, expected)
+            raise _misplaced(parts[number][0], parts[before][0], position, expected)
         chunk = list(islice(streams[number], lines))
         if len(chunk) < lines:
-            raise ConfigError(f"{parts[number].path} has fewer lines than it should; run its shard again")
+            raise ConfigError(f"{parts[number][0]} has fewer lines than it should; run its shard again")
         yield from chunk
         remaining[number] -= lines
         if not remaining[number]:
@@ -252,8 +246,8 @@ def merged_lines(parts: Sequence[Part]) -> Iterator[str]:
         expected, before = position + 1, number
 
 
-def _numbered(number: int, part: Part) -> Iterator[tuple[int, int, int]]:
-    return ((position, number, lines) for position, lines in unpack_positions(part.positions))
+def _numbered(number: int, positions: str) -> Iterator[tuple[int, int, int]]:
+    return ((position, number, lines) for position, lines in unpack_positions(positions))
 
 
 def _misplaced(path: Path, before: Path, position: int, expected: int) -> ConfigError:

@@ -30,7 +30,7 @@ from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, Running, Stage
 from inpars.text.hashing import key64
 from inpars.text.minhash import THRESHOLD, NearDuplicateClusters
-from inpars.text.words import words, words_key
+from inpars.text.words import query_key
 
 STAGE = "split"
 REASONS = ("words_of_a_dev_query", "heading_of_a_dev_document", "pair_of_a_dev_document")
@@ -174,7 +174,7 @@ def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:
 def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None) -> dict[str, int]:
     """All files; the development side is read first, for its words. Without a corpus it has no queries of people."""
     of_dev, unfit = _without_unfit(source, of_dev, corpus)
-    dev_keys = np.sort([_words_key(query.text) for query, _ in _side(source, of_dev)])
+    dev_keys = np.sort([np.uint64(query_key(query.text)) for query, _ in _side(source, of_dev)])
     counts = {"train": 0, "dev": 0, "words_of_a_dev_query": 0}
     with ExitStack() as stack:
         train, dev, queries, qrels = (stack.enter_context(atomic_writer(path)) for path in (files.train, *files.sides))
@@ -186,7 +186,7 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpu
                 qrels.write(qrel_row(Qrel(query.query_id, doc_id, grade)) + "\n")
             counts["dev"] += 1
         for query, record in _side(source, ~(of_dev | unfit)):
-            key = _words_key(query.text)
+            key = np.uint64(query_key(query.text))
             position = int(np.searchsorted(dev_keys, key))
             if position < len(dev_keys) and dev_keys[position] == key:
                 counts["words_of_a_dev_query"] += 1
@@ -229,7 +229,3 @@ def _side(source: Path, selected: npt.NDArray[np.bool_]) -> Iterator[tuple[Synth
 def _with_id(query: SyntheticQuery, record: dict[str, Any]) -> dict[str, Any]:
     """The record as it was read; an id that was counted out of the whole file is written down."""
     return {"query_id": query.query_id, **record} | {"query_id": query.query_id}
-
-
-def _words_key(text: str) -> np.uint64:
-    return np.uint64(words_key(words(text) or text.split()))

@@ -18,19 +18,9 @@ from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import Progress
-from inpars.prompts.load import load_prompt
 from inpars.prompts.templates import Prompt
 from inpars.records import Query
-from inpars.stages.distillation import (
-    TeacherScores,
-    TeachOptions,
-    margins_path,
-    no_scores,
-    read_margins,
-    read_mined,
-    read_taught,
-    teach,
-)
+from inpars.stages.distillation import TeacherScores, teacher_inputs, teacher_scores, with_scores
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps, model_stamp
 from inpars.stages.triple_files import has_grades, negatives_path, read_grades
 from inpars.training.examples import (
@@ -81,7 +71,10 @@ def train_retriever_from_file(
         if material.grades:
             stage.note("each positive counts by itself: no loss of a bi-encoder reads the grades beside the triples")
         rows = material.rows if options.negatives else pairs_once(material.rows)
-        curve, device = train_retriever(rows, options, margins=_margins(material), dev=material.dev, **stage.training)
+        scores, margins = material.teacher, None
+        if scores is not None:  # of each positive, less its negative's
+            margins = {r: scores[r.query, r.positive] - scores[r.query, r.negative] for r in material.rows}
+        curve, device = train_retriever(rows, options, margins=margins, dev=material.dev, **stage.training)
         return curve, device, len(rows)
 
     inputs = _inputs(triples, options, dataset)
@@ -118,7 +111,7 @@ def _inputs(
     triples: Path, options: RetrieverOptions | RerankerOptions, dataset: Dataset | None, prompt: Prompt | None = None
 ) -> dict[str, FileStamp]:
     inputs = {"triples": stamp(triples)} | input_stamps(prompt=prompt, model=options.model)
-    return inputs | development_inputs(options, dataset) | _teacher_inputs(triples, options)
+    return inputs | development_inputs(options, dataset) | teacher_inputs(triples, options)
 
 
 def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -> Manifest:
@@ -129,8 +122,8 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
         from inpars.training.validation import validation_results, worse_than_start
 
         options.set_up()
-        teacher = _teacher(triples, options, stage.progress)
-        read = _scored(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
+        teacher = teacher_scores(triples, options, stage.progress)
+        read = with_scores(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
         grades = read_grades(triples)
         rows, dev = separate_development(read, options, dataset, stage.progress, grades)
         curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))
@@ -143,46 +136,6 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
         return Outcome(None, {}, results, device)
 
     return stage.run(work)
-
-
-def _teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -> dict[str, FileStamp]:
-    """The source of the teacher's scores. Raises ConfigError if margin-mse has none."""
-    if options.teacher is not None:
-        return {"teacher": model_stamp(options.teacher)}
-    if options.loss != "margin-mse":
-        return {}
-    if margins_path(triples).exists():
-        return {"teacher's margins": stamp(margins_path(triples))}
-    if not negatives_path(triples).exists():
-        raise no_scores(triples)
-    return {"teacher's scores": stamp(negatives_path(triples))}
-
-
-def _teacher(triples: Path, options: RetrieverOptions | RerankerOptions, progress: Progress) -> TeacherScores | None:
-    if options.teacher is None and options.loss != "margin-mse":
-        return None
-    if options.teacher is None:
-        return read_margins(triples) if margins_path(triples).exists() else read_mined(triples)
-    prompt = load_prompt(options.teacher_prompt) if options.teacher_prompt else None
-    teach_options = TeachOptions(teacher=options.teacher, limit=options.limit, **options.computing)
-    teach(triples, teach_options, prompt=prompt, progress=progress)
-    return read_taught(triples, options.limit)
-
-
-def _scored(rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress: Progress) -> Sequence[TripleTexts]:
-    """The rows whose two pairs have a teacher's score; all of them without a teacher."""
-    if teacher is None:
-        return rows
-    scored = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
-    if len(scored) < len(rows):
-        progress.note(f"{len(rows) - len(scored)} of {len(rows)} triples have no teacher's score and are left out")
-    return scored
-
-
-def _margins(material: _Material) -> dict[TripleTexts, float] | None:
-    if (scores := material.teacher) is None:
-        return None
-    return {row: scores[row.query, row.positive] - scores[row.query, row.negative] for row in material.rows}
 
 
 def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> dict[str, FileStamp]:

@@ -145,20 +145,16 @@ def scan_pairs(source: Path, *, check_order: bool) -> PairKeys:
     if not pair_keys:
         raise ConfigError(f"{source}: there are no triples to audit")
     if check_order:
-        _check_order(np.frombuffer(queries, dtype=np.uint64), source)
+        hashes = np.frombuffer(queries, dtype=np.uint64)
+        begins = hashes[np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))]
+        if len(np.unique(begins)) != len(begins):
+            raise DataFormatError("the triples of a query are not adjacent; sort the file by query", path=source)
     _, index, inverse = np.unique(np.frombuffer(pair_keys, dtype=np.uint64), return_index=True, return_inverse=True)
     first = np.zeros(len(pair_keys), dtype=np.bool_)
     first[index] = True
     numbers = np.empty(len(index), dtype=np.int64)
     numbers[np.argsort(index)] = np.arange(len(index))
     return PairKeys(first, numbers[inverse])
-
-
-def _check_order(queries: npt.NDArray[np.uint64], source: Path) -> None:
-    """Raise DataFormatError unless the triples of each query are adjacent."""
-    begins = queries[np.flatnonzero(np.concatenate([[True], queries[1:] != queries[:-1]]))]
-    if len(np.unique(begins)) != len(begins):
-        raise DataFormatError("the triples of a query are not adjacent; sort the file by query", path=source)
 
 
 def _key(query: str, text: str) -> int:

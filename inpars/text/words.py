@@ -33,3 +33,8 @@ def opening(words: Sequence[str]) -> tuple[str, ...]:
 def words_key(words: Sequence[str]) -> int:
     """A 64-bit hash, equal for the same words in the same order."""
     return key64(" ".join(words))
+
+
+def query_key(text: str) -> int:
+    """`words_key` of a text's words; of one without any, of what stands between its spaces."""
+    return words_key(words(text) or text.split())

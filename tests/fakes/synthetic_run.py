@@ -20,11 +20,13 @@ from inpars.io.formats import synthetic_query_record, write_documents, write_run
 from inpars.io.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
 from inpars.io.storage import write_jsonl, write_lines
 from inpars.io.topics import Topics
-from inpars.pipeline.commands import Invocation
+from inpars.pipeline.commands import Invocation, StageCommands
 from inpars.pipeline.mark import write_mark
 from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import Shipped, report_of
+from inpars.pipeline.steps import Steps
+from inpars.pipeline.system_runs import RunContext
 from inpars.progress import SILENT
 from inpars.prompts.load import load_prompt
 from inpars.records import Document, SyntheticQuery
@@ -71,9 +73,9 @@ def make_run(folder: Path, queries: int, *, depth: int = 100, seed: int = 0) -> 
     paths = {name: _search(folder, name, worth, topics, depth, chance) for name, worth in SYSTEMS.items()}
     judged = judge(folder, topics, paths, METRICS, progress=SILENT)
     shipped = Shipped("mix + reranker", SYSTEM, paths)
-    report = report_of(
-        dataset, load_prompt("inpars"), options, folder, manifests, judged, METRICS, asked, shipped=shipped
-    )
+    steps = Steps(SILENT, options)
+    run = RunContext(dataset, load_prompt("inpars"), options, folder, None, steps, False, StageCommands(asked))
+    report = report_of(run, manifests, judged, METRICS, shipped=shipped)
     write_report(report, folder / "report.html")
     return folder / "report.html"
 

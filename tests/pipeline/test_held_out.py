@@ -9,8 +9,13 @@ from tiny_models import sentence
 from inpars.documents.datasets import load_dataset
 from inpars.io.formats import read_synthetic_queries
 from inpars.io.topics import Topics
+from inpars.pipeline.commands import Invocation, StageCommands
 from inpars.pipeline.held_out import DEV_SPLIT, HeldOut, hold_out_queries, with_statements
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.steps import Steps
+from inpars.pipeline.system_runs import RunContext
+from inpars.progress import SILENT
+from inpars.prompts.load import load_prompt
 from inpars.reports.schema import Report, Results
 
 
@@ -23,7 +28,11 @@ def held_out(folder, monkeypatch, documents, **options):
     written = [{"doc_id": f"d{n}", "query": f"what is {n}", "log_probs": [-1.0]} for n in range(documents)]
     queries.write_text("".join(json.dumps(row) + "\n" for row in written), encoding="utf-8")
     dataset = load_dataset(None, corpus=corpus)
-    return hold_out_queries(queries, dataset, PipelineOptions(**options), folder, {})
+    options = PipelineOptions(**options)
+    steps, commands = Steps(SILENT, options), StageCommands(Invocation())
+    return hold_out_queries(
+        RunContext(dataset, load_prompt("inpars"), options, folder, None, steps, False, commands), queries
+    )
 
 
 def test_queries_are_held_out_and_judged_by_their_own_documents(tmp_path, monkeypatch):

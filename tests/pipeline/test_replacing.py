@@ -8,7 +8,7 @@ import pytest
 from inpars.cli import main as cli
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.topics import Topics
-from inpars.pipeline.finished_results import changes, refuse_to_replace, settings_of
+from inpars.pipeline.leftovers import changes, refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompts.load import load_prompt
 from inpars.stages.ingest import IngestOptions

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from inpars.errors import ConfigError
 from inpars.stages import shards
 from inpars.stages.shards import (
-    Part,
     Shard,
     chunks_of,
     count_lines,
@@ -162,7 +161,7 @@ def test_merging_restores_the_order(tmp_path_factory: pytest.TempPathFactory, ow
         mine = [(place, lines) for place, (owner, lines) in enumerate(owners) if owner == number]
         path = folder / f"{number}.jsonl"
         path.write_text("".join(f"{place}.{line}é\n" for place, lines in mine for line in range(lines)))
-        parts.append(Part(path, pack_positions(mine)))
+        parts.append((path, pack_positions(mine)))
     expected = [f"{place}.{line}é" for place, (_, lines) in enumerate(owners) for line in range(lines)]
     assert list(merged_lines(parts)) == expected
 
@@ -172,9 +171,9 @@ def test_overlapping_and_missing_places_are_refused(tmp_path: Path) -> None:
     one.write_text("a\nb\n")
     two.write_text("b\nc\n")
     with pytest.raises(ConfigError, match=r"(one|two) .*have item 1"):
-        list(merged_lines([Part(one, "0-1"), Part(two, "1-2")]))
+        list(merged_lines([(one, "0-1"), (two, "1-2")]))
     with pytest.raises(ConfigError, match="no shard has items 2 to 3"):
-        list(merged_lines([Part(one, "0-1"), Part(two, "4-5")]))
+        list(merged_lines([(one, "0-1"), (two, "4-5")]))
 
 
 def test_lines_of_places_are_counted() -> None:
@@ -191,7 +190,7 @@ def test_places_that_nobody_writes_are_refused(places: str) -> None:
 def test_a_shard_with_fewer_lines_than_its_places_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("a\nb\n")
     with pytest.raises(ConfigError, match="one has fewer lines"):
-        list(merged_lines([Part(tmp_path / "one", "0-1 2*2")]))
+        list(merged_lines([(tmp_path / "one", "0-1 2*2")]))
 
 
 def test_names_of_shards(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from inpars.cards.carried import carry_card
+from inpars.cards.card import carry_card
 from inpars.errors import BackendError
 from inpars.io.storage import atomic_folder
 from inpars.models import loading as models

@@ -124,7 +124,7 @@ def export_model(
 def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Sampled]) -> list[Measured]:
     import torch
 
-    from inpars.cards.carried import carry_card
+    from inpars.cards.card import carry_card
     from inpars.contrib.export.exportable import Session, quantize, write_graph
 
     options: ExportModelOptions = stage.options
