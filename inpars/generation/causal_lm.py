@@ -21,7 +21,7 @@ from inpars.engines.batch_parallel import computes_in_bfloat16, map_single_threa
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import BatchInvariantRows, Choice, StopCondition, choice, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
-from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.prompt_tokens import PromptTokens, decoded
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
@@ -65,7 +65,7 @@ class CausalGenerator:
             self._network, copied + own_tokens, torch.get_num_threads() if self._alone else 1
         )
         ends = frozenset(end_tokens(self._network, self._tokenizer))
-        stop = StopCondition(ends, prompt.stop_position, partial(_decoded, self._tokenizer))
+        stop = StopCondition(ends, prompt.stop_position, partial(decoded, self._tokenizer))
         self._writers: dict[str, _Writer] = {}
         for name, inputs in self._inputs.items():
             rows: SharedPrefixRows | HFCacheDecoder = (
@@ -112,7 +112,7 @@ class CausalGenerator:
     def _own_writer(self, name: str) -> _Writer:
         """This thread's of a prompt: its rows have a state, and a tokenizer cannot encode and decode at once."""
         if not hasattr(self._of_thread, "writers"):
-            decode = partial(_decoded, copy.deepcopy(self._tokenizer))
+            decode = partial(decoded, copy.deepcopy(self._tokenizer))
             self._of_thread.writers = {
                 known: _Writer(copy.copy(writer.rows), replace(writer.end, decode=decode))
                 for known, writer in self._writers.items()
@@ -174,11 +174,6 @@ class _Writer:
             return choose(logits, rows, step)
 
         return chosen
-
-
-def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
-    text: str = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-    return text
 
 
 def end_tokens(network: Any, tokenizer: Any) -> list[int]:

@@ -29,7 +29,7 @@ from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.decoding import StopCondition, truncate_at_stop
-from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.prompt_tokens import PromptTokens, decoded
 from inpars.generation.settings import DecodingSettings, LocalModel, chunks_by_length
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.manifest import sha256_of, size_of
@@ -91,8 +91,7 @@ class OpenVinoGenerator:
         self._settings, self.name, precision = settings, decoder.name, decoder.precision
         self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {precision}"
         self._inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
-        decode = partial(decoder.tokenizer.decode, clean_up_tokenization_spaces=False)
-        self._end = StopCondition(decoder.end_tokens, prompt.stop_position, decode)
+        self._end = StopCondition(decoder.end_tokens, prompt.stop_position, partial(decoded, decoder.tokenizer))
         self._stop_tokens = set(decoder.end_tokens | _stop_tokens(decoder.tokenizer, prompt))
         self._pipeline = decoder.pipeline
         self._requests = 0

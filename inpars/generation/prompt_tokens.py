@@ -75,6 +75,12 @@ class PromptTokens:
         return ids
 
 
+def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of tokens as it stands, special ones too."""
+    text: str = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    return text
+
+
 def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest beginning of all prompts that leaves something of each."""
     first = list(prompts[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 import torch
@@ -20,7 +21,7 @@ from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.decoding import even_number_of_rows, even_tokens, rounded_up
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
-from inpars.generation.prompt_tokens import PromptTokens, shared_tokens
+from inpars.generation.prompt_tokens import PromptTokens, decoded, shared_tokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement, engine
@@ -188,6 +189,7 @@ class TeacherForcing:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._forward, self.device = PromptForward.load(model, batch_size, **where)
         self.name, self._tokenizer, network = model, self._forward.tokenizer, self._forward.network
+        self._decode = partial(decoded, self._tokenizer)
         self._chunk = CHUNK_QUERIES.get(network.device.type, CHUNK_QUERIES["cpu"])
         self._inputs = PromptTokens(self._tokenizer, prompt, max_doc_tokens)
         self._inputs.check_room(network.config, model, LIKELY_QUERY_TOKENS)
@@ -253,10 +255,6 @@ class TeacherForcing:
             n for n, text in enumerate(texts) if text.strip(" ") and not self._prompt.stop_position(text.lstrip(" "))
         }
         return sorted(token for token in ends | stops if token < network.config.get_text_config().vocab_size)
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-        return text
 
     def _check_lengths(self, rows: Sequence[Row]) -> None:
         longest = max((len(prompt) + len(query) for prompt, query in rows), default=0)

@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -24,7 +25,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import StopCondition, truncate_at_stop
-from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.prompt_tokens import PromptTokens, decoded
 from inpars.generation.settings import DecodingSettings
 from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
@@ -68,11 +69,8 @@ class VllmGenerator:
         self._settings, self.name = settings, model
         self.device = f"vLLM on {describe(device, number_format)}"
         self._chunk = CHUNK_DOCUMENTS.get(device.type, CHUNK_DOCUMENTS["cuda"])
-
-        def decode(tokens: Sequence[int]) -> str:
-            return str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
-
-        self._end = StopCondition(frozenset(_ends(source, config, tokenizer)), prompt.stop_position, decode)
+        ends = frozenset(_ends(source, config, tokenizer))
+        self._end = StopCondition(ends, prompt.stop_position, partial(decoded, tokenizer))
         self._stop = list(prompt.longest().stop)
         with _one_line_errors(model), _without_warnings():
             self._llm: Any = self._vllm.LLM(

@@ -324,10 +324,7 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
 def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
-    weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
-    return f"{weights}\0{model.max_seq_length}\0{dtype}"
-
-
-def _hub_commit(model: Any, source: str) -> str:
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return f"{source}@{getattr(config, '_commit_hash', None)}"
+    commit = f"{source}@{getattr(config, '_commit_hash', None)}"
+    weights = sha256_of(Path(source)) if Path(source).is_dir() else commit
+    return f"{weights}\0{model.max_seq_length}\0{dtype}"
