@@ -11,7 +11,7 @@ measured, and each of its first stages. Knows nothing of HTTP and terminals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -62,6 +62,9 @@ class Writer(Protocol):
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
         """A generated answer that cites hits by number, unanswered where the model says it does not know."""
 
+    def close(self) -> None:
+        """Let go of what it holds open."""
+
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -88,7 +91,6 @@ class Engine:
         writer: Writer | None = None,
         notes: Sequence[str] = (),
         depth: int = 50,
-        close: Callable[[], None] = lambda: None,
     ) -> None:
         """`systems` come best first; the first is the default. `notes` say what is missing, Java for instance.
 
@@ -99,7 +101,7 @@ class Engine:
         self.documents, self.systems, self.notes = documents, dict(systems), tuple(notes)
         self.encoders, self.reranker = dict(encoders or {}), reranker
         self.reader, self.writer = reader, writer
-        self._depth, self._close = depth, close
+        self._depth = depth
 
     @property
     def default_system(self) -> str:
@@ -152,7 +154,10 @@ class Engine:
         return self.writer.write(question, hits)
 
     def close(self) -> None:
-        self._close()
+        """Close the writer's connections, and let go of models and indexes; the engine answers nothing afterwards."""
+        if self.writer is not None:
+            self.writer.close()
+        self.systems, self.encoders, self.reranker, self.reader, self.writer = {}, {}, None, None, None
 
     def __enter__(self) -> Engine:
         return self

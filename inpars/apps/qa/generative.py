@@ -55,6 +55,9 @@ class Chat(Protocol):
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
         """The reply's text."""
 
+    def close(self) -> None:
+        """Let go of what it holds open."""
+
 
 class SourceWriter:
     """Writes answers with numbered sources."""
@@ -70,6 +73,10 @@ class SourceWriter:
         """`source_tokens` of each source are shown to the model, or the sentences that `focus` picks."""
         self.name, self._chat, self._focus = f"written by {chat.name}", chat, focus
         self._max_new_tokens, self._source_tokens = max_new_tokens, source_tokens
+
+    def close(self) -> None:
+        """Close the model's connections."""
+        self._chat.close()
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The model's answer, unanswered where it says so or where no source bears it out."""

@@ -55,6 +55,9 @@ class LocalChat:
             )
             return str(self._tokenizer.decode(generated[0, len(ids) :], skip_special_tokens=True))
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         if not self._tokenizer.chat_template:
             text = "\n\n".join(message["content"] for message in messages) + PLAIN_END

@@ -40,6 +40,10 @@ class RemoteChat:
             raise BackendError(f"{self._url}: {problem} in {max_new_tokens} tokens; raise --max-new-tokens")
         return text
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._server.close()
+
 
 def _read(payload: Any) -> tuple[str, str, bool]:  # noqa: ANN401 - JSON
     """The text, how it ended, and whether the model thought before it."""

@@ -1,5 +1,7 @@
 """The chat behind a server: the answer without thoughts, and the server's reason where there is none."""
 
+from contextlib import closing
+
 import pytest
 from fake_api import KEY, FakeApi
 
@@ -20,7 +22,8 @@ def surroundings(monkeypatch):
 def reply(answer):
     with FakeApi(lambda *_: answer) as api:
         reply.api = api
-        return RemoteChat("m", api.url, timeout_seconds=5).reply(ASKED, 20)
+        with closing(RemoteChat("m", api.url, timeout_seconds=5)) as chat:
+            return chat.reply(ASKED, 20)
 
 
 def said(content, finish="stop", **message):

@@ -133,6 +133,9 @@ class Reader:
 class Writer:
     name = "parrot"
 
+    def close(self):
+        pass
+
     def write(self, question, hits):
         text = f"From the documents: {hits[0].document.title} [1]." if hits else ""
         return Answer(
