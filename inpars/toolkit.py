@@ -48,7 +48,7 @@ def run_translated(
 ) -> int:
     """Run the translated commands; returns the exit code of the first that fails, else 0.
 
-    `instead` says of flags that are only read what is done in their place, `ignored` what else is left aside.
+    `instead` maps flags without an effect here to what happens in their place; `ignored` names further ones.
     """
 
     def run() -> int:
