@@ -36,7 +36,6 @@ from inpars.io.formats import read_queries
 from inpars.io.manifest import Manifest
 from inpars.io.topics import DEFAULT_SPLIT, Topics
 from inpars.options import COUNT, add_flags, add_number, from_flags
-from inpars.pipeline.system_runs import fuse_runs
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.search import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
@@ -148,6 +147,8 @@ def _fuse(flags: argparse.Namespace) -> None:
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
         raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
     stage_kwargs = {"progress": console(flags), "overwrite": flags.overwrite}
+    from inpars.pipeline.system_runs import fuse_runs  # not for `--help`
+
     fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, stage_kwargs=stage_kwargs)
     text = f"{flags.output}: {len(flags.run)} runs fused, {options.fusion_depth} documents of each read"
     print_result(flags, text, {"output": str(flags.output), "runs": list(map(str, flags.run))})
