@@ -54,7 +54,7 @@ class Lineage:
 
     @property
     def synthetic_validation(self) -> tuple[str, ...]:
-        """What chose the weights of models behind the run, where those were queries a model wrote."""
+        """Synthetic dev sets by which the weights of the models behind the run were selected."""
         validated_by = (str(m.results.get("validated_by", "")) for _, m in self.steps if m.stage.startswith("train"))
         return tuple(dict.fromkeys(text for text in validated_by if "synthetic" in text))
 

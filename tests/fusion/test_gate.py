@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from inpars.fusion.choice import EASY, OFFSETS, judged_mix
+from inpars.fusion.choice import EASY, OFFSETS, judged_mix, posterior_mean
 from inpars.fusion.gate import Gate, QueryFeatures, findings
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
@@ -47,6 +47,13 @@ def test_queries_with_known_answers_move_the_gate(good, sign):
     assert choice.chosen > choice.before
     assert choice.curve[0 if good == "lexical" else -1] == pytest.approx(1 / math.log2(3))
     assert (choice.queries, choice.easy) == (len(qrels), 0)
+
+
+def test_the_offset_follows_many_queries_and_hardly_a_few():
+    best = [0.5 - 0.05 * abs(offset - 2) for offset in OFFSETS]  # best at 2, .1 below it at 0
+    few, some, many = (posterior_mean(best, effective) for effective in (1, 50, 5000))
+    assert 0 < few < 0.2 < some < 1.9 < many <= 2
+    assert posterior_mean([0.5] * len(OFFSETS), 5000) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_gate_that_nothing_speaks_against_stays():

@@ -166,6 +166,8 @@ class Engine:
         self.close()
 
     def _system(self, name: str | None) -> System:
+        if not self.systems:
+            raise ConfigError("this engine is closed; open it again to search")
         if name is None:
             name = self.default_system
         if name not in self.systems:

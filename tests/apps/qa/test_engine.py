@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,17 @@ def test_what_cannot_be_searched_is_said():
     with pytest.raises(ConfigError, match="writes no answers"):
         engine().ask("x", kind="generated")
     assert engine().search([]) == []
+
+
+def test_a_closed_engine_has_closed_its_writer_and_says_so():
+    closed = []
+    opened = engine(writer=SimpleNamespace(close=lambda: closed.append(True)))
+    opened.close()
+    assert closed == [True]
+    with pytest.raises(ConfigError, match="closed"):
+        opened.search(["fox"])
+    opened.close()  # twice does no harm
+    assert closed == [True]
 
 
 @pytest.mark.parametrize(
