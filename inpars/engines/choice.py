@@ -13,7 +13,15 @@ from torch import Tensor
 
 from inpars.engines import MIN_PARAMETERS, has_openvino, trial
 from inpars.engines.int8_products import with_int8_products
-from inpars.engines.openvino_network import OpenVinoNetwork, Output, agrees, computes_in, probe, weights_fingerprint
+from inpars.engines.openvino_network import (
+    UNUSED_POSITIONS,
+    OpenVinoNetwork,
+    Output,
+    agrees,
+    computes_in,
+    probe,
+    weights_fingerprint,
+)
 from inpars.errors import ConfigError
 from inpars.models.compute_options import DtypeName, EngineName, engine
 from inpars.models.networks import UNFIT
@@ -21,7 +29,6 @@ from inpars.models.networks import UNFIT
 PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections
 TRIED: tuple[EngineName, ...] = ("openvino",)
-UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
 TIMED = 3  # times at most, the fastest of which counts
 ENOUGH_SECONDS = 1.5  # after which nothing is timed again
 # of the outputs' deviation: rounding stays far below, another architecture far above

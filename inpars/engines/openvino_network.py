@@ -2,7 +2,7 @@
 
 In bfloat16 or float32 its numbers agree with torch's to rounding; with 8-bit weights (NNCF, symmetric, a scale per
 output channel) inputs of products are rounded too, group by group. Several threads may call it, each with its own
-request.
+request. Rows padded to a multiple of `ALIGNMENT` tokens have the same bits alone and in any batch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from inpars.cache import cache_folder
 from inpars.errors import MissingDependencyError
@@ -35,7 +36,10 @@ from inpars.text.hashing import hex_key
 
 INSTALL = "pip install openvino nncf"
 GRAPH_FORMAT = 3  # raise when a graph is converted otherwise
+ALIGNMENT = 16  # tokens; sums over rows of other widths change their order where a row is padded further
 QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
+
+UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
 
 Output: TypeAlias = Literal["last_hidden_state", "logits"]
 
@@ -105,9 +109,26 @@ class OpenVinoNetwork(nn.Module):
 
     def forward(self, **inputs: Any) -> Any:
         """An object with the one output, in float32; inputs that the graph has not are left out."""
-        absent = torch.zeros_like(inputs["input_ids"])
-        states = self._function(*(absent if inputs.get(name) is None else inputs[name] for name in self._inputs))
-        return _Outputs(states) if self._output == "last_hidden_state" else SimpleNamespace(logits=states)
+        ids = inputs["input_ids"]
+        added, tokens = self._padding(ids.shape[1]), ids.shape[1]
+        absent = torch.zeros_like(ids)
+        given = {name: absent if inputs.get(name) is None else inputs[name] for name in self._inputs}
+        pad_ids = {"input_ids": getattr(self.config, "pad_token_id", None) or 0}
+        outputs = self._function(*(pad(given[name], (0, added), value=pad_ids.get(name, 0)) for name in self._inputs))
+        if self._output == "logits":
+            return SimpleNamespace(logits=outputs)
+        return _Outputs(outputs[:, :tokens])
+
+    def _padding(self, tokens: int) -> int:
+        """Masked tokens that are added to each row, no more than the network has positions for."""
+        positions = getattr(self.config, "max_position_embeddings", None)
+        most = aligned(tokens) if positions is None else positions - UNUSED_POSITIONS
+        return max(0, min(aligned(tokens), most) - tokens)
+
+
+def aligned(tokens: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-tokens // ALIGNMENT) * ALIGNMENT
 
 
 class _Outputs(SimpleNamespace):

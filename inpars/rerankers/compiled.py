@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
-from inpars.engines.openvino_network import OpenVinoFunction, probe
+from inpars.engines.openvino_network import OpenVinoFunction, aligned, probe
 from inpars.models.compute_options import DtypeName, EngineName
 from inpars.models.networks import evaluating
 from inpars.rerankers.cross_encoder import CrossEncoder
@@ -53,7 +54,12 @@ def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins
         function = OpenVinoFunction(
             network, lambda traced: _MarginsModule(on(traced)), example, subject, int8=int8, dtype=dtype
         )
-        return CompiledMargins(lambda inputs: function(inputs["input_ids"], inputs["attention_mask"]))
+
+        def margins(inputs: Batch) -> Tensor:
+            added = aligned(inputs["input_ids"].shape[1]) - inputs["input_ids"].shape[1]
+            return function(*(pad(inputs[name], (0, added)) for name in ("input_ids", "attention_mask")))
+
+        return CompiledMargins(margins)
 
     def agrees(form: CompiledMargins, name: EngineName) -> bool:
         inputs = batch(*COMPARED)

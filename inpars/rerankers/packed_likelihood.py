@@ -1,9 +1,10 @@
 """Query likelihoods on a processor, each document read once for all the queries that ask about it.
 
 A row holds a document and, one after the other, its queries, none of which sees another; the examples before the
-document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding, which depends on
-what else is in the row as it does on what else is in a batch. The network is transformers' own; its attention is
-exchanged for one that lets every token see the shared prefix and what the mask says of its own row.
+document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding. Document and queries
+begin at multiples of `ALIGNMENT` tokens, so that OpenVINO gives a query the same bits alone and beside others. The
+network is transformers' own; its attention is exchanged for one that lets every token see the shared prefix and what
+the mask says of its own row.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 
 from inpars.engines.batch_parallel import map_batches
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
-from inpars.engines.openvino_network import OpenVinoFunction
+from inpars.engines.openvino_network import OpenVinoFunction, aligned
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.models.compute_options import DtypeName, EngineName
 from inpars.models.networks import UNFIT, can_exchange_attention, evaluating, pad_id, upcast_to_float32
@@ -125,7 +127,6 @@ AttentionInterface.register(ATTENTION_NAME, _attention)
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
-WIDTH_MULTIPLE = 16
 FORMATS = (torch.bfloat16, torch.float32)
 HIDDEN = -1e9  # added to the scores of what a token does not see
 # lengths of the rows that forms are compared on, and timed on: documents, then queries of each
@@ -148,7 +149,7 @@ class _Row:
     width: int = 0
 
     def add(self, position: int, query: list[int]) -> None:
-        self.width = self.width + len(query) if self.queries else len(self.document) + len(query)
+        self.width = (self.width if self.queries else aligned(len(self.document))) + aligned(len(query))
         self.queries.append((position, query))
 
     @property
@@ -301,9 +302,10 @@ def _spread(size: int, length: int, start: int = 0) -> list[int]:
 
 
 def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:
-    """Keys and values of all layers in turn, (key heads, tokens, width); none where there is no prefix."""
+    """Keys and values of all layers in turn, (key heads, aligned tokens, width); none where there is no prefix."""
     states = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
-    return [part.float() for part in states] if in_float32 else states
+    padded = [pad(part, (0, 0, 0, aligned(len(prefix)) - len(prefix))) for part in states]
+    return [part.float() for part in padded] if in_float32 else padded
 
 
 def _with_few_targets(rows: Sequence[_Row], max_targets: int) -> Iterator[list[_Row]]:
@@ -324,7 +326,7 @@ def _rows(pairs: Sequence[Pair], encoded: Sequence[EncodedPair]) -> list[_Row]:
     for position, ((_, text), pair) in enumerate(zip(pairs, encoded, strict=True)):
         document, query = pair.ids[: len(pair) - pair.second_tokens], pair.ids[len(pair) - pair.second_tokens :]
         row = open_rows.get((text, len(document)))
-        if row is None or row.width - len(document) + len(query) > ROW_QUERY_TOKENS:
+        if row is None or row.width - aligned(len(document)) + aligned(len(query)) > ROW_QUERY_TOKENS:
             row = open_rows[text, len(document)] = _Row(document)
             rows.append(row)
         row.add(position, query)
@@ -333,16 +335,17 @@ def _rows(pairs: Sequence[Pair], encoded: Sequence[EncodedPair]) -> list[_Row]:
 
 def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor, ...]:
     """What `PackedRows` takes before the prefix's keys and values."""
-    width = -(-max(row.width for row in rows) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    width = max(row.width for row in rows)
     ids = torch.full((len(rows), width), pad)
     positions = torch.zeros_like(ids)
     part = torch.full_like(ids, -1)  # 0 the document, 1 and more its queries, -1 padding
     predicting: list[tuple[int, int]] = []  # of the token before each query token
     targets: list[int] = []
     for number, row in enumerate(rows):
-        start = document = len(row.document)
-        ids[number, :start], part[number, :start] = torch.tensor(row.document), 0
-        positions[number, :start] = torch.arange(start)
+        document = len(row.document)
+        ids[number, :document], part[number, :document] = torch.tensor(row.document), 0
+        positions[number, :document] = torch.arange(document)
+        start = aligned(document)
         for query_number, (_, query) in enumerate(row.queries, start=1):
             columns = slice(start, start + len(query))
             ids[number, columns], part[number, columns] = torch.tensor(query, dtype=ids.dtype), query_number
@@ -350,10 +353,12 @@ def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor,
             before = [document - 1, *range(start, start + len(query) - 1)][: len(query)]
             predicting += [(number, position) for position in before]
             targets += query
-            start += len(query)
+            start += aligned(len(query))
     together = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
-    added = torch.zeros(len(rows), 1, width, prefix_tokens + width)
-    added[:, 0, :, prefix_tokens:].masked_fill_(~together, HIDDEN)
+    before_row = aligned(prefix_tokens)
+    added = torch.zeros(len(rows), 1, width, before_row + width)
+    added[..., prefix_tokens:before_row] = HIDDEN
+    added[:, 0, :, before_row:].masked_fill_(~together, HIDDEN)
     return (
         ids,
         positions + prefix_tokens,

@@ -55,6 +55,25 @@ def test_embeddings_are_those_of_torch(tiny, use, name, least):
     assert cosines(expected, encoder.encode_documents(TEXTS)).min() > least
 
 
+@pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
+def test_a_text_has_the_same_bits_alone_and_in_any_batch(tiny, use, name):
+    use(name)
+    encoder = Encoder(tiny("sentence_transformer"))
+    together = encoder.encode_documents(TEXTS)
+    alone = np.concatenate([encoder.encode_documents([text]) for text in TEXTS])
+    assert np.array_equal(together, alone)
+    assert cosines(together[:-1], together[1:]).max() < 0.99, "texts differ, so that equality says something"
+
+
+def test_padding_stays_within_the_positions_of_the_network(tiny, use):
+    use("openvino")
+    network = bert(tiny)
+    form = OpenVinoNetwork(network, "last_hidden_state")
+    for tokens in (1, 15, 16, 17, network.config.max_position_embeddings):
+        inputs = probe(network, 2, tokens)
+        assert form(**inputs).last_hidden_state.shape == network(**inputs).last_hidden_state.shape
+
+
 def test_vectors_of_another_engine_are_not_taken_from_the_cache(tiny, use):
     prints = {Encoder(tiny("sentence_transformer")).fingerprint}
     for name in ("openvino", "openvino-int8"):

@@ -56,6 +56,12 @@ def test_margins_are_the_networks_own(tiny, settings):
     check(model(tiny, **settings))
 
 
+def test_a_pair_has_the_same_bits_alone_and_in_any_batch(tiny):
+    plain = model(tiny)
+    scorer = ModelScorer(plain, "x", form=compiled(plain, "tiny"))
+    assert scorer.score(PAIRS) == [scorer.score([pair])[0] for pair in PAIRS]
+
+
 def test_mt5_too(tiny):
     plain = model(tiny)
     sizes = {name: getattr(plain.network.config, name) for name in ("vocab_size", "d_model", "d_kv", "d_ff")}

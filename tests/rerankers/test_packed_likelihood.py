@@ -105,6 +105,20 @@ def test_openvino_gives_torchs_scores(tiny, prefix, monkeypatch, tmp_path):
     assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.skipif(not find_spec("openvino"), reason="the extra `openvino` is not installed")
+@pytest.mark.parametrize("prefix", ["Document: ", "Examples come first, a good many words of them.\n\nDocument: ", ""])
+def test_openvino_gives_a_pair_the_same_bits_alone_and_beside_others(tiny, prefix, monkeypatch, tmp_path):
+    plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu")
+    plain = type(plain)(plain.network, plain.tokenizer, prefix=prefix)
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    scorer = packed(plain, "tiny")
+    pairs = [(sentence(n, 1 + n % 9)[:-1], document) for n in range(7) for document in DOCUMENTS]
+    together = scorer.score(pairs)
+    assert together == [scorer.score([pair])[0] for pair in pairs]
+    assert len(set(together)) > len(pairs) / 2
+
+
 class Recorder:
     name = "recorder"
 
