@@ -10,6 +10,7 @@ from importlib.util import find_spec
 MIN_PARAMETERS = 5_000_000  # of a network that engines are tried for; a smaller one is read sooner than converted
 
 
-def has_openvino(*, decoders: bool = False) -> bool:
-    """Whether OpenVINO is installed; with `decoders`, OpenVINO GenAI as well."""
-    return find_spec("openvino") is not None and (not decoders or find_spec("openvino_genai") is not None)
+def has_openvino(*, decoders: bool = False, int8: bool = False) -> bool:
+    """Whether OpenVINO is installed; with `decoders`, OpenVINO GenAI as well, with `int8` what makes 8-bit weights."""
+    wanted = {"openvino": True, "openvino_genai": decoders, "nncf": int8}
+    return all(find_spec(name) is not None for name, needed in wanted.items() if needed)

@@ -19,7 +19,7 @@ from inpars.text.hashing import hex_key
 
 TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
 MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it
-MIN_INT8_GAIN = 1.25  # the same for one that rounds to 8 bits
+MIN_INT8_GAIN = 1.15  # the same for one that rounds to 8 bits
 
 Trial = Callable[[], float | None]
 """Seconds of processor time for the same work; None where the engine cannot compute the network, or not as exactly."""

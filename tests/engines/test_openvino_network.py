@@ -174,6 +174,45 @@ def test_a_small_network_and_a_named_number_format_are_left_to_torch(tiny, use, 
         Encoder(tiny("sentence_transformer"))
 
 
+def tried_forms(monkeypatch, **settings):
+    """The engines whose forms a trial had, with those it could not have left out."""
+    names = []
+
+    def fastest(_model, _subject, trials):
+        names.extend(name for name, trial in trials.items() if trial() is not None)
+        return "torch"
+
+    monkeypatch.setattr(choice, "MIN_PARAMETERS", 1)
+    monkeypatch.setattr(choice.trial, "fastest", fastest)
+    for name, value in settings.items():
+        monkeypatch.setattr(choice, name, value)
+    return names
+
+
+def test_encoders_try_8_bit_weights_where_these_are_near_enough(tiny, use, monkeypatch):
+    use("auto")
+    names = tried_forms(monkeypatch)
+    Encoder(tiny("sentence_transformer"))
+    assert names == ["torch", "openvino", "openvino-int8"]
+    names = tried_forms(monkeypatch, MAX_UNNAMED_INT8=1e-9)
+    Encoder(tiny("sentence_transformer"))
+    assert names == ["torch", "openvino"]
+
+
+def test_cross_encoders_do_not_try_8_bit_weights_by_themselves(tiny, use, monkeypatch):
+    use("auto")
+    names = tried_forms(monkeypatch)
+    load_scorer(tiny("bert_classifier"))
+    assert names == ["torch", "openvino"]
+
+
+def test_8_bit_weights_are_not_tried_where_nothing_makes_them(tiny, use, monkeypatch):
+    use("auto")
+    names = tried_forms(monkeypatch, has_openvino=lambda *, int8: not int8)
+    Encoder(tiny("sentence_transformer"))
+    assert names == ["torch", "openvino"]
+
+
 def test_a_trial_leaves_the_network_as_it_was(tiny, use, monkeypatch):
     expected = Encoder(tiny("sentence_transformer")).encode_documents(TEXTS)
     use("auto")
