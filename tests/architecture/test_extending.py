@@ -57,3 +57,11 @@ def test_a_model_card_knows_every_kind(tmp_path):
     for kind, known in kinds.RERANKERS.items():
         (tmp_path / "config.json").write_text(f'{{"inpars": {{"kind": "{kind}"}}}}', encoding="utf-8")
         assert card.TITLES[kind_of(tmp_path)] == known.title
+
+
+def test_the_tests_that_hold_each_promise_exist():
+    root = Path(__file__).parents[2]
+    named = re.findall(r"`(tests/\S+)::(test_\w+)`", (root / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    gone = [name for path, name in named if f"def {name}(" not in (root / path).read_text(encoding="utf-8")]
+    assert gone == []
