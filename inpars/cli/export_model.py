@@ -1,4 +1,4 @@
-"""Export a tuned bi-encoder, cross-encoder or monoT5 to ONNX, also in int8, and check that it ranks as before.
+"""Export a tuned bi-encoder, cross-encoder or monoT5 to ONNX or OpenVINO, and check that it ranks as before.
 
 The check uses judged queries of --dataset, or --triples; the table shows size and speed before and after.
 """

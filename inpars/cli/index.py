@@ -58,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
         "--structure",
-        choices=("auto", "exact", "hnsw", "ivf"),
+        choices=("auto", "exact", "hnsw", "ivf", "int8", "binary"),
         default="auto",
         help="how it is searched; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
-        "lists (default: auto)",
+        "lists; int8, binary: by 8 or 1 bit per number in memory, the best compared exactly (default: auto)",
     )
     parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
     parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")

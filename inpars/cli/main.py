@@ -55,7 +55,7 @@ COMMAND_GROUPS = {
         "index": "an index on disk: build, add, delete, info, push into a vector store",
         "serve": "search, answers, embeddings and reranking over HTTP, with a search page",
         "deploy": "package a tuned model or a run's system: a folder, an archive, SageMaker",
-        "export-model": "export a tuned model to ONNX, with int8 weights",
+        "export-model": "export a tuned model to ONNX, with int8 weights, or to OpenVINO",
     },
     "files and runs": {
         "compare": "compare two runs: settings, measures with tests, queries",

@@ -1,12 +1,14 @@
-"""Search structures for many vectors, by faiss: HNSW graphs and inverted lists.
+"""Search structures for many vectors, by faiss: HNSW graphs, inverted lists, and tables of small numbers.
 
-They hold the vectors in half precision and only propose rows, which the caller compares exactly. Several threads build
-a graph in another order each time, so that two builds may miss different neighbours. HNSW: Malkov and Yashunin (arXiv
-1603.09320); inverted lists: Jégou, Douze and Schmid, TPAMI 2011; faiss: arXiv 2401.08281.
+They hold the vectors rounded, to half precision, 8 bits (`int8`) or one bit (`binary`) per number, and only propose
+rows, which the caller compares exactly. Several threads build a graph in another order each time, so that two builds
+may miss different neighbours. HNSW: Malkov and Yashunin (arXiv 1603.09320); inverted lists: Jégou, Douze and Schmid,
+TPAMI 2011; one bit: RaBitQ, Gao and Long (arXiv 2405.12497); faiss: arXiv 2401.08281.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,13 +18,15 @@ import numpy.typing as npt
 
 from inpars.retrieval.segments import Embeddings, Rows
 
-Approximation: TypeAlias = Literal["hnsw", "ivf"]
+Approximation: TypeAlias = Literal["hnsw", "ivf", "int8", "binary"]
+PROPOSED: Mapping[Approximation, int] = {"hnsw": 2, "ivf": 2, "int8": 2, "binary": 20}  # rows for each one wanted
 LINKS = 32  # of a vector in a graph
 BUILD_WIDTH = 128  # candidates looked at while a graph is built
 SEARCH_WIDTH = 128  # and while it is searched, or twice k where that is more
 LISTS_PER_ROOT = 4  # lists for the square root of the number of vectors, as faiss's guidelines have it
 PROBED_SHARE = 1 / 16  # of the lists
 VECTORS_PER_LIST = 64  # that a list's centre is learnt from
+TRAINED_ON = 65_536  # vectors that the ranges and the mean of rounded numbers are learnt from
 ROWS_PER_BLOCK = 65_536
 _READ = faiss.IO_FLAG_READ_ONLY
 
@@ -35,6 +39,12 @@ def build_structure(kind: Approximation, vectors: Embeddings, path: Path) -> Non
         index: Any = faiss.IndexHNSWSQ(width, half, LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = BUILD_WIDTH
         index.train(_sample(vectors, VECTORS_PER_LIST))
+    elif kind == "int8":
+        index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        index.train(_sample(vectors, TRAINED_ON))
+    elif kind == "binary":
+        index = faiss.IndexRaBitQ(width, faiss.METRIC_INNER_PRODUCT)
+        index.train(_sample(vectors, TRAINED_ON))
     else:
         lists = max(1, min(count, round(LISTS_PER_ROOT * count**0.5)))
         centres = faiss.IndexFlatIP(width)
@@ -51,19 +61,23 @@ class Structure:
 
     def __init__(self, kind: Approximation, path: Path) -> None:
         self._kind = kind
-        flags = faiss.IO_FLAG_MMAP_IFC if kind == "hnsw" else faiss.IO_FLAG_MMAP | _READ
+        flags = faiss.IO_FLAG_MMAP | _READ if kind == "ivf" else faiss.IO_FLAG_MMAP_IFC
         self._index: Any = faiss.read_index(str(path), flags)
 
     def propose(self, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]) -> list[Rows]:
-        """About the k nearest allowed rows of each query, fewer where it finds no more."""
+        """Allowed rows among which the k nearest of each query most likely are, fewer where it finds no more."""
         bits = np.packbits(allowed, bitorder="little")
-        selector = faiss.IDSelectorBitmap(bits)
-        _, rows = self._index.search(np.ascontiguousarray(queries), k, params=self._settings(selector, k))
+        selector, count = faiss.IDSelectorBitmap(bits), min(PROPOSED[self._kind] * k, len(allowed))
+        _, rows = self._index.search(np.ascontiguousarray(queries), count, params=self._settings(selector, count))
         return [neighbours[neighbours >= 0] for neighbours in rows]
 
     def _settings(self, selector: Any, k: int) -> Any:
         if self._kind == "hnsw":
             return faiss.SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_WIDTH, 2 * k))
+        if self._kind == "int8":
+            return faiss.SearchParameters(sel=selector)
+        if self._kind == "binary":
+            return faiss.RaBitQSearchParameters(sel=selector)
         return faiss.SearchParametersIVF(sel=selector, nprobe=max(8, round(self._index.nlist * PROBED_SHARE)))
 
 

@@ -29,7 +29,7 @@ LOCK = "lock"
 SEGMENTS = "segments"
 DELETIONS = "deletions"
 
-StructureKind: TypeAlias = Literal["exact", "hnsw", "ivf"]
+StructureKind: TypeAlias = Literal["exact", "hnsw", "ivf", "int8", "binary"]
 
 
 @dataclass(frozen=True, slots=True)

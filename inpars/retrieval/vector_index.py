@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ STRUCTURE_FILE = "structure.faiss"
 EXACT_LIMIT = 100_000  # documents of a segment that are searched exactly where nothing else was asked for
 GRAPH_LIMIT = 2_000_000  # and above which lists are smaller than a graph and built sooner
 EXACT_SEARCH_BELOW = 10_000  # allowed rows that are compared exactly whatever the structure
-PROPOSED = 2  # rows proposed for each one wanted, of which exact products pick
 OPENING_ATTEMPTS = 5
 CACHED_FILTERS = 16
 
@@ -125,7 +124,7 @@ class VectorIndex:
             return list(zip(*nearest_by_window(segment.view(view), queries, k, allowed), strict=True))
         if structure is None or allowed.sum() <= EXACT_SEARCH_BELOW:
             return list(zip(*nearest_rows(segment.vectors, queries, k, allowed), strict=True))
-        proposed = structure.propose(queries, PROPOSED * k, allowed)
+        proposed = structure.propose(queries, k, allowed)
         exact = [segment.vectors[rows] @ query for query, rows in zip(queries, proposed, strict=True)]
         pairs = (best(scores[None], rows[None], k) for scores, rows in zip(exact, proposed, strict=True))
         return [(scores[0], rows[0]) for scores, rows in pairs]
@@ -133,7 +132,7 @@ class VectorIndex:
 
 def choose_structure(name: str, documents: int) -> StructureKind:
     """How a segment of that many documents is searched: as wanted, or by its size."""
-    if name in ("exact", "hnsw", "ivf"):
+    if name in get_args(StructureKind):
         return name  # type: ignore[return-value]
     if documents <= EXACT_LIMIT:
         return "exact"
@@ -161,8 +160,8 @@ def approximate() -> ModuleType:
     try:
         from inpars.retrieval import approximate
     except ModuleNotFoundError:
-        purpose = "for an index with --structure hnsw or ivf"
-        raise MissingDependencyError("faiss", purpose, "pip install 'faiss-cpu>=1.10'") from None
+        purpose = "for an index with a --structure other than exact"
+        raise MissingDependencyError("faiss", purpose, "pip install 'faiss-cpu>=1.11'") from None
     return approximate
 
 

@@ -66,6 +66,29 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
     assert (Path("out/config.json").exists(), Path("out/tokenizer_config.json").exists()) == (True, True)
 
 
+@needs_onnx
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="the extra `openvino` is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
+    import torch
+
+    from inpars.contrib.export.exportable import OpenVinoSession, load_exportable
+
+    name, answers = KINDS[kind]
+    given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1", "--no-int8"]
+    assert cli.main([*given, "--openvino", "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
+    row = json.loads(capsys.readouterr().out)["table"][-1]
+    assert (row["form"], row["rank_correlation"] > 0.999) == ("openvino, float32", True)
+    assert row["megabytes"] == round(sum(file.stat().st_size for file in Path("out").glob("openvino_*")) / 1e6, 2)
+    true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
+    model = load_exportable(tiny(name), true_token=true_token, false_token=false_token)
+    pairs = [("amber", sentence(n, 2 + 3 * n)) for n in range(7)]
+    with torch.inference_mode():
+        expected = model.scores(pairs, lambda batch: model.graph(**batch))
+    assert model.scores(pairs, OpenVinoSession(Path("out/openvino_model.xml"))) == pytest.approx(expected, abs=1e-3)
+
+
 def test_queries_to_check_with_are_needed(tiny, capsys):
     for more in ([], ["--triples", "t.tsv", "--dataset", "python-docs"]):
         assert cli.main(["export-model", "--model", tiny("t5"), "--output", "out", *more]) == 1

@@ -210,7 +210,7 @@ def test_the_structure_goes_by_size():
     assert choose_structure("ivf", 10) == "ivf"
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8", "binary"])
 def test_approximate_search_finds_nearly_all_with_exact_products(tmp_path, monkeypatch, kind):
     pytest.importorskip("faiss", reason="faiss is an extra")
     from inpars.retrieval import vector_index
@@ -330,7 +330,7 @@ def test_stopped_before_any_step_the_index_is_old_or_new(tmp_path, monkeypatch, 
     assert index_state.stale_files(index, VectorIndex(index).state) == []
 
 
-@pytest.mark.parametrize("structure", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize("structure", ["exact", "hnsw", "ivf", "int8", "binary"])
 def test_an_index_of_few_documents_and_of_none(tmp_path, structure):
     if structure != "exact":
         pytest.importorskip("faiss")

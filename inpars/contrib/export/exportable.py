@@ -1,4 +1,4 @@
-"""Bi-encoders, cross-encoders and monoT5s as ONNX graphs, in float32 and with int8 weights, and how they score pairs.
+"""Bi-encoders, cross-encoders and monoT5s as ONNX and OpenVINO graphs, and how they score pairs.
 
 Pairs are scored by a function from token tensors to numbers, the torch network or a graph; tokens are made, and numbers
 read, in one way for both. The graphs keep the usual names: `sentence_embedding` for a bi-encoder, `logits` for a
@@ -23,6 +23,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from inpars.batches import slices
+from inpars.engines.openvino_network import openvino_package
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import ExportKind, find_export_kind
@@ -237,3 +238,23 @@ class Session:
         """The graph's output for a batch of tensors on the processor."""
         inputs: Arrays = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
         return torch.from_numpy(self._session.run(None, inputs)[0])
+
+
+def convert_to_openvino(path: Path, target: Path) -> None:
+    """Write an ONNX graph as OpenVINO's: an .xml, and its weights beside it as .bin."""
+    openvino = openvino_package()
+    openvino.save_model(openvino.convert_model(str(path)), str(target), compress_to_fp16=False)
+
+
+class OpenVinoSession:
+    """A graph that OpenVINO runs in float32."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        settings = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        self._compiled = openvino_package().Core().compile_model(str(path), "CPU", settings)
+        self._names = {value.any_name for value in self._compiled.inputs}
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The graph's output for a batch of tensors on the processor."""
+        inputs = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
+        return torch.from_numpy(np.array(self._compiled(inputs)[0]))

@@ -1,4 +1,4 @@
-"""The stage that exports a tuned model: an ONNX graph, one with int8 weights, and a check that both rank as it does.
+"""The stage that exports a tuned model as graphs for ONNX Runtime and OpenVINO, and checks that they rank as it does.
 
 All score the same pairs on the processor, the original in float32; size, speed, nDCG@10 and rank correlation are kept.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STAGE = "export model"
 METRIC = "nDCG@10"
-GRAPH, SMALL_GRAPH = "model.onnx", "model.int8.onnx"
+GRAPH, SMALL_GRAPH, OPENVINO_GRAPH = "model.onnx", "model.int8.onnx", "openvino_model.xml"
 OTHERS = 20  # documents of a dataset that a sampled query is compared with, beside those judged
 TOLERANCE = 1e-3  # of a float32 graph's scores
 MAX_NDCG_LOSS = 0.01  # of nDCG@10, from which on int8 is said to have lost
@@ -46,6 +46,7 @@ class ExportModelOptions:
         "auto", help="what the model is; auto reads its configuration"
     )
     int8: bool = option(True, help="also write a graph with int8 weights")
+    openvino: bool = option(False, help="also write OpenVINO's graph, openvino_model.xml (extra openvino)")
     max_length: int | None = option(None, help="maximum input length in tokens (default: the model's limit)", minimum=1)
     true_token: str | None = option(None, help="monoT5 token that means relevant")
     false_token: str | None = option(None, help="output token that means not relevant")
@@ -125,7 +126,13 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
     import torch
 
     from inpars.cards.card import carry_card
-    from inpars.contrib.export.exportable import Session, quantize, write_graph
+    from inpars.contrib.export.exportable import (
+        OpenVinoSession,
+        Session,
+        convert_to_openvino,
+        quantize,
+        write_graph,
+    )
 
     options: ExportModelOptions = stage.options
     stage.note(f"writing the graph of a {model.kind}")
@@ -137,15 +144,21 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
     with torch.inference_mode():
         original, speed = _timed(lambda: model.scores(pairs, lambda batch: model.graph(**batch)), len(pairs))
     rows = [_measured("torch, float32", weights, speed, sampled, original, original)]
-    forms = {"onnx, float32": GRAPH} | ({"onnx, int8": SMALL_GRAPH} if options.int8 else {})
+    forms = {"onnx, float32": GRAPH}
+    forms |= {"onnx, int8": SMALL_GRAPH} if options.int8 else {}
+    forms |= {"openvino, float32": OPENVINO_GRAPH} if options.openvino else {}
     for form, name in forms.items():
+        path = folder / name
         if name == SMALL_GRAPH:
-            quantize(folder / GRAPH, folder / name)
-        session = Session(folder / name, options.threads)
+            quantize(folder / GRAPH, path)
+        if name == OPENVINO_GRAPH:
+            convert_to_openvino(folder / GRAPH, path)
+        session = (OpenVinoSession if name == OPENVINO_GRAPH else Session)(path, options.threads)
         scores, speed = _timed(lambda run=session: model.scores(pairs, run), len(pairs))  # type: ignore[misc]
-        if name == GRAPH:
+        if name != SMALL_GRAPH:
             _check_equal(options.model, original, scores)
-        rows.append(_measured(form, (folder / name).stat().st_size, speed, sampled, scores, original))
+        size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*" if path.suffix == ".xml" else name))
+        rows.append(_measured(form, size, speed, sampled, scores, original))
         if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
             stage.note(f"{form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
     return rows
