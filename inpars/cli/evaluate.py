@@ -30,7 +30,7 @@ from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompts.load import load_prompt
 from inpars.provenance import current_argv, shown_command
-from inpars.reports.render import write_report
+from inpars.report.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
 from inpars.stages.evaluate import (
     EvaluateOptions,

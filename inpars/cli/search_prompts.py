@@ -27,7 +27,7 @@ from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_search import WINNER, FoundPrompt, candidates_of, search_prompts
 from inpars.prompts.load import load_prompt
-from inpars.reports.formatting import duration
+from inpars.report.formatting import duration
 from inpars.stages.evaluate_files import as_values, table
 
 DOCUMENTS, CANDIDATES = 100, 8

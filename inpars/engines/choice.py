@@ -27,8 +27,8 @@ from inpars.models.compute_options import DtypeName, EngineName, engine
 from inpars.models.networks import UNFIT
 
 PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
-# What `auto` may choose. MiniLM's nDCG@10 falls by at most .0007 with 8-bit weights (seven collections, EXPERIMENTS.md);
-# they are to be named where no ranking was measured: cross-encoders, T5s, decoders.
+# What `auto` may choose. By 8-bit weights MiniLM's nDCG@10 falls by at most .0007 (seven collections: EXPERIMENTS);
+# where no ranking was measured, with cross-encoders, T5s and decoders, they are to be named.
 TRIED: tuple[EngineName, ...] = ("openvino",)
 TRIED_OF_ENCODERS: tuple[EngineName, ...] = ("openvino", "openvino-int8")
 TIMED = 3  # times at most, the fastest of which counts

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from inpars.fusion.system import BM25
 from inpars.pipeline.options import PipelineOptions, as_budget
-from inpars.reports.formatting import duration
+from inpars.report.formatting import duration
 from inpars.training.options import RetrieverOptions
 from inpars.training.signal import MIN_STEPS
 

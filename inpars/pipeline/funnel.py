@@ -13,7 +13,7 @@ from typing import Any
 
 from inpars.io.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
-from inpars.reports.schema import FunnelRow
+from inpars.report.schema import FunnelRow
 from inpars.stages.filter import BY_PROMPT
 from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions, steps_of

@@ -17,7 +17,7 @@ from inpars.io.topics import Topics
 from inpars.options import flags_of
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import RunContext
-from inpars.reports.schema import Report
+from inpars.report.schema import Report
 from inpars.stages.split import SplitFiles, SplitOptions, split_file
 
 DEV_SPLIT = "held-out"

@@ -20,7 +20,7 @@ from inpars.io.model_judgements import write_origin
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.progress import Progress
-from inpars.reports.collect import RunSummary, glance
+from inpars.report.collect import RunSummary, glance
 from inpars.stages.evaluate_files import as_values, compare_evaluations
 from inpars.stages.stage import Outcome, Stage
 

@@ -23,8 +23,8 @@ from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, t
 from inpars.pipeline.measurement import JUDGED
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.system_runs import RunContext
-from inpars.reports.formatting import duration
-from inpars.reports.schema import BudgetRow
+from inpars.report.formatting import duration
+from inpars.report.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
 
 FILE = "plan.json"

@@ -24,11 +24,11 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import line_about
 from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, TUNED, RunContext
 from inpars.prompts.mixture import PromptSource
-from inpars.reports.charts import Step
-from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
-from inpars.reports.conclusion import conclusion_of, mix_of
-from inpars.reports.formatting import duration
-from inpars.reports.schema import Conclusion, Judged, Report
+from inpars.report.charts import Step
+from inpars.report.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
+from inpars.report.conclusion import conclusion_of, mix_of
+from inpars.report.formatting import duration
+from inpars.report.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filter import RESEMBLING
 

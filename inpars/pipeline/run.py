@@ -41,7 +41,7 @@ from inpars.pipeline.system_runs import BASE_FUSION, FILTERED, MIX, RERANKED, SY
 from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompts.mixture import PromptSource
-from inpars.reports.render import write_report
+from inpars.report.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run, split_label
 from inpars.stages.examples import without_examples
 from inpars.stages.filter import filter_file

@@ -20,8 +20,8 @@ from inpars.io.model_judgements import Origin
 from inpars.io.topics import Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
-from inpars.reports.collect import Texts, glance, results_of, stage_facts
-from inpars.reports.schema import Report
+from inpars.report.collect import Texts, glance, results_of, stage_facts
+from inpars.report.schema import Report
 from inpars.stages.caveats import Caveats, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line

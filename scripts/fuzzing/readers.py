@@ -26,7 +26,7 @@ from inpars.io.corpus import Corpus
 from inpars.io.fields import MAX_EXACT
 from inpars.io.runs import rank
 from inpars.io.storage import write_jsonl, write_lines
-from inpars.reports.collect import negatives_of
+from inpars.report.collect import negatives_of
 
 Read = Callable[[Path, Path], None]
 """(folder for what is written, the file or folder that the reader is told of)"""

@@ -17,7 +17,7 @@ LAYERS = """
     filtering  prompts  generation
     retrieval  extras  pairs  negatives  rerankers  scoring  cards  fusion
     evaluation  training
-    reports  judging
+    report  judging
     stages  distributed  pipeline
     apps  contrib
     cli  api  integrations

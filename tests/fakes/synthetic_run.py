@@ -30,7 +30,7 @@ from inpars.pipeline.system_runs import RunContext
 from inpars.progress import SILENT
 from inpars.prompts.load import load_prompt
 from inpars.records import Document, SyntheticQuery
-from inpars.reports.render import write_report
+from inpars.report.render import write_report
 from inpars.stages.filter import filter_file
 
 NASTY = [

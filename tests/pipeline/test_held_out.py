@@ -16,7 +16,7 @@ from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_runs import RunContext
 from inpars.progress import SILENT
 from inpars.prompts.load import load_prompt
-from inpars.reports.schema import Report, Results
+from inpars.report.schema import Report, Results
 
 
 def held_out(folder, monkeypatch, documents, **options):

@@ -17,8 +17,8 @@ from inpars.io.corpus import Corpus
 from inpars.io.manifest import Manifest, read_manifest
 from inpars.io.storage import atomic_writer, to_json_line, write_jsonl
 from inpars.options import SEED, option, result_settings
-from inpars.reports.formatting import shorten
-from inpars.reports.render import json_path, render_page
+from inpars.report.formatting import shorten
+from inpars.report.render import json_path, render_page
 from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file, with_documents
 from inpars.stages.stage import Outcome, Running, Stage
 

@@ -17,9 +17,9 @@ from inpars.evaluation.verdicts import adjustment_in_words, in_words, power_in_w
 from inpars.io.formats import read_synthetic_queries
 from inpars.io.storage import atomic_writer
 from inpars.pipeline.folder import PerQuery, RunFolder
-from inpars.reports.formatting import duration, shorten, verdict
-from inpars.reports.render import render_page
-from inpars.reports.schema import Compared, Comparison, Setting, Shift
+from inpars.report.formatting import duration, shorten, verdict
+from inpars.report.render import render_page
+from inpars.report.schema import Compared, Comparison, Setting, Shift
 
 SHOWN = 5
 KEPT = "queries.filtered.jsonl"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 
 from inpars.evaluation.verdicts import counted
-from inpars.reports.formatting import MINUS, shorten
+from inpars.report.formatting import MINUS, shorten
 
 BINS = 40
 MAX_POINTS = 200

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from inpars.evaluation.significance import Difference, Interval
-from inpars.reports.charts import Bins, Series, Step
+from inpars.report.charts import Bins, Series, Step
 
 DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves of nDCG by depth
 

@@ -16,12 +16,12 @@ from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.io.topics import Topics
 from inpars.records import SyntheticQuery
-from inpars.reports.charts import BOX_CHARACTERS, Series, Step, diagram
-from inpars.reports.collect import glance, movement, negatives_of, results_of, shown_queries, written_of
-from inpars.reports.conclusion import conclusion_of, mix_of
-from inpars.reports.formatting import MINUS, duration, number
-from inpars.reports.render import render, write_report
-from inpars.reports.schema import Conclusion, FunnelRow, Gain, Report, StageFacts, Training
+from inpars.report.charts import BOX_CHARACTERS, Series, Step, diagram
+from inpars.report.collect import glance, movement, negatives_of, results_of, shown_queries, written_of
+from inpars.report.conclusion import conclusion_of, mix_of
+from inpars.report.formatting import MINUS, duration, number
+from inpars.report.render import render, write_report
+from inpars.report.schema import Conclusion, FunnelRow, Gain, Report, StageFacts, Training
 
 NASTY = [
     "<script>document.title = 'run'</script>",

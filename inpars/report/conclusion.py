@@ -11,8 +11,8 @@ from inpars.evaluation.verdicts import power_in_words
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import SearchSystem
 from inpars.io.manifest import Manifest
-from inpars.reports.charts import Series, Step
-from inpars.reports.schema import Conclusion, Gain, Mix
+from inpars.report.charts import Series, Step
+from inpars.report.schema import Conclusion, Gain, Mix
 
 
 def conclusion_of(

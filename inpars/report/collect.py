@@ -23,8 +23,8 @@ from inpars.io.runs import cut, rank
 from inpars.io.topics import Topics
 from inpars.io.triples import read_negative_rows
 from inpars.records import Qrels, Run
-from inpars.reports.charts import Series, bins_of, evenly
-from inpars.reports.schema import (
+from inpars.report.charts import Series, bins_of, evenly
+from inpars.report.schema import (
     DEPTHS,
     Moved,
     Movement,

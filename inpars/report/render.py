@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
 from inpars.io.storage import atomic_writer, to_json_line
-from inpars.reports import charts
-from inpars.reports.charts import diagram
-from inpars.reports.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
-from inpars.reports.schema import DEPTHS, Report, StageFacts
+from inpars.report import charts
+from inpars.report.charts import diagram
+from inpars.report.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
+from inpars.report.schema import DEPTHS, Report, StageFacts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -80,7 +80,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only where a page is written
 
     found = Environment(
-        loader=PackageLoader("inpars.reports"),
+        loader=PackageLoader("inpars.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

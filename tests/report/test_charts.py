@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.reports.charts import (
+from inpars.report.charts import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -28,7 +28,7 @@ from inpars.reports.charts import (
     line_chart,
     shown,
 )
-from inpars.reports.formatting import MINUS
+from inpars.report.formatting import MINUS
 
 
 def drawn(chart):
