@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metric", default="nDCG@10", metavar="NAME", help="measure (default: %(default)s)")
     add_flags(parser, PipelineOptions)
-    parser.set_defaults(max_documents=DOCUMENTS, rerank_depth=0)
+    parser.set_defaults(max_documents=DOCUMENTS, rerank_depth=0, late_interaction_depth=0)
     add_output_flags(parser, "folder of the search; the winner is its winner.yaml")
 
 

@@ -1,4 +1,4 @@
-"""A whole search system: first stages with the weight of each, and perhaps a reranker above them.
+"""A whole search system: first stages with the weight of each, and perhaps rerankers above them.
 
 `system.json` of a run's folder names the system that the run measured, so that `search`, `ask` and `serve` use
 that one. Importing this loads no torch.
@@ -15,9 +15,11 @@ from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
 from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
+from inpars.io.formats import as_stored
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.runs import completed, cut, fuse_z_scores
 from inpars.io.storage import atomic_writer
+from inpars.models.retrievers import MULTI_VECTOR
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Run
 from inpars.rerankers.rerank import fuse_with_first_stage
@@ -62,7 +64,8 @@ class Reranking:
     @property
     def label(self) -> str:
         """For people."""
-        return Path(self.model).name
+        name = Path(self.model).name
+        return f"MaxSim of {name}" if self.kind == MULTI_VECTOR else name
 
     @property
     def scorer(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class SearchSystem:
 
     stages: tuple[FirstStage, ...]
     gate: Gate | None = None  # the bi-encoders' share, query by query; their weights then say how they divide it
+    late_interaction: Reranking | None = None  # before the reranker: MaxSim, cheap enough for more documents
     reranking: Reranking | None = None
     fusion_depth: int = 100  # documents of each stage that are read
     k1: float
@@ -95,8 +99,9 @@ class SearchSystem:
         kinds = {stage.retriever == BM25 for stage in self.stages}
         if self.gate is not None and len(kinds) < len((True, False)):
             raise ConfigError("a gate stands between BM25 and bi-encoders; the system has not both")
-        if self.reranking is not None and not 0 < self.reranking.weight <= 1:
-            raise ConfigError(f"a reranker's weight is {self.reranking.weight}; it must be above 0 and at most 1")
+        for reranking in self.rerankings:
+            if not 0 < reranking.weight <= 1:
+                raise ConfigError(f"a reranker's weight is {reranking.weight}; it must be above 0 and at most 1")
 
     def fuse(self, runs: Mapping[str, Run], k: int, shares: Mapping[str, float] | None = None) -> Run:
         """The k best documents of each query by the weighted sum of z-scores, from the stages' runs by name.
@@ -159,14 +164,30 @@ class SearchSystem:
             for stage in self.stages
         ]
 
-    def rerank(self, run: Run, scores: Run, shares: Mapping[str, float] | None = None) -> Run:
-        """The fused run with its top in the order of both, from the reranker's scores of the top's documents.
+    @property
+    def rerankings(self) -> tuple[Reranking, ...]:
+        """Those there are, in their order."""
+        return tuple(each for each in (self.late_interaction, self.reranking) if each is not None)
 
-        `shares` are those of `shares`, for a reranker that is gated.
+    @property
+    def unreranked(self) -> SearchSystem:
+        """Its first stages alone."""
+        return replace(self, late_interaction=None, reranking=None)
+
+    def rerank(
+        self, run: Run, score: Callable[[Reranking, Run], Run], shares: Mapping[str, float] | None = None
+    ) -> Run:
+        """The fused run, its top reordered by each reranker in turn.
+
+        `score` gives a reranker's scores of the top of a run; `shares` are those of `shares`, for gated rerankers.
         """
-        reranking = self.reranking
-        if reranking is None:
-            return run
+        run = as_stored(run)
+        for reranking in self.rerankings:
+            run = as_stored(self._reordered(run, as_stored(score(reranking, run)), reranking, shares))
+        return run
+
+    def _reordered(self, run: Run, scores: Run, reranking: Reranking, shares: Mapping[str, float] | None) -> Run:
+        """The run with its top in the order of both."""
         if not reranking.gated or shares is None:
             return fuse_with_first_stage(
                 run, scores, depth=reranking.depth, weights=(1 - reranking.weight, reranking.weight)
@@ -179,8 +200,8 @@ class SearchSystem:
         return reranked
 
     def fused(self, k: int) -> int:
-        """Documents of a query that the fusion has to keep for the k best: no fewer than the reranker scores."""
-        return max(k, self.reranking.depth if self.reranking else 0)
+        """Documents of a query that the fusion has to keep for the k best: no fewer than a reranker scores."""
+        return max(k, *(reranking.depth for reranking in self.rerankings), 0)
 
     def retrieved(self, k: int) -> int:
         """Documents of a query that each stage has to find for the k best."""
@@ -198,13 +219,14 @@ class SearchSystem:
         else:
             text = " + ".join(f"{stage.weight:.2f} {stage.label}" for stage in self.stages)
             text += ", weighed query by query" if self.gate else ""
-        reranker = self.reranking
-        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.label}"
+        return "".join([text, *(f", first {each.depth} reranked by {each.label}" for each in self.rerankings)])
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:
     """Write `system.json` into a run's folder, unless it is there; models of this folder are named relative to it."""
     values = asdict(with_models(system, lambda model: _inside(model, folder)))
+    if values["late_interaction"] is None:  # as in folders of former versions
+        del values["late_interaction"]
     path = folder / SYSTEM_FILE
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n"
     if not path.is_file() or path.read_bytes() != text.encode():
@@ -230,7 +252,7 @@ def read_system(folder: Path) -> SearchSystem:
 
 
 def _system_of(values: dict[str, Any]) -> SearchSystem:
-    reranking = values.pop("reranking")
+    reranking, late_interaction = values.pop("reranking"), values.pop("late_interaction", None)
     if reranking is not None and reranking["prompt"] is not None:
         prompt = reranking["prompt"]
         examples = tuple(Example(**example) for example in prompt.pop("examples"))
@@ -239,6 +261,7 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
     return SearchSystem(
         gate=None if gate is None else Gate(**gate),
         stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
+        late_interaction=None if late_interaction is None else Reranking(**late_interaction),
         reranking=None if reranking is None else Reranking(**reranking),
         **values,
     )
@@ -247,11 +270,15 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
 def with_models(system: SearchSystem, name: Callable[[str], str]) -> SearchSystem:
     """The system with each model called what the function of its name says."""
     stages = tuple(replace(stage, retriever=name(stage.retriever)) for stage in system.stages)
-    reranking = system.reranking
-    if reranking is not None:
+
+    def renamed(reranking: Reranking | None) -> Reranking | None:
+        if reranking is None:
+            return None
         retriever = None if reranking.window_retriever is None else name(reranking.window_retriever)
-        reranking = replace(reranking, model=name(reranking.model), window_retriever=retriever)
-    return replace(system, stages=stages, reranking=reranking)
+        return replace(reranking, model=name(reranking.model), window_retriever=retriever)
+
+    late_interaction, reranking = renamed(system.late_interaction), renamed(system.reranking)
+    return replace(system, stages=stages, late_interaction=late_interaction, reranking=reranking)
 
 
 def _inside(model: str, folder: Path) -> str:

@@ -248,17 +248,17 @@ def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
         gguf.unlink()
 
 
-def load_multi_vector(name: str, *, for_training: bool = False, **where: Unpack[Placement]) -> MultiVectorEncoder:
-    """A ColBERT of sentence-transformers, PyLate or Stanford; `for_training` makes one of an encoder's token states.
+def load_multi_vector(name: str, *, of_encoder: bool = False, **where: Unpack[Placement]) -> MultiVectorEncoder:
+    """A ColBERT of sentence-transformers, PyLate or Stanford; `of_encoder` makes one of an encoder's token states.
 
-    Raises ConfigError for a sparse retriever, UntrainedModelError for an encoder that is not to be trained.
+    Raises ConfigError for a sparse retriever, UntrainedModelError for an encoder that is not to be made one.
     """
     from sentence_transformers import MultiVectorEncoder
 
     if retriever_kind(name) == MULTI_VECTOR:
         return load_with_sentence_transformers(name, MultiVectorEncoder, where)
     _check(name, SPARSE)
-    if not for_training:
+    if not of_encoder:
         raise _untrained(name, MULTI_VECTOR)
     from sentence_transformers.base.modules import Normalize
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask

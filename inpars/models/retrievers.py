@@ -15,7 +15,7 @@ from inpars.io.json_text import JsonError, parse_json
 from inpars.models.folders import EMBEDDED, model_folder, model_path
 
 DENSE, MULTI_VECTOR, SPARSE = "dense", "multi-vector", "sparse"
-SETTINGS_FILE = "config_sentence_transformers.json"
+SETTINGS_FILE, MODULES_FILE = "config_sentence_transformers.json", "modules.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,7 @@ def retriever_kind(name: str) -> RetrieverKindName:
     """
     if name in EMBEDDED:
         return DENSE
-    folder = model_folder(name)
-    files = _cached(name) if folder is None else {path: folder / path for path in (SETTINGS_FILE, "config.json")}
-    settings, config = (_object(files.get(path)) for path in (SETTINGS_FILE, "config.json"))
+    settings, config = (_object(_read(name, path)) for path in (SETTINGS_FILE, "config.json"))
     classes = {spec.loads: kind for kind, spec in RETRIEVERS.items()} | OTHER_NAMES
     if (kind := classes.get(str(settings.get("model_type")))) is not None:
         return kind
@@ -79,35 +77,50 @@ def retriever_kind(name: str) -> RetrieverKindName:
     return MULTI_VECTOR if isinstance(architectures, list) and COLBERT in architectures else DENSE
 
 
+def averages_token_states(name: str) -> bool:
+    """Whether a bi-encoder's vector is the mean of its token states, which then mean something one by one.
+
+    A hub id is looked up as in `retriever_kind`. False where nothing says so.
+    """
+    if retriever_kind(name) != DENSE:
+        return False
+    modules = _read(name, MODULES_FILE)
+    paths = [str(one.get("path")) for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    pooling = [config for path in paths if path and isinstance(config := _read(name, f"{path}/config.json"), dict)]
+    return any(one.get("pooling_mode_mean_tokens") is True or one.get("pooling_mode") == "mean" for one in pooling)
+
+
 def is_masked_lm(name: str) -> bool:
     """Whether a folder holds a masked language model, whose head a sparse retriever needs; hub ids are let through."""
-    folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else model_folder(name)
-    if folder is None:
+    if name not in EMBEDDED and model_folder(name) is None:
         return True
-    architectures = _object(folder / "config.json").get("architectures") or []
+    architectures = _object(_read(name, "config.json")).get("architectures") or []
     return any(str(one).endswith("ForMaskedLM") for one in architectures)
 
 
-def _cached(name: str) -> dict[str, Path]:
-    """Files of a hub id that this machine has, or fetches now."""
-    if model_path(name).exists() or name.count("/") != 1:
+def _read(name: str, file: str) -> Any:
+    """What a JSON file of a model holds; an empty object where there is none."""
+    folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else model_folder(name)
+    path = _cached(name, file) if folder is None else folder / file
+    try:
+        return {} if path is None else parse_json(path.read_bytes())
+    except (OSError, JsonError):
         return {}
+
+
+def _cached(name: str, file: str) -> Path | None:
+    """A file of a hub id that this machine has, or fetches now."""
+    if model_path(name).exists() or name.count("/") != 1:
+        return None
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    files = {}
-    for file in (SETTINGS_FILE, "config.json"):
-        try:
-            files[file] = Path(hf_hub_download(name, file))
-        except (OSError, ValueError, HfHubHTTPError):  # loading the model reports what is wrong with it
-            continue
-    return files
-
-
-def _object(path: Path | None) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is none."""
     try:
-        value = {} if path is None else parse_json(path.read_bytes())
-    except (OSError, JsonError):
-        return {}
+        return Path(hf_hub_download(name, file))
+    except (OSError, ValueError, HfHubHTTPError):  # loading the model reports what is wrong with it
+        return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """The value where it is an object; else an empty one."""
     return value if isinstance(value, dict) else {}

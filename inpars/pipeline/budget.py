@@ -18,7 +18,10 @@ from inpars.report.formatting import duration
 from inpars.training.options import RetrieverOptions
 from inpars.training.signal import MIN_STEPS
 
-PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
+# what a plan decides
+PLANNED = (
+    *("retriever", "window_tokens", "max_documents", "top_k", "late_interaction_depth", "rerank_depth", "training"),
+)
 SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
 MIN_DOCUMENTS, MIN_DEPTH = 32, 10
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
@@ -27,6 +30,7 @@ QUERY_COST = 0.3  # of a document's embedding; assumed
 CLOSING_SECONDS = 5.0  # measures and report; assumed
 SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
 CHOSEN_BY = 300  # queries that the mix is chosen by, at most
+LATE_DEPTH = 50  # documents per query that MaxSim reorders, where there is time
 DEEPEST = 50  # documents per query that are reranked without being asked for
 CURVE = (0.25, 0.5)  # of the triples, that a learning curve trains on too
 NOTHING = "-"
@@ -161,6 +165,7 @@ class _Planner:
         """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
         depth = MIN_DEPTH if form.embedding == "windows" else 0
         minimum: dict[str, Any] = {"max_documents": MIN_DOCUMENTS, "rerank_depth": depth, "training": "never"}
+        minimum["late_interaction_depth"] = 0
         changed = {name: value for name, value in minimum.items() if name not in self.named}
         return replace(form.options, **changed).with_default_top_k(self.named)
 
@@ -198,7 +203,8 @@ class _Planner:
         documents = self.work.documents
         if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
             return [("rerank_depth", DEEPEST)]
-        steps = [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
+        steps = [("late_interaction_depth", LATE_DEPTH)] if options.retriever != BM25 else []
+        steps += [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
         steps = [(name, min(target, documents) if name == "max_documents" else target) for name, target in steps]
         steps.append(("rerank_depth", DEEPEST))
         trained = math.ceil(MIN_STEPS * RetrieverOptions(model="").batch_size / MINED)
@@ -223,8 +229,9 @@ class _Planner:
         if options.training != "never":
             shares.append(self._training(options, documents))
         judged = 0 if options.retriever == BM25 else work.judged or 0
-        if options.rerank_depth and queries + judged:
-            shares.append(self._reranking(queries, judged, options.rerank_depth))
+        late = options.retriever != BM25 and options.late_interaction_depth
+        if (options.rerank_depth or late) and queries + judged:
+            shares.append(self._reranking(options, queries, judged))
         query_embeddings = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
         closing = (
             CLOSING_SECONDS
@@ -239,11 +246,19 @@ class _Planner:
         seconds = self.rates.start_writer + remaining * self.rates.write if remaining else 0.0
         return Share("write queries", f"{documents:,} documents{known}", seconds)
 
-    def _reranking(self, queries: int, judged: int, depth: int) -> Share:
-        """Of what is measured by and, before it, of the dev queries, which choose weight and depth."""
-        starts = bool(queries) + bool(judged)
+    def _reranking(self, options: PipelineOptions, queries: int, judged: int) -> Share:
+        """Of what is measured by and, before it, of the dev queries, which choose weight and depth.
+
+        MaxSim reads each document once for all queries, in the time of an embedding.
+        """
+        depth, starts = options.rerank_depth, bool(queries) + bool(judged)
         work = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
-        seconds = starts * self.rates.start_reranker + (queries + judged) * depth * self.rates.rerank
+        seconds = (queries + judged) * depth * self.rates.rerank
+        seconds += starts * self.rates.start_reranker if depth else 0.0
+        if options.retriever != BM25 and options.late_interaction_depth:
+            pairs = [some * options.late_interaction_depth for some in (queries, judged)]
+            documents = math.fsum(min(some, self.work.documents) for some in pairs)
+            seconds += starts * self.rates.start_encoder + documents * self.rates.embed
         return Share("rerank", work, seconds)
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:

@@ -113,6 +113,13 @@ class PipelineOptions(ClusterOptions):
     reranker_max_length: int = option(
         160, help="maximum input length of the reranker in tokens", minimum=1, advanced=True
     )
+    late_interaction_depth: int = option(
+        50,
+        help="documents per query to reorder by MaxSim over a bi-encoder's token states, before the reranker; 0: none, "
+        "as for a bi-encoder that does not average these states",
+        minimum=0,
+        advanced=True,
+    )
     rerank_depth: int = option(20, help="documents per query to rerank; 0: no reranking", minimum=0)
     window_tokens: int | None = option(
         96,

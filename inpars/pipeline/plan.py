@@ -120,10 +120,13 @@ def read_plan(folder: Path) -> Frozen | None:
     path = folder / FILE
     try:
         stored = parse_json(path.read_bytes())
-        if stored["format"] != FORMAT or {*stored["settings"]} != {*PLANNED} or not stored["shares"]:
+        if stored["format"] != FORMAT or not stored["shares"]:
+            raise ValueError("of another version")
+        settings = {"late_interaction_depth": 0, **stored["settings"]}  # which former versions did not know
+        if {*settings} != {*PLANNED}:
             raise ValueError("of another version")
         shares = [Share(**share) for share in stored["shares"]]
-        plan = Plan(settings=stored["settings"], shares=shares, notes=stored["notes"])
+        plan = Plan(settings=settings, shares=shares, notes=stored["notes"])
         return Frozen(stored["budget"], plan, dict(stored["asked"]), resumed=True)
     except FileNotFoundError:
         return None

@@ -158,7 +158,7 @@ def _pipeline(run: RunContext, manifests: Mapping[str, Manifest], judged: Measur
 
 def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:
     windows = ", by the nearest window of a document" if options.window_tokens else ""
-    reranker = shipped.system.reranking if shipped is not None else None
+    rerankings = shipped.system.rerankings if shipped is not None else ()
     first = {
         options.retriever: f"the encoder alone{windows}",
         BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
@@ -166,9 +166,10 @@ def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str,
         MIX: "BM25 and the encoders, weighed query by query",
         BM25: "words alone",
     }
-    if shipped is None or reranker is None:
+    if shipped is None or not rerankings:
         return first
-    return first | {shipped.name: f"the same, its first {reranker.depth} reordered by {reranker.label}"}
+    reordered = ", then ".join(f"its first {each.depth} reordered by {each.label}" for each in rerankings)
+    return first | {shipped.name: f"the same, {reordered}"}
 
 
 def _conclusion(
@@ -192,7 +193,7 @@ def _conclusion(
         unreranked=unreranked,
         search=shipped.search(name),
         search_unreranked=shipped.search(unreranked),
-        weight_bytes=_weight_bytes([*models, *([system.reranking.model] if system.reranking else [])]),
+        weight_bytes=_weight_bytes([*models, *(each.model for each in system.rerankings)]),
         skipped=skipped,
         commands=[
             f'inpars search --run {quoted_folder} "your question"',

@@ -125,7 +125,11 @@ def step_texts(options: PipelineOptions, judge: str | None = None) -> dict[StepN
     if options.retriever == BM25:
         texts.pop("choose")
         texts["search"] = f"searching (BM25 finds up to {options.k:,} documents per test query)"
-    if not options.rerank_depth:
+    late = options.late_interaction_depth if options.retriever != BM25 else 0
+    if late:
+        reranker = f", the reranker the first {options.rerank_depth:,}" if options.rerank_depth else ""
+        texts["rerank"] = f"reranking (MaxSim reorders the first {late:,} documents per test query{reranker})"
+    elif not options.rerank_depth:
         texts.pop("rerank")
     if not options.reranker_epochs:
         texts.pop("train reranker")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from inpars.io.formats import read_run, read_synthetic_queries, write_run
 from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
+from inpars.models.retrievers import MULTI_VECTOR, averages_token_states
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.pipeline.trainings import learning_curve
+from inpars.records import Run
+from inpars.rerankers.rerank import apply_scores, score_run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
+from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file, run_scorer_maker
 from inpars.stages.stage import Outcome, Stage
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
@@ -80,6 +83,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
         b=DEFAULT_B,
         language=DEFAULT_LANGUAGE,
     )
+    system = replace(system, late_interaction=late_interaction_of(run))
     reranking = reranking_of(run, trained="reranker" in done)
     if reranking is not None and evidence.judged is not None:
         reranking = _judged_reranking(run, system, reranking, topics, paths)
@@ -100,11 +104,21 @@ def _judged_reranking(
         coverage = bm25_index(corpus, threads=run.options.threads).coverage()
         return system.shares(topics.queries, read_lists(paths), coverage, lambda doc_id: corpus[doc_id].full_text)
 
+    def score(late_interaction: Reranking, run_to_score: Run) -> Run:
+        settings = RerankOptions(**late_interaction.scorer, **run.options.computing)
+        scorer = load_run_scorer(settings)
+        scored = score_run(run_to_score, topics.queries, run.dataset.corpus, scorer, depth=late_interaction.depth)
+        return apply_scores(run_to_score, chain.from_iterable(scored), depth=late_interaction.depth)
+
     def fuse() -> Outcome:
-        return Outcome(write_run(mix, system.fuse(read_lists(paths), FUSION_DEPTH, shares()), "mix"))
+        query_shares = shares()
+        fused = system.fuse(read_lists(paths), FUSION_DEPTH, query_shares)
+        return Outcome(write_run(mix, system.rerank(fused, score, query_shares), "mix"))
 
     inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
-    Stage("choice mix", {"depth": FUSION_DEPTH}, mix, inputs, **run.stage_kwargs).run(fuse)
+    late_interaction = None if system.late_interaction is None else asdict(system.late_interaction)
+    settings = {"depth": FUSION_DEPTH, **({"late_interaction": late_interaction} if late_interaction else {})}
+    Stage("choice mix", settings, mix, inputs, **run.stage_kwargs).run(fuse)
     options = RerankOptions(**start.scorer, depth=start.depth, **run.options.computing)
     maker = run_scorer_maker(options, start.prompt)
     rerank_file(
@@ -124,9 +138,9 @@ def _judged_reranking(
         run.progress.note(f"reranked with {description} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
-    settings = {"weight": start.weight, "gated": start.gated, "depth": start.depth}
+    chosen_by = {"weight": start.weight, "gated": start.gated, "depth": start.depth}
     inputs = {"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp}
-    chosen = Stage("choose reranking", settings, output, inputs, **run.stage_kwargs).run(work).results
+    chosen = Stage("choose reranking", chosen_by, output, inputs, **run.stage_kwargs).run(work).results
     if chosen["weight"] is None:
         return replace(start, depth=chosen["depth"])
     if not chosen["weight"]:
@@ -169,6 +183,14 @@ def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
         *([FirstStage(name=TUNED, retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
         *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(options.view, start=1)),
     )
+
+
+def late_interaction_of(run: RunContext) -> Reranking | None:
+    """MaxSim over the token states of the bi-encoder, untrained; None for one that does not average them."""
+    options = run.options
+    if not options.late_interaction_depth or not averages_token_states(options.retriever):
+        return None
+    return Reranking(model=options.retriever, kind=MULTI_VECTOR, gated=True, depth=options.late_interaction_depth)
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:

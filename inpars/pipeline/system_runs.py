@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,9 @@ def all_runs(
         BASE_FUSION: _fuse(run, "fusion", parts) if parts else equal,
         **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
         **{_label(run, stage): stages[stage.name] for stage in candidates if stage.name.startswith(VIEW)},
-        MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
+        MIX: _measured(run, topics, system.unreranked, "mix"),
     }
-    if system.reranking is not None:
+    if system.rerankings:
         run.progress.begin("rerank")
         paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
     run.commands.say(

@@ -96,8 +96,7 @@ def _steps(system: SearchSystem) -> list[Step]:
             Step(" + ".join(stages), f"each finds {system.fusion_depth} documents"),
             gate if system.gate else Step("Added with fixed weights"),
         ]
-    if system.reranking is not None:
-        steps.append(Step(f"The first {system.reranking.depth} reordered", f"by {system.reranking.label}"))
+    steps += [Step(f"The first {each.depth} reordered", f"by {each.label}") for each in system.rerankings]
     return [Step("Query"), *steps, Step("Results")]
 
 

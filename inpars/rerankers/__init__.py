@@ -22,7 +22,7 @@ NEAREST_TOKENS = 96
 def load_scorer(
     model: str,
     *,
-    kind: ScorerKind | Literal["auto"] = "auto",
+    kind: ScorerKind | Literal["auto", "multi-vector"] = "auto",
     device: str = "auto",
     dtype: DtypeName = "auto",
     max_length: int | None = None,
@@ -38,9 +38,10 @@ def load_scorer(
 ) -> PairScorer:
     """A scorer from a folder, an embedded name or a hub id.
 
-    `true_token` and `false_token` name the two answers where the checkpoint does not. `prompt` is for untrained query
-    likelihood. `batch_tokens` bounds the padded tokens of a batch. `windows` reads long documents in parts;
-    `window_retriever` is the bi-encoder that finds the nearest. Raises ConfigError, UnknownNameError, BackendError.
+    `kind` multi-vector compares the token states of a bi-encoder by MaxSim. `true_token` and `false_token` name the two
+    answers where the checkpoint does not. `prompt` is for untrained query likelihood. `batch_tokens` bounds the padded
+    tokens of a batch. `windows` reads long documents in parts; `window_retriever` is the bi-encoder that finds the
+    nearest. Raises ConfigError, UnknownNameError, BackendError.
     """
     if windows is None and (window_tokens, window_stride) != (None, None):
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
@@ -56,12 +57,18 @@ def load_scorer(
         encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
         return NearestWindowScorer(scorer, encoder)
 
-    if retriever_kind(model) == MULTI_VECTOR:
+    is_multi_vector = retriever_kind(model) == MULTI_VECTOR
+    if is_multi_vector or kind == MULTI_VECTOR:
         _check_max_sim(model, kind, windows, true_token or false_token)
         from inpars.rerankers.max_sim import MaxSimScorer
 
         max_sim: PairScorer = MaxSimScorer(
-            model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
+            model,
+            of_encoder=not is_multi_vector,
+            device=device,
+            dtype=dtype,
+            max_length=max_length,
+            trust_remote_code=trust_remote_code,
         )
         return max_sim if windows is None else nearest(max_sim)
     from inpars.rerankers.compiled import compiled
@@ -96,7 +103,7 @@ def load_scorer(
 def _check_max_sim(model: str, kind: str, windows: Windows | None, answer: str | None) -> None:
     """Raise ConfigError for what a late-interaction retriever does not know."""
     flags = {
-        f"--kind {kind}": kind != "auto",
+        f"--kind {kind}": kind not in ("auto", MULTI_VECTOR),
         f"--windows {windows}": windows not in (None, "nearest"),
         "--true-token and --false-token": answer is not None,
     }

@@ -23,8 +23,9 @@ class MaxSimScorer:
 
     reads_documents_once = True  # so a document's pairs should come one after the other
 
-    def __init__(self, model: str, **settings: Unpack[EncoderSettings]) -> None:
-        self.name, self._encoder = model, Encoder(model, **settings)
+    def __init__(self, model: str, *, of_encoder: bool = False, **settings: Unpack[EncoderSettings]) -> None:
+        """`of_encoder` takes a bi-encoder, untrained for this."""
+        self.name, self._encoder = model, Encoder(model, of_encoder=of_encoder, **settings)
         self._queries: dict[str, Vectors] = {}  # few texts, which many documents are compared with
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -85,7 +85,11 @@ class Encoder:
             require_offsets(self._model.tokenizer, model)
         self._number_format = number_format
         network = getattr(self._model[0], "auto_model", None)
-        compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch, model)
+        compiled = openvino_form(
+            *(network, "last_hidden_state", dtype),
+            lambda stop_watch: time_in_format(self._model[0].auto_model, number_format, stop_watch),
+            model,
+        )
         if compiled is not None:
             self._model[0].model = compiled
         self._side_by_side = compiled is not None
@@ -101,15 +105,6 @@ class Encoder:
         view = copy.copy(self)
         view.window_tokens = window_tokens
         return view
-
-    def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
-        network: Any = self._model[0].auto_model
-
-        def read(inputs: Mapping[str, torch.Tensor]) -> None:
-            with torch.autocast("cpu", self._number_format, enabled=self._number_format != torch.float32):
-                network(**inputs)
-
-        return stop_watch(read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
@@ -231,6 +226,16 @@ def _twin(model: SentenceTransformer) -> SentenceTransformer:
     first.processor = copy.deepcopy(first.processor)
     twin._modules = {**model._modules, next(iter(model._modules)): first}
     return twin
+
+
+def time_in_format(network: Any, number_format: torch.dtype, stop_watch: Callable[[Read], float]) -> float:
+    """The seconds that a network of torch takes in a number format."""
+
+    def read(inputs: Mapping[str, torch.Tensor]) -> None:
+        with torch.autocast("cpu", number_format, enabled=number_format != torch.float32):
+            network(**inputs)
+
+    return stop_watch(read)
 
 
 class DenseIndex:

@@ -12,11 +12,13 @@ from typing import Any, Unpack
 import torch
 
 from inpars.batches import slices
+from inpars.engines.choice import openvino_form
+from inpars.engines.openvino_network import Output
 from inpars.errors import ConfigError
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
-from inpars.retrieval.dense import fingerprint
+from inpars.retrieval.dense import fingerprint, time_in_format
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -31,8 +33,13 @@ class EncoderSettings(Placement, total=False):
 class LibraryEncoder:
     """A loaded model, its number format and what decides its embeddings. Threads take turns batch by batch."""
 
-    def __init__(self, load: Callable[..., Any], name: str, **settings: Unpack[EncoderSettings]) -> None:
-        """Load the model by `load`. Raises ConfigError for windows, which are a bi-encoder's."""
+    def __init__(
+        self, load: Callable[..., Any], name: str, output: Output | None = None, **settings: Unpack[EncoderSettings]
+    ) -> None:
+        """Load the model by `load`; its network may be another engine's where `output` is what it is read for.
+
+        Raises ConfigError for windows, which are a bi-encoder's.
+        """
         refuse_windows(name, settings.get("window_tokens"))
         self.device = pick_device(settings.get("device", "auto"))
         number_format = pick_dtype(settings.get("dtype", "auto"), self.device)
@@ -45,8 +52,17 @@ class LibraryEncoder:
             if getattr(self.model[0], "document_length", None) is not None:
                 self.model[0].document_length = max_length
         document_length = getattr(self.model[0], "document_length", None)
+        compiled = output and openvino_form(
+            *(getattr(self.model[0], "auto_model", None), output, settings.get("dtype", "auto")),
+            lambda stop_watch: time_in_format(self.model[0].auto_model, number_format, stop_watch),
+            name,
+        )
+        if compiled:
+            self.model[0].model = compiled
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
-        self._autocast = torch.autocast(self.device.type, number_format, enabled=number_format == torch.bfloat16)
+        self.fingerprint += f"\0{compiled}" if compiled else ""
+        own_format = number_format == torch.bfloat16 and not compiled
+        self._autocast = torch.autocast(self.device.type, number_format, enabled=own_format)
 
     def encoded(
         self, method: str, texts: Sequence[str], batch_size: int, **settings: bool

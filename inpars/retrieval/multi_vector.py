@@ -8,6 +8,7 @@ run is reranked. Vectors are kept in float16, which changes a score by about one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
@@ -21,6 +22,7 @@ from inpars.models.loading import load_multi_vector
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
+from inpars.retrieval.dense import MAX_ON_PROCESSOR
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
@@ -41,10 +43,19 @@ class Encoder:
     window_tokens = None
 
     def __init__(
-        self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
+        self,
+        model: str,
+        *,
+        of_encoder: bool = False,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        **settings: Unpack[EncoderSettings],
     ) -> None:
-        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings)
-        self.batch_size, self.fingerprint = batch_size, self._encoder.fingerprint
+        """`of_encoder` takes a bi-encoder, and compares the states that it pools."""
+        load = partial(load_multi_vector, of_encoder=of_encoder)
+        self.name, self._encoder = model, LibraryEncoder(load, model, "last_hidden_state", **settings)
+        on_processor = self._encoder.device.type == "cpu"
+        self.batch_size = min(batch_size, MAX_ON_PROCESSOR) if on_processor else batch_size
+        self.fingerprint = self._encoder.fingerprint
         self._mean = self._encoder.model.similarity_fn_name == MEAN
 
     def reading(self, window_tokens: int | None) -> Encoder:

@@ -47,7 +47,9 @@ class RerankOptions(ShardedOptions):
     """How a run is reranked."""
 
     model: str = option("smollm2-135m", help="reranker: embedded name, folder or hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
+    kind: ScorerKind | Literal["auto", "multi-vector"] = option(
+        "auto", help=f"{kind_help('what the model is')}; multi-vector: MaxSim over the token states of a bi-encoder"
+    )
     depth: int = option(100, help="documents per query to rerank; those below keep their order", minimum=1)
     fuse: bool = option(False, help="fuse with the first stage instead of replacing its scores")
     fusion: Fusion = option(

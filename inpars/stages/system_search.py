@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, Reranking, SearchSystem
 from inpars.io.formats import as_stored, write_run
 from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.runs import cut
@@ -20,6 +20,7 @@ from inpars.progress import Progress
 from inpars.records import Query, Run
 from inpars.rerankers.rerank import apply_scores
 from inpars.retrieval.bm25 import bm25_index
+from inpars.stages.partial import remove_partial
 from inpars.stages.rerank import RerankOptions, run_scorer_maker, score_top
 from inpars.stages.search import SearchOptions, load_retriever, retrieve
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -55,7 +56,7 @@ def search_system(
 ) -> Manifest:
     """Write the run of the queries under the system of the folder.
 
-    Scores of an interrupted reranking are kept in `<output>.partial`.
+    Scores of interrupted rerankings are kept in `<output>.late.partial` and `<output>.partial`.
     """
     inputs = _inputs(system, folder) | {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
     stage = Stage(STAGE, options, output, inputs, **running)
@@ -76,12 +77,16 @@ def search_system(
             coverage = index.coverage()
         texts = {query.query_id: query.text for query in queries}
         shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
-        run = as_stored(system.fuse(runs, system.fused(options.k), shares))
-        if (reranking := system.reranking) is not None:
+        late_scores = replace(stage.partial, path=stage.partial.path.with_name(f"{output.name}.late.partial"))
+
+        def score(reranking: Reranking, run: Run) -> Run:
             scorer = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
             scoring = dataset.corpus, topics.queries, reranking.depth, run_scorer_maker(scorer, reranking.prompt)
-            scored = apply_scores(run, score_top(run, run, *scoring, stage.partial), depth=reranking.depth)
-            run = system.rerank(run, as_stored(scored), shares)
+            partial = late_scores if reranking is system.late_interaction else stage.partial
+            return apply_scores(run, score_top(run, run, *scoring, partial), depth=reranking.depth)
+
+        run = system.rerank(system.fuse(runs, system.fused(options.k), shares), score, shares)
+        remove_partial(late_scores.path)
         count = write_run(output, cut(run, options.k), TAG)
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
 
@@ -90,6 +95,8 @@ def search_system(
 
 def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:
     models = {f"retriever {stage.name}": stage.retriever for stage in system.stages if stage.retriever != BM25}
+    if system.late_interaction is not None:
+        models["late interaction"] = system.late_interaction.model
     if system.reranking is not None:
         models["reranker"] = system.reranking.model
         if system.reranking.window_retriever is not None:

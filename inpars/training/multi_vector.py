@@ -28,7 +28,7 @@ MEAN = "meanmaxsim"  # divided by the query's tokens
 
 def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
     """A ColBERT as it is, or the token states of an encoder, which need no projection to be of use."""
-    return models.load_multi_vector(options.model, for_training=True, **where)
+    return models.load_multi_vector(options.model, of_encoder=True, **where)
 
 
 def embed(model: Any, features: Features) -> Tensor:

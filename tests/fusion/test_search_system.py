@@ -70,22 +70,55 @@ def test_a_stage_alone_keeps_its_scores():
 
 def test_the_reranker_counts_by_its_weight():
     run, scores = SYSTEM.fuse(RUNS, 10), {"q": {"a": 5.0, "b": 1.0}}
-    assert list(SYSTEM.rerank(run, scores)["q"]) == ["b", "a"]
+    assert list(SYSTEM.rerank(run, lambda *_: scores)["q"]) == ["b", "a"]
     trusted = replace(SYSTEM, reranking=replace(RERANKING, weight=0.75))
-    assert list(trusted.rerank(run, scores)["q"]) == ["a", "b"]
+    assert list(trusted.rerank(run, lambda *_: scores)["q"]) == ["a", "b"]
 
 
 def test_a_gated_reranker_counts_less_where_the_gate_trusts_the_bi_encoders():
     system = replace(SYSTEM, reranking=replace(RERANKING, gated=True))
     run = {"q": {"a": 4.0, "b": 3.0, "c": 1.0}, "r": {"a": 4.0, "b": 3.0, "c": 1.0}}
     scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
-    reranked = system.rerank(run, scores, {"q": 0.9, "r": 0.1})
+    reranked = system.rerank(run, lambda *_: scores, {"q": 0.9, "r": 0.1})
     assert {query_id: list(found) for query_id, found in reranked.items()} == {
         "q": ["a", "b", "c"],
         "r": ["b", "a", "c"],
     }
     assert reranked["q"]["a"] == pytest.approx(1 / 1.2 - 0.2 / 1.2)  # z-scores of two are 1 and -1
-    assert system.rerank(run, scores) == replace(SYSTEM, reranking=RERANKING).rerank(run, scores)  # without a gate
+    ungated = replace(SYSTEM, reranking=RERANKING)
+    assert system.rerank(run, lambda *_: scores) == ungated.rerank(run, lambda *_: scores)  # without a gate
+
+
+LATE = Reranking(model="minilm", kind="multi-vector", depth=3, gated=True)
+
+
+def test_late_interaction_comes_before_the_reranker():
+    """MaxSim puts c first of three; the reranker sees c and what was first, and turns them round."""
+    late = replace(LATE, gated=False, weight=0.75)
+    system = replace(SYSTEM, late_interaction=late, reranking=replace(RERANKING, depth=2))
+    seen = []
+
+    def score(reranking, run):
+        seen.append((reranking.kind, list(run["q"])[: reranking.depth]))
+        values = {"a": 1.0, "b": 0.0, "c": 9.0, "d": 0.0} if reranking.kind == "multi-vector" else {"a": 5.0, "c": 0.0}
+        return {"q": {doc_id: values[doc_id] for doc_id in list(run["q"])[: reranking.depth]}}
+
+    found = system.rerank({"q": {"a": 3.0, "b": 2.0, "c": 1.9, "d": 1.0}}, score)
+    assert seen == [("multi-vector", ["a", "b", "c"]), ("auto", ["c", "a"])]
+    assert set(list(found["q"])[:2]) == {"a", "c"}
+    assert list(found["q"])[2:] == ["b", "d"]
+    assert system.unreranked.rerankings == ()
+    assert system.fused(1) == 3
+
+
+def test_late_interaction_is_written_where_there_is_one(tmp_path):
+    system = replace(SYSTEM, late_interaction=LATE)
+    write_system(system, tmp_path)
+    assert read_system(tmp_path) == system
+    write_system(SYSTEM, tmp_path)
+    assert "late_interaction" not in json.loads((tmp_path / "system.json").read_text())
+    assert read_system(tmp_path) == SYSTEM
+    assert "first 3 reranked by MaxSim of minilm" in str(system)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])

@@ -1,5 +1,6 @@
 """From names to weights: what is refused, and in which words."""
 
+import json
 import shutil
 
 import pytest
@@ -16,6 +17,7 @@ from inpars.errors import (
 )
 from inpars.models import loading as models
 from inpars.models.folders import EMBEDDED, EmbeddedModel
+from inpars.models.retrievers import averages_token_states
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 LOADERS = {
@@ -193,3 +195,17 @@ def test_bfloat16_is_bfloat16(tiny):
 def test_a_head_the_checkpoint_lacks_has_as_many_labels_as_asked_for(tiny):
     network, _ = models.load_sequence_classifier(f"{tiny('sentence_transformer')}/../encoder", **CPU, num_labels=2)
     assert network.config.num_labels == 2
+
+
+def test_an_encoder_that_averages_its_token_states_is_known(tiny, tmp_path):
+    folder = shutil.copytree(tiny("sentence_transformer"), tmp_path / "encoder")
+    assert averages_token_states("minilm")
+    assert averages_token_states(str(folder))
+    pooling = folder / "1_Pooling" / "config.json"
+    values = json.loads(pooling.read_text())
+    by_flag = {name: name.endswith("cls_token") for name in values if name.startswith("pooling_mode_")}
+    by_name = {"pooling_mode": "cls"} if "pooling_mode" in values else {}
+    pooling.write_text(json.dumps(values | by_flag | by_name))
+    assert not averages_token_states(str(folder))
+    assert not averages_token_states(tiny("multi_vector"))
+    assert not averages_token_states(tiny("bert_classifier"))

@@ -27,7 +27,8 @@ def order(plan):
     """What comes first in value comes first here."""
     own = plan.settings
     embeddings = 0 if own["retriever"] == "bm25" else 1 + bool(own["window_tokens"])
-    return embeddings, own["training"] == "auto", own["max_documents"], own["rerank_depth"]
+    late, depth = own["late_interaction_depth"], own["rerank_depth"]
+    return embeddings, own["training"] == "auto", own["max_documents"], late, depth
 
 
 @pytest.mark.parametrize(
@@ -60,12 +61,14 @@ def test_eight_minutes_worked_by_hand():
     """Within .9 * 480 = 432 s: 20 spent, and with windows 2 * 151 + 10 + 261 are too much.
 
     Without: 151 to embed, 2 + 32 * .25 = 10 to write, 5 + 3 + (32 + 3 * 129) * .3 * .03 = 11.771 to search and close.
-    Of the 239.2 left a reranker starts in 3 and scores 9 * 129 pairs in 232.2.
+    Of the 239.2 left MaxSim starts in 1 and reads all documents in 150, a reranker starts in 3 and scores 3 * 129 pairs
+    in 77.4.
     """
     plan = planned(480)
     assert (plan.settings["retriever"], plan.settings["window_tokens"]) == ("minilm", 0)
-    assert (plan.settings["max_documents"], plan.settings["rerank_depth"]) == (32, 9)
-    assert plan.seconds == pytest.approx(20 + 151 + 10 + 11.771 + 235.2)
+    assert (plan.settings["max_documents"], plan.settings["rerank_depth"]) == (32, 3)
+    assert plan.settings["late_interaction_depth"] == 50
+    assert plan.seconds == pytest.approx(20 + 151 + 10 + 11.771 + 151 + 80.4)
     assert [note.split(":")[0] for note in plan.notes] == ["embedding the documents in windows is left out"]
 
 
@@ -149,13 +152,14 @@ def test_what_the_trial_of_a_prompt_wrote_costs_nothing_more():
 
 
 def test_dev_queries_are_reranked_too_before_what_is_measured():
-    named = {"rerank_depth", "max_documents", "window_tokens"}
-    options = replace(OPTIONS, max_documents=100, window_tokens=0)
+    named = {"rerank_depth", "late_interaction_depth", "max_documents", "window_tokens"}
+    options = replace(OPTIONS, max_documents=100, window_tokens=0, late_interaction_depth=10)
     without, judged = (
         planned(3600, options=options, named=named, work=replace(WORK, judged=count)) for count in (None, 300)
     )
-    assert part(without, "rerank").seconds == pytest.approx(3 + 129 * 20 * 0.2)
-    assert part(judged, "rerank").seconds == pytest.approx(2 * 3 + (129 + 300) * 20 * 0.2)
+    late = 1 + 129 * 10 * 0.03, 2 * 1 + (129 + 300) * 10 * 0.03
+    assert part(without, "rerank").seconds == pytest.approx(3 + 129 * 20 * 0.2 + late[0])
+    assert part(judged, "rerank").seconds == pytest.approx(2 * 3 + (129 + 300) * 20 * 0.2 + late[1])
     more = part(judged, "search and measure").seconds - part(without, "search and measure").seconds
     assert more == pytest.approx((300 - 100) * 0.3 * 0.03)  # searched for in place of the written ones
 

@@ -237,7 +237,8 @@ def _systems(
     if not together or (len(together) == 1 and reranker is None):
         return alone
     text = " + ".join(labels[name] for name in together) + (f", reranked by {reranker.name}" if reranker else "")
-    return {"hybrid": System(tuple(stages[name] for name in together), text, reranker), **alone}
+    rerankers = () if reranker is None else (reranker,)
+    return {"hybrid": System(tuple(stages[name] for name in together), text, rerankers), **alone}
 
 
 def answerers(

@@ -19,7 +19,7 @@ from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit
 from inpars.apps.qa.sentences import query_spans
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
-from inpars.fusion.system import BM25, SearchSystem
+from inpars.fusion.system import BM25, Reranking, SearchSystem
 from inpars.io.corpus import Documents
 from inpars.io.formats import as_stored
 from inpars.io.runs import completed, cut, fuse_z_scores, rank
@@ -31,6 +31,7 @@ SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
 Filters: TypeAlias = Mapping[str, str]
 """Metadata fields and the value each must have; `source=*.pdf` may use `*`."""
 
+RERANKER, LATE_INTERACTION = "reranker", "maxsim"  # their names among the parts of a hit
 DEFAULT_K = 10
 DEFAULT_SOURCES = 5
 
@@ -68,11 +69,11 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A way to search: first stages, fused by z-scores where they are several, and perhaps a reranker above them."""
+    """A way to search: first stages, fused by z-scores where they are several, and perhaps rerankers above them."""
 
     parts: tuple[Part, ...]
     description: str  # for people: which models
-    reranker: PairScorer | None = None
+    rerankers: tuple[PairScorer, ...] = ()  # one, or those of the measured system
     measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
     coverage: Coverage | None = None  # for a measured system with a gate
 
@@ -122,8 +123,7 @@ class Engine:
         depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
         runs = {part.name: part.search(numbered, depth, filters) for part in chosen.parts}
         order, margins = self._ordered(chosen, numbered, runs, k)
-        if margins is not None:
-            runs["reranker"] = margins
+        runs |= margins
         return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in numbered]
 
     def ask(
@@ -176,8 +176,8 @@ class Engine:
 
     def _ordered(
         self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
-    ) -> tuple[Run, Run | None]:
-        """The final run, and what the reranker said of its top."""
+    ) -> tuple[Run, dict[str, Run]]:
+        """The final run, and what each reranker said of the top."""
         measured, shares = system.measured, None
         if measured is None:
             first, depth = list(runs.values()), max(k, self._depth)
@@ -187,14 +187,21 @@ class Engine:
             runs = {name: as_stored(run) for name, run in runs.items()}
             texts = {query.query_id: query.text for query in queries}
             shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)
-            run = as_stored(measured.fuse(runs, measured.fused(k), shares))
-        if system.reranker is None:
-            return run, None
-        depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth
-        margins = self._margins(system.reranker, queries, cut(run, depth))
+            run = measured.fuse(runs, measured.fused(k), shares)
+        margins: dict[str, Run] = {}
         if measured is None:
-            return fuse_with_first_stage(run, margins, depth=depth), margins
-        return measured.rerank(run, as_stored(margins), shares), margins
+            if system.rerankers:
+                margins[RERANKER] = self._margins(system.rerankers[0], queries, cut(run, self._depth))
+                run = fuse_with_first_stage(run, margins[RERANKER], depth=self._depth)
+            return run, margins
+        scorers = iter(system.rerankers)  # in the order of the rerankings
+
+        def score(reranking: Reranking, run: Run) -> Run:
+            name = LATE_INTERACTION if reranking is measured.late_interaction else RERANKER
+            margins[name] = self._margins(next(scorers), queries, cut(run, reranking.depth))
+            return margins[name]
+
+        return measured.rerank(run, score, shares), margins
 
     def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
         texts = {query.query_id: query.text for query in queries}

@@ -69,14 +69,14 @@ def open_measured(
         if isinstance(corpus, VectorIndex)
         else {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
     )
-    reranker = None if system.reranking is None else LockedScorer(_load_reranker(system.reranking, options, load))
+    rerankers = tuple(LockedScorer(_load_reranker(each, options, load)) for each in system.rerankings)
     # sentences are judged by a bi-encoder: a likelihood's scores have no threshold from which they answer
     reader, writer = answerers(options, answers, None, _weightiest(system, dense_alone(encoders)), writes=writes)
     return Engine(
         corpus,
-        _systems(system, bm25, {**bm25, **dense}, reranker),
+        _systems(system, bm25, {**bm25, **dense}, rerankers),
         encoders=dense_alone(encoders),
-        reranker=reranker,
+        reranker=rerankers[-1] if rerankers else None,
         reader=reader,
         writer=writer,
     )
@@ -133,9 +133,9 @@ def _weightiest(system: SearchSystem, encoders: Mapping[str, TextEncoder]) -> Te
 
 
 def _systems(
-    system: SearchSystem, bm25: Mapping[str, Stage], parts: Mapping[str, Part], reranker: LockedScorer | None
+    system: SearchSystem, bm25: Mapping[str, Stage], parts: Mapping[str, Part], rerankers: tuple[LockedScorer, ...]
 ) -> dict[str, System]:
     """The whole first, then each stage alone."""
     coverage = next((part.coverage for part in bm25.values()), None)
-    whole = System(tuple(parts[stage.name] for stage in system.stages), str(system), reranker, system, coverage)
+    whole = System(tuple(parts[stage.name] for stage in system.stages), str(system), rerankers, system, coverage)
     return {MEASURED: whole, **{stage.name: System((parts[stage.name],), stage.label) for stage in system.stages}}

@@ -51,9 +51,8 @@ def export_system(
 
 def _sources(run: Path, system: SearchSystem, *, all_models: bool) -> dict[str, Path]:
     """The folders of the models to carry, by their names in the system."""
-    reranking = system.reranking
     names = [stage.retriever for stage in system.stages if stage.retriever != BM25]
-    names += [name for name in (reranking.model, reranking.window_retriever) if name] if reranking else []
+    names += [name for each in system.rerankings for name in (each.model, each.window_retriever) if name]
     trained = {name: Path(name) for name in names if Path(name).parent == run / MODELS}
     return {
         name: trained.get(name) or _folder_of(name) for name in dict.fromkeys(names) if all_models or name in trained

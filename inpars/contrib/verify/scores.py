@@ -20,7 +20,7 @@ from inpars.contrib.verify.run import VerifyFindings, known_prompt
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, InparsError, StaleInputError
 from inpars.evaluation.measures import evaluate
-from inpars.fusion.system import BM25, read_system
+from inpars.fusion.system import BM25, Reranking, read_system
 from inpars.io.corpus import Corpus
 from inpars.io.formats import as_stored, read_run, read_synthetic_records, run_lines
 from inpars.io.json_text import parse_json
@@ -290,6 +290,8 @@ def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manife
     system, k = read_system(recomputed.run.path), number_of(manifest, "k")
     if "reranker" not in manifest.inputs:
         system = replace(system, reranking=None)
+    if "late interaction" not in manifest.inputs:
+        system = replace(system, late_interaction=None)
     paths = {stage.name: Path(output).with_name(f"{stage.name}.trec").as_posix() for stage in system.stages}
     known = [recomputed.run.manifests.get(path) for path in paths.values()]
     if not all(stage and number_of(stage, "k") >= system.retrieved(k) for stage in known):
@@ -306,14 +308,17 @@ def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manife
         bm25 = Bm25Options(k1=system.k1, b=system.b, language=system.language).bm25
         coverage = bm25_index(corpus, **bm25, threads=recomputed.options.threads).coverage()
     shares = system.shares(texts, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
-    run = as_stored(system.fuse(runs, system.fused(k), shares))
-    if system.reranking is None:
-        recomputed.hold("fused scores", output, score_differences(cut(run, k), written, list(texts)))
+    run = system.fuse(runs, system.fused(k), shares)
+    if not system.rerankings:
+        recomputed.hold("fused scores", output, score_differences(cut(as_stored(run), k), written, list(texts)))
         return
     computing = computing_of(recomputed.options, manifest)
-    scorer = load_run_scorer(RerankOptions(**system.reranking.scorer, **computing), system.reranking.prompt)
-    rescored = _rescored(run, texts, corpus, scorer, system.reranking.depth)
-    run = system.rerank(run, as_stored(rescored), shares)
+
+    def score(reranking: Reranking, run: Run) -> Run:
+        scorer = load_run_scorer(RerankOptions(**reranking.scorer, **computing), reranking.prompt)
+        return _rescored(run, texts, corpus, scorer, reranking.depth)
+
+    run = system.rerank(run, score, shares)
     differences = score_differences(cut(run, k), written, list(texts))
     recomputed.hold("reranked scores", output, differences, rough=computing["dtype"] != "float32")
 

@@ -50,7 +50,7 @@ class Words:
 
 def engine(**settings):
     systems = {
-        "hybrid": System((FIRST, SECOND), "both", Words()),
+        "hybrid": System((FIRST, SECOND), "both", (Words(),)),
         "fused": System((FIRST, SECOND), "both"),
         "bm25": System((FIRST,), "one"),
     }
