@@ -69,6 +69,12 @@ def reranker_weight(share: float) -> float:
     return odds / (1 + odds)
 
 
+def late_interaction_weight(share: float) -> float:
+    """The same of MaxSim, which goes by words less, and so keeps a fifth where the bi-encoders are all that counts."""
+    odds = 0.25 + 2 * (1 - share)
+    return odds / (1 + odds)
+
+
 def findings(
     queries: Mapping[str, str], lexical: Run, dense: Run, coverage: Coverage, text_of: Callable[[str], str]
 ) -> dict[str, QueryFeatures]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
+from inpars.fusion.gate import Coverage, Gate, findings, late_interaction_weight, reranker_weight
 from inpars.io.formats import as_stored
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.runs import completed, cut, fuse_z_scores
@@ -54,7 +54,7 @@ class Reranking:
     model: str
     depth: int  # documents of a query that it scores
     weight: float = 0.5
-    gated: bool = False  # the weight follows the gate, query by query: `reranker_weight`
+    gated: bool = False  # the weight follows the gate, query by query
     kind: str = "auto"
     max_length: int | None = None
     window_retriever: str | None = None  # bi-encoder that finds the window it reads
@@ -192,9 +192,10 @@ class SearchSystem:
             return fuse_with_first_stage(
                 run, scores, depth=reranking.depth, weights=(1 - reranking.weight, reranking.weight)
             )
+        weight_of = late_interaction_weight if reranking is self.late_interaction else reranker_weight
         reranked: Run = {}
         for query_id, documents in run.items():
-            weight = reranker_weight(shares[query_id])
+            weight = weight_of(shares[query_id])
             query_run = {query_id: documents}
             reranked |= fuse_with_first_stage(query_run, scores, depth=reranking.depth, weights=(1 - weight, weight))
         return reranked

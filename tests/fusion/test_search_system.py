@@ -111,6 +111,16 @@ def test_late_interaction_comes_before_the_reranker():
     assert system.fused(1) == 3
 
 
+def test_gated_late_interaction_keeps_a_fifth_where_the_bi_encoders_are_all_that_counts():
+    """Odds .25 at a share of 1, 2.25 at 0: weights .2 and 2.25 / 3.25."""
+    system = replace(SYSTEM, late_interaction=replace(LATE, depth=2), reranking=None)
+    run = {"q": {"a": 4.0, "b": 3.0}, "r": {"a": 4.0, "b": 3.0}}
+    scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
+    found = system.rerank(run, lambda *_: scores, {"q": 1.0, "r": 0.0})
+    assert next(iter(found["q"].items())) == ("a", pytest.approx(0.8 - 0.2, abs=1e-6))  # z-scores of two are 1 and -1
+    assert next(iter(found["r"].items())) == ("b", pytest.approx((2.25 - 1) / 3.25, abs=1e-6))
+
+
 def test_late_interaction_is_written_where_there_is_one(tmp_path):
     system = replace(SYSTEM, late_interaction=LATE)
     write_system(system, tmp_path)
