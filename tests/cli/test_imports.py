@@ -65,7 +65,7 @@ LIGHT = [
     "filtering.known_queries",
     "filtering.score_files",
     "filtering.filter_comparison",
-    "reports.render",
+    "report.render",
     "stages.partial",
     "stages.query_scores",
     "apps.qa.engine",
