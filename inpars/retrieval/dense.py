@@ -165,6 +165,12 @@ class Encoder:
         shards, doc_ids = _folder(corpus, self).fill(corpus, self, fill=fill, progress=progress, save=save)
         return Index(DenseIndex(shards, doc_ids, self).find, self.name, QUERIES_PER_BLOCK)
 
+    def share_read(self, texts: Sequence[str]) -> float:
+        """The share of the texts' tokens that it reads; the rest is cut off."""
+        lengths = [len(self._model.tokenizer(text, verbose=False)["input_ids"]) for text in texts]
+        limit = self._model.max_seq_length
+        return sum(min(length, limit) if limit else length for length in lengths) / max(1, sum(lengths))
+
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
         """The texts that are embedded for each document."""
         if self.window_tokens is None:

@@ -14,7 +14,7 @@ from inpars.fusion.system import read_system
 from inpars.io.formats import read_queries, read_run, read_synthetic_queries
 from inpars.io.storage import read_jsonl
 from inpars.models.folders import EMBEDDED, EmbeddedModel
-from inpars.pipeline import prompt_choice
+from inpars.pipeline import prompt_choice, system_choice
 from inpars.prompts.load import load_prompt
 from inpars.retrieval.java import find_jar, find_java
 
@@ -306,6 +306,13 @@ def skipped_of(folder, errors, training, systems, reranker):
     steps = {row["what"]: row for row in rows if row["what"].startswith("steps of")}
     assert [row["count"] for row in steps.values()] == [0, 0]
     assert all(row["changed_by"].startswith("not trained: ") for row in steps.values())
+
+
+def test_documents_that_are_read_too_little_have_no_late_interaction(cache, small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(system_choice, "MIN_SHARE_READ", 1.01)
+    assert main([*small, "--output", str(tmp_path / "small")]) == 0
+    assert "reads 100% of the documents' tokens, less than 101%; cut documents to passages" in capsys.readouterr().err
+    assert read_system(tmp_path / "small").late_interaction is None
 
 
 def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, small, tiny, tmp_path, capsys):

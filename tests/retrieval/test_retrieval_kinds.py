@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from sentence_transformers import MultiVectorEncoder, SparseEncoder
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from tiny_models import WORDS, sentence
 
 from inpars.errors import ConfigError, DataFormatError, UntrainedModelError
@@ -15,7 +15,7 @@ from inpars.io.runs import rank
 from inpars.models.retrievers import retriever_kind
 from inpars.records import Document, Query
 from inpars.rerankers import load_scorer
-from inpars.retrieval import multi_vector, sparse
+from inpars.retrieval import dense, multi_vector, sparse
 from inpars.retrieval.retrievers import retriever_class
 
 EXACT = {"device": "cpu", "dtype": "float32"}
@@ -208,3 +208,24 @@ def test_what_was_not_trained_is_no_retriever(tiny, kind, start):
     module = {"multi-vector": multi_vector, "sparse": sparse}[kind]
     with pytest.raises(UntrainedModelError, match=f"train retriever --kind {kind}"):
         module.Encoder(tiny(start), **EXACT)
+
+
+def test_the_share_read_of_texts_by_hand(tiny):
+    """A word is a token, beside two special ones: of 4 and 12 tokens with a limit of 8 it reads 4 and 8 of 16."""
+    encoder = dense.Encoder(tiny("sentence_transformer"), max_length=8)
+    assert encoder.share_read([" ".join(WORDS[:2]), " ".join(WORDS[:10])]) == 12 / 16
+    assert encoder.share_read([]) == 0
+
+
+def test_max_sim_of_a_plain_bi_encoder_is_that_of_its_token_states(tiny):
+    folder, (query, document) = tiny("sentence_transformer"), (sentence(1, 3)[:-1], sentence(2, 9))
+    model = SentenceTransformer(folder, device="cpu")
+    states = []
+    for text in (query, document):
+        found = model.encode(text, output_value="token_embeddings", convert_to_numpy=False).numpy()
+        states.append(found / np.linalg.norm(found, axis=1, keepdims=True))
+    expected = (states[0] @ states[1].T).max(1).sum()
+    scorer = load_scorer(folder, kind="multi-vector", device="cpu", dtype="float32")
+    assert scorer.score([(query, document)]) == pytest.approx([expected], abs=1e-4)
+    with pytest.raises(UntrainedModelError):
+        multi_vector.Encoder(folder, device="cpu")
