@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,11 +86,8 @@ class Encoder:
             require_offsets(self._model.tokenizer, model)
         self._number_format = number_format
         network = getattr(self._model[0], "auto_model", None)
-        compiled = openvino_form(
-            *(network, "last_hidden_state", dtype),
-            lambda stop_watch: time_in_format(self._model[0].auto_model, number_format, stop_watch),
-            model,
-        )
+        time_torch = partial(time_in_format, network, number_format)
+        compiled = openvino_form(network, "last_hidden_state", dtype, time_torch, model)
         if compiled is not None:
             self._model[0].model = compiled
         self._side_by_side = compiled is not None

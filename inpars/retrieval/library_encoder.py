@@ -6,6 +6,7 @@ Texts are sorted by length, so that a batch is padded little. Knows nothing of i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, Unpack
 
@@ -52,16 +53,15 @@ class LibraryEncoder:
             if getattr(self.model[0], "document_length", None) is not None:
                 self.model[0].document_length = max_length
         document_length = getattr(self.model[0], "document_length", None)
-        compiled = output and openvino_form(
-            *(getattr(self.model[0], "auto_model", None), output, settings.get("dtype", "auto")),
-            lambda stop_watch: time_in_format(self.model[0].auto_model, number_format, stop_watch),
-            name,
-        )
-        if compiled:
+        compiled = None
+        if output is not None:
+            network, dtype = getattr(self.model[0], "auto_model", None), settings.get("dtype", "auto")
+            compiled = openvino_form(network, output, dtype, partial(time_in_format, network, number_format), name)
+        if compiled is not None:
             self.model[0].model = compiled
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
         self.fingerprint += f"\0{compiled}" if compiled else ""
-        own_format = number_format == torch.bfloat16 and not compiled
+        own_format = number_format == torch.bfloat16 and compiled is None
         self._autocast = torch.autocast(self.device.type, number_format, enabled=own_format)
 
     def encoded(
