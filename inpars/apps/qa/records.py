@@ -34,8 +34,8 @@ class Hit:
     """One document that was found.
 
     `score` orders the hits of one query and means nothing across queries. `scores` holds what each part said of the
-    document (`bm25`, `dense`, `base`, `reranker`), without those that did not find it, and `ranks` where each part has
-    it, from 1. `spans` are the query's words in `document.text`, in order, without overlap.
+    document (`bm25`, `dense`, `base`, `maxsim`, `reranker`), without those that did not find it, and `ranks` where each
+    part has it, from 1. `spans` are the query's words in `document.text`, in order, without overlap.
     """
 
     document: Document
