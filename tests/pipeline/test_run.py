@@ -1,6 +1,7 @@
 """The whole pipeline by the command line, with tiny models; with the embedded ones it is in test_run_documents."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -311,7 +312,7 @@ def skipped_of(folder, errors, training, systems, reranker):
 def test_documents_that_are_read_too_little_have_no_late_interaction(cache, small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(system_choice, "MIN_SHARE_READ", 1.01)
     assert main([*small, "--output", str(tmp_path / "small")]) == 0
-    assert "reads 100% of the documents' tokens, less than 101%; cut documents to passages" in capsys.readouterr().err
+    assert re.search("reads 100% .* less than 101%.* cut documents to passages", capsys.readouterr().err)
     assert read_system(tmp_path / "small").late_interaction is None
 
 
