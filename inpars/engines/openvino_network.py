@@ -266,7 +266,7 @@ def openvino_package() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependencyError("openvino", "for --engine-backend openvino", INSTALL) from error
+        raise MissingDependencyError("openvino", "for its engine and its graphs", INSTALL) from error
     return openvino
 
 

@@ -229,8 +229,7 @@ class _Planner:
         if options.training != "never":
             shares.append(self._training(options, documents))
         judged = 0 if options.retriever == BM25 else work.judged or 0
-        late = options.retriever != BM25 and options.late_interaction_depth
-        if (options.rerank_depth or late) and queries + judged:
+        if (options.rerank_depth or _late_depth(options)) and queries + judged:
             shares.append(self._reranking(options, queries, judged))
         query_embeddings = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
         closing = (
@@ -252,11 +251,13 @@ class _Planner:
         MaxSim reads each document once for all queries, in the time of an embedding.
         """
         depth, starts = options.rerank_depth, bool(queries) + bool(judged)
-        work = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
+        depths = [f"depth {depth}"] if depth else []
+        depths += [f"MaxSim to {late}"] if (late := _late_depth(options)) else []
+        work = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, {', '.join(depths)}"
         seconds = (queries + judged) * depth * self.rates.rerank
         seconds += starts * self.rates.start_reranker if depth else 0.0
-        if options.retriever != BM25 and options.late_interaction_depth:
-            pairs = [some * options.late_interaction_depth for some in (queries, judged)]
+        if late:
+            pairs = [some * late for some in (queries, judged)]
             documents = math.fsum(min(some, self.work.documents) for some in pairs)
             seconds += starts * self.rates.start_encoder + documents * self.rates.embed
         return Share("rerank", work, seconds)
@@ -274,6 +275,11 @@ class _Planner:
             seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
         curve = " and a learning curve" * options.learning_curve
         return Share("train", f"at most {triples:,} triples{curve}", seconds)
+
+
+def _late_depth(options: PipelineOptions) -> int:
+    """The depth of late interaction, which BM25 alone has not."""
+    return options.late_interaction_depth if options.retriever != BM25 else 0
 
 
 def _notes(planner: _Planner, forms: Sequence[_Form], chosen: PipelineOptions, budget: float) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.pipeline.trainings import learning_curve
 from inpars.records import Run
-from inpars.rerankers.rerank import apply_scores, score_run
+from inpars.rerankers.rerank import rescored
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file, run_scorer_maker
 from inpars.stages.search import SearchOptions, load_encoder
@@ -115,10 +115,8 @@ def _judged_reranking(
         return system.shares(topics.queries, read_lists(paths), coverage, lambda doc_id: corpus[doc_id].full_text)
 
     def score(late_interaction: Reranking, run_to_score: Run) -> Run:
-        settings = RerankOptions(**late_interaction.scorer, **run.options.computing)
-        scorer = load_run_scorer(settings)
-        scored = score_run(run_to_score, topics.queries, run.dataset.corpus, scorer, depth=late_interaction.depth)
-        return apply_scores(run_to_score, chain.from_iterable(scored), depth=late_interaction.depth)
+        scorer = load_run_scorer(RerankOptions(**late_interaction.scorer, **run.options.computing))
+        return rescored(run_to_score, topics.queries, run.dataset.corpus, scorer, late_interaction.depth)
 
     def fuse() -> Outcome:
         query_shares = shares()

@@ -6,6 +6,7 @@ scored together depends on the run alone. Knows nothing of models or files.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -129,6 +130,12 @@ def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEF
     return {
         query_id: _reordered(query_id, scores, margins.get(query_id, {}), depth) for query_id, scores in run.items()
     }
+
+
+def rescored(run: Run, queries: Mapping[str, str], texts: Texts, scorer: PairScorer, depth: int) -> Run:
+    """The run with this scorer's scores at its top."""
+    scores = itertools.chain.from_iterable(score_run(run, queries, texts, scorer, depth=depth))
+    return apply_scores(run, scores, depth=depth)
 
 
 def fuse_with_first_stage(

@@ -34,13 +34,24 @@ def _here(tmp_path, monkeypatch):
     Path("t.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def scored(folder, answers):
+    """The model, pairs, and their scores by torch: others in number and length than a graph was traced with."""
+    import torch
+
+    from inpars.contrib.export.exportable import load_exportable
+
+    true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
+    model = load_exportable(folder, true_token=true_token, false_token=false_token)
+    pairs = [("amber", sentence(n, 2 + 3 * n)) for n in range(7)]
+    with torch.inference_mode():
+        return model, pairs, model.scores(pairs, lambda batch: model.graph(**batch))
+
+
 @needs_onnx
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphs_rank_as_the_model(tiny, capsys, kind):
-    import torch
-
-    from inpars.contrib.export.exportable import Session, load_exportable
+    from inpars.contrib.export.exportable import Session
 
     name, answers = KINDS[kind]
     given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
@@ -53,14 +64,10 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
     assert small["rank_correlation"] > 0.5
     assert (graph["ndcg"], before["rank_correlation"]) == (before["ndcg"], 1.0)
     assert small["megabytes"] < graph["megabytes"]
-    # another number of pairs and tokens than the graph was traced with
-    true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
-    model = load_exportable(tiny(name), true_token=true_token, false_token=false_token)
-    pairs = [("amber", sentence(n, 2 + 3 * n)) for n in range(7)]
-    with torch.inference_mode():
-        expected = model.scores(pairs, lambda batch: model.graph(**batch))
+    model, pairs, expected = scored(tiny(name), answers)
     assert model.scores(pairs, Session(Path("out/model.onnx"))) == pytest.approx(expected, abs=1e-3)
     if kind != "bi-encoder":
+        true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
         scorer = load_scorer(tiny(name), device="cpu", dtype="float32", true_token=true_token, false_token=false_token)
         assert scorer.score(pairs) == pytest.approx(expected, abs=1e-4)
     assert (Path("out/config.json").exists(), Path("out/tokenizer_config.json").exists()) == (True, True)
@@ -71,9 +78,7 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
-    import torch
-
-    from inpars.contrib.export.exportable import OpenVinoSession, load_exportable
+    from inpars.contrib.export.exportable import OpenVinoSession
 
     name, answers = KINDS[kind]
     given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1", "--no-int8"]
@@ -81,11 +86,7 @@ def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
     row = json.loads(capsys.readouterr().out)["table"][-1]
     assert (row["form"], row["rank_correlation"] > 0.999) == ("openvino, float32", True)
     assert row["megabytes"] == round(sum(file.stat().st_size for file in Path("out").glob("openvino_*")) / 1e6, 2)
-    true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
-    model = load_exportable(tiny(name), true_token=true_token, false_token=false_token)
-    pairs = [("amber", sentence(n, 2 + 3 * n)) for n in range(7)]
-    with torch.inference_mode():
-        expected = model.scores(pairs, lambda batch: model.graph(**batch))
+    model, pairs, expected = scored(tiny(name), answers)
     assert model.scores(pairs, OpenVinoSession(Path("out/openvino_model.xml"))) == pytest.approx(expected, abs=1e-3)
 
 

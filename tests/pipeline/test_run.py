@@ -19,7 +19,7 @@ from inpars.pipeline import prompt_choice, system_choice
 from inpars.prompts.load import load_prompt
 from inpars.retrieval.java import find_jar, find_java
 
-SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100"]
+SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100", "--late-interaction-depth", "5"]
 
 pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
 
@@ -146,7 +146,8 @@ def test_the_report_is_one_file_that_shows_table_histogram_and_curves(finished, 
 def test_reranking_moves_only_the_top(finished):
     before, after = read_run(finished / "runs" / "mix.trec"), read_run(finished / "runs" / "mix.reranked.trec")
     for query_id, scores in after.items():
-        assert list(scores)[50:] == list(before[query_id])[50:]  # MaxSim's depth; the reranker's is 3
+        assert len(scores) > 5
+        assert list(scores)[5:] == list(before[query_id])[5:]  # MaxSim's depth; the reranker's is 3
         assert set(scores) == set(before[query_id])
 
 

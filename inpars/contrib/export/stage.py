@@ -133,8 +133,11 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
         quantize,
         write_graph,
     )
+    from inpars.engines.openvino_network import openvino_package
 
     options: ExportModelOptions = stage.options
+    if options.openvino:
+        openvino_package()  # before the work, if it is missing
     stage.note(f"writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
     model.save_beside(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,8 @@ from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import JUDGED, METRICS
 from inpars.pipeline.system_runs import fused_files
 from inpars.progress import SILENT, Progress
-from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run
-from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage, score_run
+from inpars.rerankers.rerank import fuse_with_first_stage, rescored
 from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, reordered
 from inpars.stages.score import ScoreOptions, load_query_scorer
@@ -223,17 +221,11 @@ def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> Non
     written, queries = recomputed.read(output), recomputed.run.queries()
     chosen = recomputed.sampled(query_id for query_id in written if query_id in queries)
     first = {query_id: scores for query_id, scores in recomputed.read(source).items() if query_id in chosen}
-    reranked = _rescored(first, queries, corpus, load_run_scorer(options), options.depth)
+    reranked = rescored(first, queries, corpus, load_run_scorer(options), options.depth)
     if options.fuse:
         reranked = fuse_with_first_stage(first, reranked, depth=options.depth, fusion=options.fusion)
     differences = score_differences(reranked, written, chosen)
     recomputed.hold("reranked scores", output, differences, rough=options.dtype != "float32")
-
-
-def _rescored(run: Run, queries: Mapping[str, str], corpus: Corpus, scorer: PairScorer, depth: int) -> Run:
-    """The run with this scorer's scores at its top."""
-    scored = chain.from_iterable(score_run(run, queries, corpus, scorer, depth=depth))
-    return apply_scores(run, scored, depth=depth)
 
 
 def _searched(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
@@ -316,7 +308,7 @@ def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manife
 
     def score(reranking: Reranking, run: Run) -> Run:
         scorer = load_run_scorer(RerankOptions(**reranking.scorer, **computing), reranking.prompt)
-        return _rescored(run, texts, corpus, scorer, reranking.depth)
+        return rescored(run, texts, corpus, scorer, reranking.depth)
 
     run = system.rerank(run, score, shares)
     differences = score_differences(cut(run, k), written, list(texts))
