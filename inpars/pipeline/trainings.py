@@ -61,7 +61,7 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
     if remaining:
         done["triples"] = _mine_triples(run, _to_train_on(run, queries))
     trainings: dict[str, Callable[[], Manifest | str]] = {
-        "retriever": lambda: _train_retriever(run, done["triples"]),
+        "retriever": lambda: _train_retriever(run),
         "reranker": lambda: _train_reranker(run, done["triples"]),
     }
     for name in remaining:
@@ -122,12 +122,12 @@ def retriever_options(run: RunContext) -> RetrieverOptions:
     )
 
 
-def _train_retriever(run: RunContext, triples: Manifest) -> Manifest | str:
+def _train_retriever(run: RunContext) -> Manifest | str:
     """The training's manifest, or why there was none."""
     run.progress.begin("train retriever")
     options = retriever_options(run)
     if run.options.training == "auto":
-        reason = retriever_signal(run.path(TRIPLES), options, records=triples.output.records)
+        reason = retriever_signal(run.path(TRIPLES), options)
         if reason is not None:
             return reason
     output = run.path("models") / "retriever"

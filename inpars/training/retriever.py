@@ -29,7 +29,7 @@ from inpars.models.retrievers import DENSE, RETRIEVERS, SPARSE
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.embedding_batches import Autocast, Collator, embed, on_device, reordered, set_prompts
-from inpars.training.embedding_losses import Objective
+from inpars.training.embedding_losses import Embedded, Objective
 from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features, cached_loss, parallel_loss, plain_loss
 from inpars.training.loop import (
@@ -169,6 +169,24 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     return model
 
 
+def starting_loss(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> float:
+    """The mean loss of the first so many batches of a training, by the model that it starts from."""
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
+    kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
+    model = _load(kind, options, device).eval()
+    objective, _ = kind.objective(model, options)
+    prompts = set_prompts(model, options.query_prefix, options.document_prefix)
+    collator = Collator(model, prompts, options.negatives, MINI_BATCH_SIZES["cpu"], tasks=options.kind != DENSE)
+    autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
+    plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
+    losses = [
+        objective(_embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast), None)
+        for number in range(min(batches, plan.batches))
+    ]
+    return float(torch.stack(losses).mean())
+
+
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
     """Move the weights towards those of the start, in place (Wortsman et al., arXiv 2109.01903)."""
     with torch.no_grad():
@@ -213,11 +231,16 @@ def automatic_scale(
 
 def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
     """What the model gives now, (rows,)."""
-    model, batch = collator.model, collator(rows)
+    margins: Tensor = kind.margins(collator.model, _embedded(kind, collator(rows), collator, autocast))
+    return margins
+
+
+def _embedded(kind: Any, batch: dict[str, Any], collator: Collator, autocast: Autocast) -> Embedded:
+    """A batch's embeddings by the model as it is now."""
+    model = collator.model
     with torch.no_grad(), autocast():
         parts = [kind.embed(model, on_device(features, model.device)) for features in batch["batches"]]
-    margins: Tensor = kind.margins(model, reordered(torch.cat(parts).cpu(), batch["places"], batch["queries"]))
-    return margins
+    return reordered(torch.cat(parts).cpu(), batch["places"], batch["queries"])
 
 
 Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of a network, which may be wrapped, and a mini-batch

@@ -14,6 +14,7 @@ from pathlib import Path
 from inpars.batches import slices
 from inpars.errors import UntrainedModelError
 from inpars.evaluation.verdicts import counted
+from inpars.models.retrievers import DENSE
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers import load_scorer
@@ -26,21 +27,35 @@ SAMPLE = 48  # triples that the untrained reranker scores
 BLOCK = 8  # of them together
 CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
 MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
+FIRST_BATCHES = 2  # whose loss the untrained bi-encoder shows
 
 
-def retriever_signal(triples: Path, options: RetrieverOptions, *, records: int | None = None) -> str | None:
-    """Why training a bi-encoder would change nothing.
+def retriever_signal(
+    triples: Path,
+    options: RetrieverOptions,
+    *,
+    loss_of: Callable[[Sequence[TripleTexts], RetrieverOptions, int], float] | None = None,
+) -> str | None:
+    """Why training a bi-encoder would change nothing: its steps are too few, or it ranks the pairs already.
 
-    `records` is the number of triples where it is known; where it suffices, the file is not read.
+    `loss_of` gives the loss of the first batches by the untrained model, by default as the options name it; it is not
+    asked where a teacher's margins are learnt, nor for other kinds of retrievers, whose losses have other terms.
     """
-    if records is not None and options.negatives:  # without negatives a pair counts once
-        at_least = batches_of(min(records, options.limit or records), options.batch_size)
-        if steps_of(at_least, options) >= MIN_STEPS:
-            return None
     rows = read_triple_texts(triples)[: options.limit]
     rows = rows if options.negatives else pairs_once(rows)
     batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
-    return _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")
+    if (few := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
+        return few
+    if options.kind != DENSE or options.loss == "margin-mse" or options.dimensions:
+        return None
+    loss = (loss_of or _starting_loss)(rows, options, FIRST_BATCHES)
+    if not loss < MIN_SHARE * CHANCE:  # nor NaN
+        return None
+    chance = math.log(min(options.batch_size, len(rows)) * (2 if options.negatives else 1))
+    return (
+        f"it ranks the positives above the other documents of their batches already (loss {loss:.4f}, by chance "
+        f"{chance:.2f}); other queries, harder negatives (--ranks) or a teacher would leave it something to learn"
+    )
 
 
 def reranker_signal(
@@ -64,6 +79,12 @@ def reranker_signal(
     groups = len(grouped(rows))
     batches = batches_of(groups, options.batch_size)
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
+
+
+def _starting_loss(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> float:
+    from inpars.training.retriever import starting_loss
+
+    return starting_loss(rows, options, batches)
 
 
 def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> str | None:

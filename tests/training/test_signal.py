@@ -64,8 +64,7 @@ def by_steps(path, **settings):
 )
 def test_a_retriever_needs_thirty_steps(tmp_path, count, settings, taught):
     path = write(tmp_path, count)
-    for records in (None, count):
-        assert (retriever_signal(path, retriever(**settings), records=records) is None) == taught
+    assert (retriever_signal(path, retriever(**settings), loss_of=lambda *_: 1.0) is None) == taught
 
 
 def test_a_short_training_is_told_with_its_numbers_and_what_helps(tmp_path):
@@ -87,14 +86,40 @@ def test_more_documents_are_no_remedy_where_steps_are_limited(tmp_path):
     assert "--max-steps" in both
 
 
-def test_enough_known_triples_are_not_read(tmp_path):
-    assert retriever_signal(tmp_path / "absent.tsv", retriever(), records=960) is None
-
-
 def test_without_negatives_a_pair_counts_once(tmp_path):
     path = write(tmp_path, 480, per_query=2)
-    assert retriever_signal(path, retriever(), records=960) is None
-    assert retriever_signal(path, retriever(negatives=False), records=960).startswith("480 triples are 15 steps")
+    assert retriever_signal(path, retriever(), loss_of=lambda *_: 1.0) is None
+    assert retriever_signal(path, retriever(negatives=False)).startswith("480 triples are 15 steps")
+
+
+@pytest.mark.parametrize(("loss", "taught"), [(0.069, False), (0.07, True), (2.0, True), (math.nan, True)])
+def test_what_a_bi_encoder_ranks_already_is_not_taught(tmp_path, loss, taught):
+    line = retriever_signal(write(tmp_path, 960), retriever(), loss_of=lambda *_: loss)
+    assert (line is None) == taught
+    assert taught or line.startswith("it ranks the positives above the other documents of their batches already (loss 0")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"loss": "margin-mse"}, {"loss": "margin-mse", "teacher": "any"}, {"kind": "sparse"}, {"matryoshka_dims": "8,4"}],
+)
+def test_other_losses_are_not_compared_with_chance(tmp_path, settings):
+    def loss_of(*_):
+        raise AssertionError("not asked for")
+
+    assert retriever_signal(write(tmp_path, 960), retriever(**settings), loss_of=loss_of) is None
+
+
+def test_a_loaded_bi_encoder_is_asked_for_its_loss(tiny, tmp_path):
+    """Queries that are their documents are at rank 1 from the start; random words are at chance."""
+    texts = [" ".join(random.Random(n).sample(WORDS, 6)) for n in range(40)]
+    settings = {"kind": "dense", "batch_size": 4, "epochs": 4, "scale": 200.0, "dtype": "float32"}
+    options = RetrieverOptions(model=tiny("sentence_transformer"), **settings)
+    same, other = (tmp_path / name for name in ("same.tsv", "other.tsv"))
+    same.write_text("".join(f"{text}\t{text}\t{texts[n - 1]}\n" for n, text in enumerate(texts)))
+    other.write_text("".join(f"{texts[n - 2]}\t{text}\t{texts[n - 1]}\n" for n, text in enumerate(texts)))
+    assert "of their batches already" in retriever_signal(same, options)
+    assert retriever_signal(other, options) is None
 
 
 def test_no_triples_are_the_trainings_own_error(tmp_path):
