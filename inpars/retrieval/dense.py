@@ -9,7 +9,6 @@ interrupted encoding resumes after its last whole shard.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -132,7 +131,7 @@ class Encoder:
             fresh = [part for part, is_known in zip(parts, known, strict=True) if not is_known]
             progress.advance(sum(known))
             texts = [text for part in fresh for text in part]
-            vectors = self._encode("encode_document", texts, _whole_documents(fresh, progress))
+            vectors = self._encode("encode_document", texts, _in_proportion(len(fresh), len(texts), progress))
             if whole is not None:
                 of_known = np.repeat(known, [len(part) for part in parts])
                 both = np.empty((len(of_known), whole.shape[1]), dtype=np.float32)
@@ -212,14 +211,18 @@ class Encoder:
         return result
 
 
-def _whole_documents(parts: Sequence[Sequence[str]], progress: Progress) -> Callable[[Sequence[int]], None]:
-    """Advances the progress by the documents whose windows are all embedded."""
-    owners = [document for document, part in enumerate(parts) for _ in part]
-    remaining = Counter(owners)
+def _in_proportion(documents: int, windows: int, progress: Progress) -> Callable[[Sequence[int]], None]:
+    """Advances the progress by the documents' share of the windows that are embedded.
+
+    Windows of all documents are embedded in the order of their lengths, so few documents are whole before the end.
+    """
+    embedded = advanced = 0
 
     def done(rows: Sequence[int]) -> None:
-        remaining.subtract(owners[row] for row in rows)
-        progress.advance(sum(not remaining[owner] for owner in {owners[row] for row in rows}))
+        nonlocal embedded, advanced
+        embedded += len(rows)
+        progress.advance(documents * embedded // windows - advanced)
+        advanced = documents * embedded // windows
 
     return done
 

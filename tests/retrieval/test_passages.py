@@ -96,7 +96,7 @@ def test_progress_counts_documents_batch_by_batch(tiny):
     encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32", window_tokens=8, batch_size=4)
     encoder.encode_in_windows(documents, progress)
     assert sum(progress.counts) == len(documents)
-    assert len(progress.counts) > 1
+    assert max(progress.counts) == 1, "not all of them at the end"
 
 
 def test_a_document_that_is_its_only_window_is_embedded_once(tiny, tmp_path, monkeypatch):
