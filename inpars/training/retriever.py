@@ -169,22 +169,26 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     return model
 
 
-def starting_loss(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> float:
-    """The mean loss of the first so many batches of a training, by the model that it starts from."""
+def positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> tuple[int, int]:
+    """How many positives of the first so many batches an untrained bi-encoder ranks above the others, and of how many.
+
+    The others are the documents of the batch, which are what the training compares with.
+    """
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
     model = _load(kind, options, device).eval()
-    objective, _ = kind.objective(model, options)
     prompts = set_prompts(model, options.query_prefix, options.document_prefix)
-    collator = Collator(model, prompts, options.negatives, MINI_BATCH_SIZES["cpu"], tasks=options.kind != DENSE)
+    collator = Collator(model, prompts, options.negatives, MINI_BATCH_SIZES["cpu"])
     autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
-    losses = [
-        objective(_embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast), None)
-        for number in range(min(batches, plan.batches))
-    ]
-    return float(torch.stack(losses).mean())
+    first = total = 0
+    for number in range(min(batches, plan.batches)):
+        embedded = _embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast)
+        embedded = embedded.of_unit_length() if model.similarity_fn_name != "dot" else embedded
+        nearest = (embedded.queries @ embedded.documents.T).argmax(dim=1)  # (queries,)
+        first, total = first + int((nearest == torch.arange(len(nearest))).sum()), total + len(nearest)
+    return first, total
 
 
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:

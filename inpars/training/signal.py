@@ -27,34 +27,34 @@ SAMPLE = 48  # triples that the untrained reranker scores
 BLOCK = 8  # of them together
 CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
 MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
-FIRST_BATCHES = 2  # whose loss the untrained bi-encoder shows
+FIRST_BATCHES = 4  # that the untrained bi-encoder is tried on
+MIN_WRONG = 0.02  # share of their positives that it has to rank below another document for there to be much to learn
 
 
 def retriever_signal(
     triples: Path,
     options: RetrieverOptions,
     *,
-    loss_of: Callable[[Sequence[TripleTexts], RetrieverOptions, int], float] | None = None,
+    count_first: Callable[[Sequence[TripleTexts], RetrieverOptions, int], tuple[int, int]] | None = None,
 ) -> str | None:
     """Why training a bi-encoder would change nothing: its steps are too few, or it ranks the pairs already.
 
-    `loss_of` gives the loss of the first batches by the untrained model, by default as the options name it; it is not
-    asked where a teacher's margins are learnt, nor for other kinds of retrievers, whose losses have other terms.
+    `count_first` gives how many positives of the first batches the untrained model ranks first, and of how many, by
+    default as the options name it; it is not asked where a teacher's margins are learnt, nor for other kinds.
     """
     rows = read_triple_texts(triples)[: options.limit]
     rows = rows if options.negatives else pairs_once(rows)
     batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
     if (few := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
         return few
-    if options.kind != DENSE or options.loss == "margin-mse" or options.dimensions:
+    if options.kind != DENSE or options.loss == "margin-mse":
         return None
-    loss = (loss_of or _starting_loss)(rows, options, FIRST_BATCHES)
-    if not loss < MIN_SHARE * CHANCE:  # nor NaN
+    first, total = (count_first or _positives_first)(rows, options, FIRST_BATCHES)
+    if total - first > MIN_WRONG * total:
         return None
-    chance = math.log(min(options.batch_size, len(rows)) * (2 if options.negatives else 1))
     return (
-        f"it ranks the positives above the other documents of their batches already (loss {loss:.4f}, by chance "
-        f"{chance:.2f}); other queries, harder negatives (--ranks) or a teacher would leave it something to learn"
+        f"it ranks {first} of {counted(total, 'positive')} above all other documents of their batches already; other "
+        "queries, harder negatives (--ranks) or a teacher would leave it something to learn"
     )
 
 
@@ -81,10 +81,10 @@ def reranker_signal(
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
 
 
-def _starting_loss(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> float:
-    from inpars.training.retriever import starting_loss
+def _positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> tuple[int, int]:
+    from inpars.training.retriever import positives_first
 
-    return starting_loss(rows, options, batches)
+    return positives_first(rows, options, batches)
 
 
 def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> str | None:
