@@ -127,7 +127,7 @@ def _train_retriever(run: RunContext) -> Manifest | str:
     run.progress.begin("train retriever")
     options = retriever_options(run)
     if run.options.training == "auto":
-        reason = retriever_signal(run.path(TRIPLES), options)
+        reason = retriever_signal(run.path(TRIPLES), options, progress=run.progress)
         if reason is not None:
             return reason
     output = run.path("models") / "retriever"
@@ -151,7 +151,7 @@ def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
         **run_options.computing,
     )
     if run_options.training == "auto" and (
-        reason := reranker_signal(run.path(TRIPLES), options, prompt=run.example_prompt)
+        reason := reranker_signal(run.path(TRIPLES), options, prompt=run.example_prompt, progress=run.progress)
     ):
         return reason
     output = run.path("models") / "reranker"

@@ -169,7 +169,9 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     return model
 
 
-def positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> tuple[int, int]:
+def positives_first(
+    rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int, progress: Progress = SILENT
+) -> tuple[int, int]:
     """How many positives of the first so many batches an untrained bi-encoder ranks above the others, and of how many.
 
     The others are the documents of the batch, which are what the training compares with.
@@ -183,7 +185,8 @@ def positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, batc
     autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     first = total = 0
-    for number in range(min(batches, plan.batches)):
+    numbers = range(min(batches, plan.batches))
+    for number in progress.track(numbers, total=len(numbers), description="what the retriever knows", unit="batches"):
         embedded = _embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast)
         embedded = embedded.of_unit_length() if model.similarity_fn_name != "dot" else embedded
         nearest = (embedded.queries @ embedded.documents.T).argmax(dim=1)  # (queries,)

@@ -10,11 +10,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from inpars.batches import slices
 from inpars.errors import UntrainedModelError
 from inpars.evaluation.verdicts import counted
 from inpars.models.retrievers import DENSE
+from inpars.progress import SILENT, Progress
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers import load_scorer
@@ -30,12 +32,15 @@ MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to le
 FIRST_BATCHES = 4  # that the untrained bi-encoder is tried on
 MIN_WRONG = 0.02  # share of their positives that it has to rank below another document for there to be much to learn
 
+CountFirst: TypeAlias = Callable[[Sequence[TripleTexts], RetrieverOptions, int, Progress], tuple[int, int]]
+
 
 def retriever_signal(
     triples: Path,
     options: RetrieverOptions,
     *,
-    count_first: Callable[[Sequence[TripleTexts], RetrieverOptions, int], tuple[int, int]] | None = None,
+    count_first: CountFirst | None = None,
+    progress: Progress = SILENT,
 ) -> str | None:
     """Why training a bi-encoder would change nothing: its steps are too few, or it ranks the pairs already.
 
@@ -49,7 +54,7 @@ def retriever_signal(
         return few
     if options.kind != DENSE or options.loss == "margin-mse":
         return None
-    first, total = (count_first or _positives_first)(rows, options, FIRST_BATCHES)
+    first, total = (count_first or _positives_first)(rows, options, FIRST_BATCHES, progress)
     if total - first > MIN_WRONG * total:
         return None
     return (
@@ -64,6 +69,7 @@ def reranker_signal(
     *,
     prompt: Prompt | None = None,
     make_scorer: Callable[[], PairScorer] | None = None,
+    progress: Progress = SILENT,
 ) -> str | None:
     """Why training a reranker would teach it nothing: it ranks the pairs already, or its steps are too few.
 
@@ -74,20 +80,24 @@ def reranker_signal(
     taught = options.teacher is not None or options.loss == "margin-mse"
     if not taught:
         load = make_scorer or (lambda: _load(options, prompt))
-        if (known := _known_already(_drawn(rows, options.seed), load)) is not None:
+        if (known := _known_already(_drawn(rows, options.seed), load, progress)) is not None:
             return known
     groups = len(grouped(rows))
     batches = batches_of(groups, options.batch_size)
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
 
 
-def _positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int) -> tuple[int, int]:
+def _positives_first(
+    rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int, progress: Progress
+) -> tuple[int, int]:
     from inpars.training.retriever import positives_first
 
-    return positives_first(rows, options, batches)
+    return positives_first(rows, options, batches, progress)
 
 
-def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> str | None:
+def _known_already(
+    rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer], progress: Progress
+) -> str | None:
     """What is said of a model whose pairwise logistic loss is next to nothing before the first step; None of others.
 
     Scoring ends as soon as the losses add up to what is worth a training, since none of them is negative.
@@ -97,9 +107,11 @@ def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairSc
     except UntrainedModelError:
         return None
     ahead, max_loss = list[float](), MIN_SHARE * CHANCE * len(rows)
-    for block in slices(rows, BLOCK):
+    blocks = progress.track(slices(rows, BLOCK), total=len(rows), description="what the reranker knows", unit="triples")
+    for block in blocks:
         scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
         ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
+        progress.advance(len(block))
         if not math.fsum(map(_logistic, ahead)) < max_loss:  # nor NaN
             return None
     loss, right = math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead)
