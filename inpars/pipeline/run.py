@@ -17,7 +17,7 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.filtering.checks import FilterContext
-from inpars.fusion.system import BM25
+from inpars.fusion.system import BM25, FirstStage, SearchSystem
 from inpars.io.manifest import Manifest
 from inpars.io.model_judgements import Origin
 from inpars.io.topics import DEFAULT_SPLIT, Topics
@@ -89,9 +89,58 @@ def run_pipeline(
     Without judged queries, a share of the written ones is held out to measure by. What the prompt wrote when it was
     `tried` is not written again.
     """
+    run, plan, settings = _begin(
+        dataset, prompt, options, output, split, metrics, evidence, judging, invocation, tried, progress, overwrite
+    )
+    manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
+    manifests |= {} if tried is None else {"prompt": tried.manifest}
+    held_out = hold_out_queries(run, join_pairs(run, run.path(FILTERED), manifests))
+    trained, skipped = train_models(run, held_out.train)
+    system, candidates, chosen = _choose(run, held_out.train, trained)
+    manifests |= trained | chosen
+    judged, shipped = _measure(run, held_out.topics, system, candidates, manifests, metrics)
+    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - run.progress.began)
+    by_model = judge_systems(run, judging, system, candidates, judged, shipped.runs, metrics)
+    remove_leftovers(output, run.progress)
+    page = report_of(run, manifests, judged, metrics, shipped=shipped, skipped=skipped)
+    page = page if plan is None else replace(page, budget=budget_rows(plan, facts))
+    report = output / "report.html"
+    write_report(with_judged(with_statements(page, held_out), by_model, metrics, texts_of(dataset)), report)
+    write_mark(output, dataset, invocation, settings)
+    run.progress.end()
+    bar = BM25 if run.options.retriever == BM25 else BASE_FUSION
+    return PipelineResult(
+        dict(judged.evaluations),
+        dict(judged.differences),
+        report,
+        held_out.statement,
+        verdict_on(judged, bar, shipped.name, metrics[0]),
+        judged.problems,
+        plan,
+        facts,
+        None if judged.topics is None else judged.topics.origin,
+        by_model,
+    )
+
+
+def _begin(
+    dataset: Dataset,
+    prompt: PromptSource,
+    options: PipelineOptions,
+    output: Path,
+    split: str,
+    metrics: Sequence[str],
+    evidence: EvidenceOptions,
+    judging: JudgingOptions,
+    invocation: Invocation,
+    tried: TriedPrompt | None,
+    progress: Progress,
+    overwrite: bool,
+) -> tuple[RunContext, Frozen | None, dict[str, Any]]:
+    """The run in its folder, with the options that the plan of a budget leaves; the plan; and the settings to mark."""
     mark = known_mark(output, dataset, invocation)
     topics = judged_topics(dataset, split)
-    stage_kwargs: dict[str, Any] = {
+    read: dict[str, Any] = {
         "split": split,
         "metrics": metrics,
         "topics": topics,
@@ -99,52 +148,49 @@ def run_pipeline(
         "judging": judging,
     }
     free = free_settings(options, invocation.named)
-    before = settings_of(options, prompt, *invocation.reading, **stage_kwargs, free=free)
+    before = settings_of(options, prompt, *invocation.reading, **read, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
-    progress = steps = Steps.over(progress, options, judging.judge)
-    known = read_evidence(evidence, dataset, topics, progress)
+    steps = Steps.over(progress, options, judging.judge)
+    known = read_evidence(evidence, dataset, topics, steps)
     run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
     options, plan = planned_options(run, free, 0 if tried is None else tried.written)
-    settings = settings_of(options, prompt, *invocation.reading, **stage_kwargs)
+    settings = settings_of(options, prompt, *invocation.reading, **read)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, invocation, mark.get("finished"))
-    run = replace(run, options=options, overwrite=overwrite)
-    manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
-    manifests |= {} if tried is None else {"prompt": tried.manifest}
-    held_out = hold_out_queries(run, join_pairs(run, run.path(FILTERED), manifests))
-    topics = held_out.topics
-    trained, skipped = train_models(run, held_out.train)
-    manifests |= trained
-    if options.retriever == BM25:
+    return replace(run, options=options, overwrite=overwrite), plan, settings
+
+
+def _choose(
+    run: RunContext, queries: Path, trained: Mapping[str, Manifest]
+) -> tuple[SearchSystem, Sequence[FirstStage], dict[str, Manifest]]:
+    """The search system, the first stages that it was chosen from, and the choice's manifest."""
+    if run.options.retriever == BM25:
         system = lexical_system(run, trained)
-    else:
-        system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
-    judged, shipped, paths = MeasuredSystems(), MIX, dict[str, Path]()
-    candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
-    if topics is not None:
-        topics = without_examples(topics.first(options.limit), prompt, progress)
-        paths = all_runs(run, topics, system, candidates)
-        shipped = list(paths)[-1]
-        steps.begin("measure")
-        judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
-        _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
-        collection = dataset.name, split_label(topics.split, topics.origin)
-        add_numbers_of_run(manifests, judged.evaluations, metrics[0], collection, RERANKED, progress)
-    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
-    by_model = judge_systems(run, judging, system, candidates, judged, paths, metrics)
-    remove_leftovers(output, steps)
-    bar = BM25 if options.retriever == BM25 else BASE_FUSION
-    report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
-    page = report_of(run, manifests, judged, metrics, shipped=Shipped(shipped, system, paths), skipped=skipped)
-    if plan is not None:
-        page = replace(page, budget=budget_rows(plan, facts))
-    write_report(with_judged(with_statements(page, held_out), by_model, metrics, texts_of(dataset)), report)
-    write_mark(output, dataset, invocation, settings)
-    steps.end()
-    return PipelineResult(
-        *(dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems),
-        *(plan, facts, None if topics is None else topics.origin, by_model),
-    )
+        return system, system.stages, {}
+    system, manifest = choose_system(run, choice_queries(run, queries, trained), trained)
+    return system, first_stages(run, tuned="retriever" in trained), {"choose": manifest}
+
+
+def _measure(
+    run: RunContext,
+    topics: Topics | None,
+    system: SearchSystem,
+    candidates: Sequence[FirstStage],
+    manifests: Mapping[str, Manifest],
+    metrics: Sequence[str],
+) -> tuple[MeasuredSystems, Shipped]:
+    """The runs of all systems and what they are worth; nothing of either where there are no queries to measure by."""
+    if topics is None:
+        return MeasuredSystems(), Shipped(MIX, system, {})
+    topics = without_examples(topics.first(run.options.limit), run.prompt, run.progress)
+    paths = all_runs(run, topics, system, candidates)
+    shipped = list(paths)[-1]
+    run.progress.begin("measure")
+    judged = judge(run.folder, topics, paths, metrics, progress=run.progress, overwrite=run.overwrite)
+    _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
+    collection = run.dataset.name, split_label(topics.split, topics.origin)
+    add_numbers_of_run(manifests, judged.evaluations, metrics[0], collection, RERANKED, run.progress)
+    return judged, Shipped(shipped, system, paths)
 
 
 def judged_topics(dataset: Dataset, split: str) -> Topics | None:
