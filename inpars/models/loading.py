@@ -1,6 +1,7 @@
 """From a model's name to loaded weights: an embedded name, a folder, a GGUF file or a hub id.
 
-Weights are read as safetensors or GGUF only, never as pickles, and no code comes with them unless the user asks for it.
+Weights are safetensors, GGUF, or pickles as torch's weights-only reader takes them, which runs nothing that they hold.
+No code comes with a model unless the user asks for it.
 A GGUF file is dequantised once into the cache; after that it loads in a second.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, cast
 
 import torch
@@ -54,6 +57,8 @@ OfLibrary = TypeVar("OfLibrary", "SentenceTransformer", "MultiVectorEncoder", "S
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
 DECODER = "smollm2-135m"
+PICKLES = "pytorch_model*.bin"
+UNSAFE = "Weights only load failed"  # as torch begins
 BM25 = "bm25"  # what a retriever may be that is no model
 
 # what these libraries have to say to each other about renamed settings is nothing our users could mend
@@ -165,7 +170,7 @@ def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
     device = pick_device(where.get("device", "auto"))
     dtype = pick_dtype(where.get("dtype", "auto"), device)
     trust_remote_code = where.get("trust_remote_code", False)
-    return device, {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    return device, {"dtype": dtype, "trust_remote_code": trust_remote_code}
 
 
 def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:
@@ -180,10 +185,13 @@ def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) 
             raise BackendError(
                 f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
             ) from error
+        if isinstance(error, UnpicklingError) and UNSAFE in str(error):
+            problem = "its pickled weights hold more than tensors, which could run code; use a version with safetensors"
+            raise BackendError(f"model {name!r} is not loaded: {problem}") from error
+        if isinstance(error, UnpicklingError | RuntimeError | struct.error) and any(Path(source).glob(PICKLES)):
+            raise BackendError(f"model {name!r} cannot be loaded: {PICKLES} is torn; fetch it again") from error
         if source != name or Path(name).is_dir():
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
-        if "safetensors" in str(error) and "pytorch_model" in str(error):
-            raise BackendError(f"model {name!r} has no safetensors weights; pickled ones are not loaded") from error
         if not isinstance(error, OSError | ValueError | ImportError):
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         hint = f"or give a folder; the model hub said: {_first_line(error)}"

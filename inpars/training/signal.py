@@ -160,4 +160,4 @@ def _too_few_steps(count: str, batches: int, options: TrainOptions, model: str) 
     if steps < whole:
         fact += f", of which {steps} may be taken"
         remedies.append("allow more steps (--max-steps, of a whole run's reranker --reranker-steps)")
-    return f"{fact}, and {model} needs at least {MIN_STEPS} to change; {' and '.join(remedies)}"
+    return f"{fact}, and {model} is trained for at least {MIN_STEPS}; {' and '.join(remedies)}"

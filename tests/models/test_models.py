@@ -1,7 +1,9 @@
 """From names to weights: what is refused, and in which words."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,25 +86,58 @@ def test_a_folder_is_found_from_where_one_stands(tiny, tmp_path, monkeypatch):
     assert (network.training, network.dtype, len(tokenizer)) == (False, torch.float32, 384)
 
 
+def pickled(folder, tmp_path, weights=None):
+    """The model with its weights as a pickle, as many of the field's older checkpoints are published."""
+    copy = tmp_path / "pickled"
+    shutil.copytree(folder, copy)
+    (safe,) = copy.rglob("model.safetensors")
+    torch.save(load_file(safe) if weights is None else weights, safe.with_name("pytorch_model.bin"))
+    safe.unlink()
+    return copy
+
+
 @pytest.mark.parametrize("kind", ["llama", "t5", "bert_classifier"])
-def test_pickled_weights_are_refused(tiny, tmp_path, kind):
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny(kind), folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(BackendError, match=f"{folder}.*safetensors"):
-        LOADERS[kind](str(folder), **CPU)
+def test_pickled_weights_are_the_same_weights(tiny, tmp_path, kind):
+    folder = pickled(tiny(kind), tmp_path)
+    first, second = (LOADERS[kind](str(name), **CPU)[0].state_dict() for name in (tiny(kind), folder))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
     assert not (folder / "model.safetensors").exists(), "nor are they converted behind the user's back"
 
 
-def test_pickled_bi_encoders_are_refused(tiny, tmp_path):
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny("sentence_transformer"), folder)
-    (weights,) = folder.rglob("model.safetensors")
-    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
-    weights.unlink()
-    with pytest.raises(BackendError, match=f"{folder}.*safetensors"):
-        models.load_sentence_transformer(str(folder), **CPU)
+def test_pickled_bi_encoders_give_the_same_vectors(tiny, tmp_path):
+    folder = pickled(tiny("sentence_transformer"), tmp_path)
+    first, second = (
+        models.load_sentence_transformer(str(name), **CPU).encode(["snow town"])
+        for name in (tiny("sentence_transformer"), folder)
+    )
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("size", [4, 2000])
+def test_torn_pickles_are_named(tiny, tmp_path, size):
+    (weights,) = pickled(tiny("t5"), tmp_path).glob("*.bin")
+    weights.write_bytes(weights.read_bytes()[:size])
+    with pytest.raises(BackendError, match="is torn") as caught:
+        models.load_seq2seq(str(weights.parent), **CPU)
+    assert str(weights.parent) in message(caught)
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["t5", "sentence_transformer"])
+def test_a_pickle_that_would_run_something_is_refused(tiny, tmp_path, kind):
+    folder = pickled(tiny(kind), tmp_path, weights={"shared.weight": Harmful(tmp_path / "run")})
+    load = LOADERS.get(kind, models.load_sentence_transformer)
+    with pytest.raises(BackendError, match=re.escape(str(folder))) as caught:
+        load(str(folder), **CPU)
+    assert "could run code" in message(caught)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
