@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.fusion.gate import Gate, QueryFeatures
-from inpars.io.runs import completed, fuse_z_scores, rank
+from inpars.io.runs import completed, rank, z_scores
 from inpars.records import Qrels, Run
 
 DEPTH = 10  # nDCG@10 is what is chosen by
@@ -108,10 +108,29 @@ def posterior_mean(values: Sequence[float], effective: float) -> float:
 
 def share_table(query_ids: Sequence[str], lexical: Run, dense: Sequence[Run], qrels: Qrels) -> Table:
     """nDCG@10 of each query (rows) where the bi-encoders count for 0, 1/20, ... 1."""
-    shares = [step / STEPS for step in range(STEPS + 1)]
-    return np.array(
-        [[ndcg(_fused(query_id, lexical, dense, share), qrels[query_id]) for share in shares] for query_id in query_ids]
-    ).reshape(len(query_ids), len(shares))
+    rows = [_of_shares([run.get(query_id, {}) for run in (lexical, *dense)], qrels[query_id]) for query_id in query_ids]
+    return np.array(rows).reshape(len(query_ids), STEPS + 1)
+
+
+def _of_shares(lists: Sequence[Mapping[str, float]], grades: Mapping[str, int]) -> list[float]:
+    """nDCG@10 of one query's lists, BM25's first, at each share; what `fuse_z_scores` and `rank` would give."""
+    parts = [z_scores(scores) for scores in lists]
+    doc_ids = sorted({doc_id for part in parts for doc_id in part}, reverse=True)  # as equal scores are ranked
+    totals = np.zeros((STEPS + 1, len(doc_ids)))
+    shares = np.arange(STEPS + 1)[:, None] / STEPS
+    for number, part in enumerate(parts):
+        lowest = min(part.values(), default=0.0)
+        weights = shares / (len(parts) - 1) if number else 1 - shares
+        totals += weights * np.array([part.get(doc_id, lowest) for doc_id in doc_ids])
+    gains = [list[float]() for _ in range(STEPS + 1)]
+    for column, doc_id in enumerate(doc_ids):
+        if (grade := grades.get(doc_id, 0)) > 0:
+            own = totals[:, column, None]
+            ranks = (totals > own).sum(axis=1) + (totals[:, :column] == own).sum(axis=1)
+            for share, position in enumerate(ranks.tolist()):
+                gains[share] += [grade / math.log2(position + 2)] * (position < DEPTH)
+    ideal = _ideal(grades)
+    return [math.fsum(values) / ideal if ideal else 0.0 for values in gains]
 
 
 def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -128,16 +147,16 @@ def found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:
     return any(grades.get(doc_id, 0) > 0 for doc_id, _ in rank(scores, 1))
 
 
-def _fused(query_id: str, lexical: Run, dense: Sequence[Run], share: float) -> dict[str, float]:
-    runs: list[Run] = [{query_id: run.get(query_id, {})} for run in (lexical, *dense)]
-    return fuse_z_scores(runs, DEPTH, [1 - share, *[share / len(dense)] * len(dense)])[query_id]
-
-
 def ndcg(scores: Mapping[str, float], grades: Mapping[str, int]) -> float:
     """nDCG@10 of one query."""
     gain = math.fsum(
         max(0, grades.get(doc_id, 0)) / math.log2(index + 2) for index, (doc_id, _) in enumerate(rank(scores, DEPTH))
     )
-    best = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
-    ideal = math.fsum(grade / math.log2(index + 2) for index, grade in enumerate(best))
+    ideal = _ideal(grades)
     return gain / ideal if ideal else 0.0
+
+
+def _ideal(grades: Mapping[str, int]) -> float:
+    """The DCG@10 of the best order."""
+    best = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
+    return math.fsum(grade / math.log2(index + 2) for index, grade in enumerate(best))

@@ -59,13 +59,14 @@ def fuse_z_scores(runs: Sequence[Run], depth: int, weights: Sequence[float] | No
     weights = weights or [1.0] * len(runs)
     fused: Run = {}
     for query_id in _query_ids(runs):
-        totals: dict[str, float] = {}
-        parts = [_z_scores(run.get(query_id, {})) for run in runs]
-        for doc_id in {doc_id for part in parts for doc_id in part}:
-            totals[doc_id] = sum(
-                weight * part.get(doc_id, min(part.values(), default=0.0))
-                for part, weight in zip(parts, weights, strict=True)
-            )
+        parts = [z_scores(run.get(query_id, {})) for run in runs]
+        weighted = [
+            (part, min(part.values(), default=0.0), weight) for part, weight in zip(parts, weights, strict=True)
+        ]
+        totals = {
+            doc_id: sum(weight * part.get(doc_id, lowest) for part, lowest, weight in weighted)
+            for doc_id in {doc_id for part in parts for doc_id in part}
+        }
         fused[query_id] = dict(rank(totals, depth))
     return fused
 
@@ -107,7 +108,8 @@ def _query_ids(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(query_id for run in runs for query_id in run))
 
 
-def _z_scores(scores: Mapping[str, float]) -> dict[str, float]:
+def z_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Each score less their mean, over their standard deviation; zeros where all are the same."""
     if len(set(scores.values())) <= 1:
         return dict.fromkeys(scores, 0.0)
     mean = math.fsum(scores.values()) / len(scores)

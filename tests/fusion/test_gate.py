@@ -1,11 +1,13 @@
 """How much bi-encoders count for a query, and what a collection's own queries change about it."""
 
 import math
+import random
 
 import pytest
 
-from inpars.fusion.choice import EASY, OFFSETS, judged_mix, posterior_mean
+from inpars.fusion.choice import EASY, OFFSETS, STEPS, judged_mix, ndcg, posterior_mean, share_table
 from inpars.fusion.gate import Gate, QueryFeatures, findings
+from inpars.io.runs import fuse_z_scores
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
 FOUND = QueryFeatures(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
@@ -77,3 +79,22 @@ def test_without_queries_nothing_is_chosen():
     choice = judged_mix(FLAT, {}, {}, [{}], {}, 100).choice
     assert (choice.gate, choice.queries) == (FLAT, 0)
     assert 0.0 in OFFSETS
+
+
+def test_the_table_is_what_fusing_and_ranking_give():
+    chooser = random.Random(5)
+
+    def some():
+        return {f"d{n}": float(chooser.randint(0, 9)) for n in chooser.sample(range(60), 40)}  # with ties
+
+    lexical, *dense = ({f"q{n}": some() for n in range(12)} for _ in range(3))
+    lexical["q0"] = {}
+    qrels = {f"q{n}": {f"d{chooser.randrange(60)}": chooser.randint(0, 2) for _ in range(6)} for n in range(12)}
+    table = share_table(list(qrels), lexical, dense, qrels)
+    for row, (query_id, grades) in enumerate(qrels.items()):
+        for step, value in enumerate(table[row]):
+            share = step / STEPS
+            runs = [{query_id: run[query_id]} for run in (lexical, *dense)]
+            fused = fuse_z_scores(runs, 10, [1 - share, share / 2, share / 2])
+            assert value == ndcg(fused[query_id], grades)
+    assert len(set(table[:, 0])) > 4
