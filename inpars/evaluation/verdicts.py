@@ -94,6 +94,13 @@ def _judgement(difference: Difference) -> str:
     return f"{word} by {abs(difference.mean):.4f}{doubt}"
 
 
+def p_in_table(value: float | None) -> str:
+    """`p=0.004`, seven characters; empty where there was no test."""
+    if value is None:
+        return ""
+    return "p<0.001" if value < 0.001 else f"p={value:.3f}"
+
+
 def _probability(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"  # what would be shown as 0.000
 

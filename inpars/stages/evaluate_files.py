@@ -11,7 +11,7 @@ from inpars.errors import ConfigError
 from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, no_result, read_checked_run
 from inpars.evaluation.significance import Difference, compare
-from inpars.evaluation.verdicts import counted
+from inpars.evaluation.verdicts import counted, p_in_table
 from inpars.io.model_judgements import Origin
 from inpars.io.runs import rank
 from inpars.progress import SILENT, Progress
@@ -113,7 +113,7 @@ def verdict(difference: Difference | None) -> str:
         return f"{difference.mean:+.4f} not tested"
     believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
     interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
-    return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
+    return f"{difference.mean:+.4f} {interval} {p_in_table(difference.adjusted_p_value)} {believed}"
 
 
 def as_values(

@@ -13,7 +13,7 @@ from typing import Any
 from inpars.errors import ConfigError
 from inpars.evaluation.run_diff import Change, most_changed
 from inpars.evaluation.significance import Difference, compare_pairs
-from inpars.evaluation.verdicts import adjustment_in_words, in_words, power_in_words
+from inpars.evaluation.verdicts import adjustment_in_words, in_words, p_in_table, power_in_words
 from inpars.io.formats import read_synthetic_queries
 from inpars.io.storage import atomic_writer
 from inpars.pipeline.folder import PerQuery, RunFolder
@@ -212,7 +212,8 @@ def _test(difference: Difference) -> str:
     """Interval and p-value, where there was a test."""
     if difference.interval is None or difference.adjusted_p_value is None:
         return ""
-    return "[{:+.4f}, {:+.4f}] p={:.3f} ".format(*difference.interval, difference.adjusted_p_value)
+    interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
+    return f"{interval} {p_in_table(difference.adjusted_p_value)} "
 
 
 def _moved_lines(system: str, comparison: Comparison) -> Iterator[str]:
