@@ -11,7 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from inpars.io.formats import read_queries
 from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp
 from inpars.io.model_judgements import origin_of
-from inpars.io.packing import PACKED_SUFFIXES
+from inpars.io.packing import PACKED_SUFFIXES, plain_name
 from inpars.io.storage import atomic_folder
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
 from inpars.progress import SILENT, Note, Progress
@@ -38,6 +38,8 @@ UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
+QRELS_NAMES = ("qrels.tsv", "qrels.tsv.gz", "qrels.txt")
+NAMED = 5  # collections that an error lists
 ZIP_DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
@@ -83,6 +85,8 @@ def load_dataset(
     for remark in documents.remarks:
         progress.note(remark)
     splits = own_splits
+    if queries is None and qrels is not None and name is not None:
+        queries = _queries_file(name)  # all of them, not a split's alone
     if queries is not None or qrels is not None:
         splits = {DEFAULT_SPLIT: lambda: _replaced(own_splits, queries, qrels, progress)}
     return Dataset(
@@ -122,7 +126,7 @@ def _topics(name: str, splits: Splits, split: str) -> Topics:
     if not splits:
         raise ConfigError(f"{name}: there are no queries here; give them with --queries FILE")
     if split not in splits:
-        raise UnknownNameError(f"split of {name}", split, splits)
+        raise UnknownNameError(f"split of {name}", split, splits, "give one of these with --split")
     return splits[split]()
 
 
@@ -163,24 +167,45 @@ def _python_docs() -> Parts:
 
 def beir_corpus(folder: Path, name: str) -> Path:
     """Its corpus in the folder or, as zips often have it, one level below."""
-    for directory in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
-        for file in CORPUS_NAMES:
-            if (directory / file).is_file():
-                return directory / file
-    raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
+    if (own := _first_file(folder, CORPUS_NAMES)) is not None:
+        return own
+    found = [file for child in sorted(folder.iterdir()) if (file := _first_file(child, CORPUS_NAMES)) is not None]
+    if len(found) > 1:
+        several = ", ".join(file.parent.name for file in found[:NAMED])
+        raise DataFormatError(f"{len(found)} collections here ({several}); name the folder of one", path=name)
+    if not found:
+        raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
+    return found[0]
+
+
+def _first_file(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _beir_splits(corpus: Path, note: Note) -> Splits:
     """The splits in the folder of a corpus file; without judgements all queries form one split."""
     folder = corpus.parent
-    queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
+    queries = _first_file(folder, QUERY_NAMES)
     if queries is None:
         return {}
+    files = [file for file in sorted((folder / "qrels").glob("*.tsv*")) if plain_name(file).endswith(".tsv")]
+    judged = {plain_name(file).removesuffix(".tsv"): file for file in files}
+    if not judged and (beside := _first_file(folder, QRELS_NAMES)) is not None:
+        judged = {DEFAULT_SPLIT: beside}
     splits: dict[str, Callable[[], Topics]] = {
-        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file, note)  # type: ignore[misc]
-        for file in sorted((folder / "qrels").glob("*.tsv"))
+        split: lambda split=split, file=file: _topics_of_files(split, queries, file, note)  # type: ignore[misc]
+        for split, file in judged.items()
     }
     return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
+
+
+def _queries_file(name: str) -> Path | None:
+    """The queries of a BEIR folder or zip; None of others."""
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
+        corpus = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
+        return _first_file(corpus.parent, QUERY_NAMES)
+    return None
 
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:

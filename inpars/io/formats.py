@@ -236,7 +236,11 @@ def synthetic_query(
     """One record of a file of synthetic queries. Raises DataFormatError."""
     values = record.get("log_probs")
     if values is not None and not (isinstance(values, list) and all(map(is_log_prob, values))):
-        raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
+        excerpt = repr(values)
+        raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs", excerpt=excerpt)
+    if (above := next((value for value in values or () if value > MAX_ROUNDED), None)) is not None:
+        problem = "above 0, which no log-probability is; write -x for a loss of x"
+        raise DataFormatError(problem, path=path, line=number, field="log_probs", excerpt=repr(above))
     stop = record.get("stop_log_prob")
     if stop is not None and not is_log_prob(stop):
         raise DataFormatError("must be a number", path=path, line=number, field="stop_log_prob", excerpt=repr(stop))
@@ -259,6 +263,9 @@ def synthetic_query(
         token_ids=_token_ids(record.get("token_ids"), path, number),
         grades=_grades(record.get("grades"), doc_id, path, number),
     )
+
+
+MAX_ROUNDED = 0.01  # a log-probability of 0 as rounding may leave it
 
 
 def is_log_prob(value: object) -> bool:

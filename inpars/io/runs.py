@@ -112,6 +112,12 @@ def z_scores(scores: Mapping[str, float]) -> dict[str, float]:
     """Each score less their mean, over their standard deviation; zeros where all are the same."""
     if len(set(scores.values())) <= 1:
         return dict.fromkeys(scores, 0.0)
-    mean = math.fsum(scores.values()) / len(scores)
-    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / len(scores))
-    return {doc_id: (score - mean) / deviation for doc_id, score in scores.items()}
+    try:
+        mean = math.fsum(scores.values()) / len(scores)
+        deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / len(scores))
+    except OverflowError:
+        deviation = 0.0
+    if deviation:
+        return {doc_id: (score - mean) / deviation for doc_id, score in scores.items()}
+    largest = max(map(abs, scores.values()))  # the squares of such scores are no numbers
+    return dict.fromkeys(scores, 0.0) if largest == 1 else z_scores({d: score / largest for d, score in scores.items()})

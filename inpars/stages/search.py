@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 from inpars.batches import slices
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
+from inpars.evaluation.verdicts import counted
 from inpars.fusion.system import BM25
 from inpars.io.corpus import Corpus, Documents
 from inpars.io.formats import run_lines
@@ -21,7 +22,7 @@ from inpars.io.topics import Topics
 from inpars.negatives.miner import Pair, SearchWithScores
 from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.records import Query, Run
+from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import Rows
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.index_state import size_on_disk
@@ -142,9 +143,10 @@ def retrieve(
     """
     searches = [_open(name, corpus, options, workers, progress, load or load_retriever) for name in options.retriever]
     lexical = [name == BM25 for name in options.retriever]
-    blocks = list(slices(queries, QUERIES_PER_BLOCK))
+    blocks, own = list(slices(queries, QUERIES_PER_BLOCK)), list[str]()
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
         document_queries = own_documents({query.query_id: query.text for query in block}, corpus)
+        own += sorted(document_queries)
         depth = options.k if len(searches) == 1 else options.fusion_depth
         runs = [
             cut(without_own_document(search(block, depth + bool(document_queries)), document_queries), depth)
@@ -152,6 +154,9 @@ def retrieve(
         ]
         yield runs[0] if len(runs) == 1 else fuse_z_scores(completed(runs, lexical, depth), options.k)
         progress.advance(len(block))
+    if own:
+        are = f"{counted(len(own), 'query is a document', 'queries are documents')} of the corpus by id and text"
+        progress.note(f"search: {are} ({own[0]!r} first), which is left out of its own results")
 
 
 def _open(
@@ -223,12 +228,18 @@ def search_with_scores(
 
 
 def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
-    """Queries that are documents of the corpus: same id and the query's text in the document's."""
-    return {
-        query_id
-        for query_id, text in queries.items()
-        if query_id in corpus and squeezed(text) in squeezed(corpus[query_id].full_text)
-    }
+    """Queries that are documents of the corpus: same id, and the query is its title, its text or the most of it.
+
+    Keywords that stand in a document of the same id are none: both are often numbered from 1.
+    """
+    return {query_id for query_id, text in queries.items() if query_id in corpus and _is_of(text, corpus[query_id])}
+
+
+def _is_of(query: str, document: Document) -> bool:
+    text, whole = squeezed(query), squeezed(document.full_text)
+    if not text or text not in whole:
+        return False
+    return text in (squeezed(document.title), whole) or 2 * len(text) >= len(squeezed(document.text))
 
 
 def squeezed(text: str) -> str:

@@ -1,5 +1,6 @@
 """Collections by name and path: what is opened, what may be replaced, and what is said when it cannot be."""
 
+import gzip
 import logging
 import shutil
 import sys
@@ -346,3 +347,32 @@ def test_ir_datasets_keeps_its_own_progress_to_itself(ir_datasets):
     logger = logging.getLogger("ir_datasets")
     records = [logging.LogRecord("ir_datasets", level, "", 0, "", (), None) for level in (logging.INFO, logging.ERROR)]
     assert [bool(logger.filter(record)) for record in records] == [False, True]
+
+
+def collection(folder, qrels="qrels/test.tsv", text="q1\td1\t1\n"):
+    (folder / qrels).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "bread"}\n{"_id": "d2", "text": "water"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "yeast"}\n{"_id": "q2", "text": "lake"}\n')
+    data = f"query-id\tcorpus-id\tscore\n{text}".encode()
+    (folder / qrels).write_bytes(gzip.compress(data) if qrels.endswith(".gz") else data)
+    return folder
+
+
+def test_a_folder_of_collections_is_not_taken_for_its_first(tmp_path):
+    for name in ("arguana", "scifact"):
+        collection(tmp_path / name)
+    with pytest.raises(DataFormatError, match=r"2 collections here \(arguana, scifact\)"):
+        load_dataset(str(tmp_path))
+    assert len(load_dataset(str(tmp_path / "scifact")).corpus) == 2
+
+
+@pytest.mark.parametrize("qrels", ["qrels/test.tsv.gz", "qrels.tsv", "qrels.tsv.gz"])
+def test_judgements_are_found_packed_and_beside_the_corpus(tmp_path, qrels):
+    topics = load_dataset(str(collection(tmp_path, qrels))).topics("test")
+    assert (topics.queries, topics.qrels) == ({"q1": "yeast"}, {"q1": {"d1": 1}})
+
+
+def test_other_judgements_find_their_queries_in_the_whole_file(tmp_path):
+    folder = collection(tmp_path, "qrels/dev.tsv")
+    (tmp_path / "other.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td2\t1\n")
+    assert load_dataset(str(folder), qrels=tmp_path / "other.tsv").topics("test").queries == {"q2": "lake"}

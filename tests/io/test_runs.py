@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.io.runs import completed, cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document
+from inpars.io.runs import completed, cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document, z_scores
 
 SCORES = st.dictionaries(st.text("abc123", min_size=1, max_size=4), st.floats(-1e6, 1e6, width=32), max_size=8)
 RUNS = st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), SCORES, max_size=3)
@@ -107,3 +107,11 @@ def test_fusing_loses_no_query_and_no_document(first, second):
         for query_id, scores in fused.items():
             assert scores.keys() == first.get(query_id, {}).keys() | second.get(query_id, {}).keys()
             assert all(math.isfinite(score) for score in scores.values())
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200, 1e307])
+def test_scores_of_any_size_have_z_scores(factor):
+    assert z_scores({"a": 3 * factor, "b": 2 * factor, "c": factor}) == pytest.approx(
+        {"a": 1.5**0.5, "b": 0, "c": -(1.5**0.5)}
+    )
+    assert z_scores({"a": factor, "b": -factor}) == pytest.approx({"a": 1, "b": -1})

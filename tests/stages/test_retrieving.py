@@ -56,6 +56,8 @@ def retrieved(*arguments):
         ("a", "apples grow on trees.", True),
         ("a", "Fruit Apples\ngrow on", True),  # title and text are one; case and blanks do not count
         ("a", "where do apples grow", False),
+        ("a", "Fruit", True),  # the title
+        ("a", "apples", False),  # a word of it, in a document that only bears the same number
         ("1", "what is a pear", False),  # numbers often name a query and a document that have nothing in common
         ("z", "Pears.", False),
     ],
