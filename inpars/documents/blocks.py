@@ -62,6 +62,11 @@ def placed(texts: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Block]:
         start += len(text) + 1
 
 
+def row_of(cells: Iterable[str]) -> str:
+    """A table's row in one line; an empty cell keeps its place."""
+    return " ".join(" | ".join(cells).split()).rstrip(" |")
+
+
 class Headings:
     """The path of headings at each point of a document that is read from top to bottom."""
 

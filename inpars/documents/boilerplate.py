@@ -1,6 +1,7 @@
 """Text at the head or foot of many files: menus, copyright lines, banners.
 
-Looked at are the short blocks at both ends of each file, numbers in them apart. The first file that has one keeps it,
+Looked at are the short blocks at both ends of each file; numbers may differ in page numbers and copyright lines, which
+say nothing else. Prices, weights and periods that differ are no boilerplate. The first file that has one keeps it,
 so that nothing is lost altogether. Headers and footers of the pages of one PDF are its reader's.
 """
 
@@ -18,6 +19,7 @@ EDGE_BLOCKS = 20
 MAX_CHARACTERS = 300
 MIN_FILES, MIN_SHARE = 3, 0.2  # of the files of one kind
 _NUMBER = re.compile(r"\d+")
+_FOOTER = re.compile(r"©|\(c\)|\bcopyright\b|\bpage\b|\bseite\b|^\W*\d+(?:\s*(?:/|of|von|de)\s*\d+)?\W*$")
 
 
 class Edges:
@@ -68,5 +70,6 @@ def _key(block: Block) -> int | None:
     """A hash of a short block's words, None for long ones and for records."""
     if block.record is not None or len(block.text) > MAX_CHARACTERS:
         return None
-    shape = _NUMBER.sub("0", " ".join(block.text.split())).casefold()
+    shape = " ".join(block.text.split()).casefold()
+    shape = _NUMBER.sub("0", shape) if _FOOTER.search(shape) else shape
     return int.from_bytes(hashlib.blake2b(shape.encode("utf-8", "replace"), digest_size=6).digest(), "little")

@@ -30,6 +30,11 @@ def test_what_three_of_three_files_share_stays_once():
     assert left(files) == [files[0], ["Text two"], ["Text three"]]
 
 
+def test_numbers_that_say_something_are_no_boilerplate():
+    files = [[f"Price: {price} EUR", f"Text {price}", f"© {2020 + price} Acme"] for price in (1, 2, 3)]
+    assert left(files) == [files[0], files[1][:2], files[2][:2]]
+
+
 def test_two_of_many_are_no_boilerplate():
     files = [["Same", f"Text {word}"] for word in ("one", "two")] + [[f"Other {c}"] for c in "abc"]
     assert left(files) == files

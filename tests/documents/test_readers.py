@@ -122,6 +122,42 @@ Parts
 """
 
 
+def texts_of(path):
+    return [text for _, text in shown(read(path)[0])]
+
+
+def test_inline_code_of_three_backticks_opens_no_listing(tmp_path):
+    path = written(tmp_path / "a.md", "# One\n\n```pip install foo``` installs it.\n\n## Two\n\nText of two.\n")
+    assert shown(read(path)[0]) == [
+        (("One",), "pip install foo installs it."),
+        (("One", "Two"), "Text of two."),
+    ]
+
+
+@pytest.mark.parametrize("first", ["---\n\nRefunds take 9 days.\n\n---\n", "---\nRefunds take 9 days.\n"])
+def test_a_ruler_is_no_front_matter(tmp_path, first):
+    assert texts_of(written(tmp_path / "a.md", f"{first}\nThe rest.\n")) == ["Refunds take 9 days.", "The rest."]
+
+
+def test_front_matter_without_an_end_is_text(tmp_path):
+    assert texts_of(written(tmp_path / "a.md", "---\ntitle: x\n\nAll of it.\n")) == ["title: x", "All of it."]
+
+
+def test_a_heading_with_nothing_below_is_text(tmp_path):
+    path = written(
+        tmp_path / "a.md",
+        "# Shipping\n\n## We do not ship to Mars\n\n## To Venus\n\nTwo years.\n\nNever\n-----\n\nLast\n----\n",
+    )
+    assert shown(read(path)[0]) == [
+        (("Shipping", "We do not ship to Mars"), "We do not ship to Mars"),
+        (("Shipping", "To Venus"), "Two years."),
+        (("Shipping", "Never"), "Never"),
+        (("Shipping", "Last"), "Last"),
+    ]
+    raw = path.read_text()
+    assert all(raw[block.start : block.start + len(block.text)] == block.text for block in read(path)[0])
+
+
 def test_restructured_text_by_its_parts(tmp_path):
     path = written(tmp_path / "a.rst", RST)
     blocks, notes = read(path)
@@ -152,6 +188,20 @@ def test_web_pages_without_menus_and_scripts(tmp_path):
     assert "Recipes" not in text
     assert "run" not in text
     assert all(text[block.start : block.start + len(block.text)] == block.text for block in blocks)
+
+
+def test_words_of_web_pages_end_with_their_lines_items_and_cells(tmp_path):
+    pytest.importorskip("trafilatura")
+    page = (
+        "<html><body><article><h1>Acme</h1><p>Acme Ltd<br>12 High Street<br/>London is where the company has been.</p>"
+        "<ol><li>Alpha<ul><li>beta</li><li>gamma</li></ul></li></ol>"
+        "<table><tr><th>Region</th><th>Q1</th><th>Q2</th></tr><tr><td>South</td><td></td><td>7</td></tr></table>"
+        "<h2>We do not ship to Mars</h2><h2>Venus</h2><p>It takes two years to get there, and two to come back.</p>"
+        "</article></body></html>"
+    )
+    text = "\n".join(texts_of(written(tmp_path / "a.html", page)))
+    for part in ("Acme Ltd 12 High Street London", "Alpha beta gamma", "South | | 7", "We do not ship to Mars"):
+        assert part in text
 
 
 def test_a_page_without_text(tmp_path):
@@ -242,6 +292,21 @@ def test_word_documents(tmp_path):
     assert refused(path) == "damaged or cut off"
     path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600))
     assert refused(path).startswith("encrypted, or an old .doc")
+
+
+def test_rows_of_word_documents_keep_equal_and_empty_cells(tmp_path):
+    docx = pytest.importorskip("docx")
+    document = docx.Document()
+    rows = [["Region", "Q1", "Q2", "Q3"], ["North", "5", "5", "9"], ["South", "", "7", "7"], ["", "", "", ""]]
+    table = document.add_table(rows=5, cols=4)
+    for number, cells in enumerate(rows):
+        for column, text in enumerate(cells):
+            table.cell(number, column).text = text
+    table.cell(4, 0).merge(table.cell(4, 2)).text = "merged"
+    document.save(str(tmp_path / "a.docx"))
+    assert texts_of(tmp_path / "a.docx") == [
+        *("Region | Q1 | Q2 | Q3", "North | 5 | 5 | 9", "South | | 7 | 7", "merged"),
+    ]
 
 
 def test_json_lines_by_their_columns(tmp_path):

@@ -15,7 +15,7 @@ import docx
 from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
-from inpars.documents.blocks import Block, FileNotes, Headings, placed
+from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, MAX_BYTES, ReadOptions
 from inpars.errors import UnreadableFileError
 
@@ -47,10 +47,9 @@ def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, An
     for part in document.iter_inner_content():
         if isinstance(part, Table):
             for row in part.rows:
-                cells = dict.fromkeys(" ".join(cell.text.split()) for cell in row.cells)  # merged cells come twice
-                text = " | ".join(cell for cell in cells if cell)
-                if text:
-                    yield text, {"headings": headings.path}
+                cells = {cell._tc: " ".join(cell.text.split()) for cell in row.cells}  # merged cells come twice
+                if any(cells.values()):
+                    yield row_of(cells.values()), {"headings": headings.path}
             continue
         text, style = " ".join(part.text.split()), (part.style.name or "") if part.style is not None else ""
         level = _LEVEL.match(style)

@@ -7,8 +7,9 @@ reStructuredText has a module of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
@@ -78,10 +79,12 @@ def _plain_blocks(lines: Lines, _notes: FileNotes) -> Iterator[Block]:
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
-_FENCE = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})")
+_FENCE = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d+[.)][ \t]+)?(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)\S")
 _ROW = re.compile(r"^[ \t]*\|")
 _RULER = re.compile(r"^[\s|:+*_=-]+$")
+FRONT_LINES = 500  # within which front matter has to end
+_FRONT_KEY = re.compile(r"^(?:#|-{3}$|\.{3}$|[\w\"'-][^:]*:(?:\s|$))")
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.IGNORECASE)
 
 
@@ -91,9 +94,25 @@ class _Markdown:
     def __init__(self, notes: FileNotes) -> None:
         self.held, self.headings, self.notes = Paragraph("markdown"), Headings(), notes
         self._fence = ""
+        self._bare: tuple[int, int, str] | None = None  # level, place and text of a heading with nothing below so far
 
     def end(self) -> Iterator[Block]:
-        return self.held.take(self.headings.path, "code" if self._fence else None)
+        for block in self.held.take(self.headings.path, "code" if self._fence else None):
+            self._bare = None
+            yield block
+
+    def close(self) -> Iterator[Block]:
+        """The file ends; a title alone is no text."""
+        yield from self.end()
+        if self._bare is not None and self._bare[0] > 1:
+            yield from self._enter(0, 0, "")
+
+    def _enter(self, level: int, start: int, text: str) -> Iterator[Block]:
+        """Begin a section; the heading before, with neither text nor headings below, is a block of its own."""
+        if self._bare is not None and level <= self._bare[0]:
+            yield Block(self._bare[2], self._bare[1], self.headings.path, "markdown")
+        enter(self.headings, self.notes, level, text, "markdown")
+        self._bare = (level, start, text) if text.strip() else None
 
     def line(self, start: int, line: str) -> Iterator[Block]:
         """Read a line; yields the blocks that end with it."""
@@ -105,10 +124,10 @@ class _Markdown:
             self._fence = fenced[1]
         elif heading := _HEADING.match(bare):
             yield from self.end()
-            enter(self.headings, self.notes, len(heading[1]), heading[2] or "", "markdown")
+            yield from self._enter(len(heading[1]), start + max(heading.start(2), 0), heading[2] or "")
         elif (under := _UNDERLINE.match(bare)) and self.held.text.strip() and not _ITEM.match(self.held.text):
-            text, self.held.text = self.held.text, ""
-            enter(self.headings, self.notes, 1 if under[1][0] == "=" else 2, text, "markdown")
+            text, self.held.text = self.held.text.rstrip(), ""
+            yield from self._enter(1 if under[1][0] == "=" else 2, self.held.start, text)
         elif not bare.strip() or _RULER.match(bare):
             yield from self.end()
         else:
@@ -128,16 +147,22 @@ class _Markdown:
 
 
 def _markdown_blocks(lines: Lines, notes: FileNotes) -> Iterator[Block]:
-    state, in_front = _Markdown(notes), False
-    for start, line in lines:
-        bare = line.rstrip()
-        if (start == 0 and bare == "---") or in_front:
-            in_front = start == 0 or bare not in ("---", "...")
-            titled = _FRONT_TITLE.match(bare) if in_front else None
-            notes.title = titled[1] if titled else notes.title
-        else:
-            yield from state.line(start, line)
-    yield from state.end()
+    state, lines = _Markdown(notes), iter(lines)
+    front = list(islice(lines, FRONT_LINES))
+    length = _front_matter([line.rstrip() for _, line in front])
+    for _, line in front[:length]:
+        titled = _FRONT_TITLE.match(line.rstrip())
+        notes.title = titled[1] if titled else notes.title
+    for start, line in chain(front[length:], lines):
+        yield from state.line(start, line)
+    yield from state.close()
+
+
+def _front_matter(lines: Sequence[str]) -> int:
+    """How many of a file's first lines are YAML about it: a ruler, keys without a blank line first, and a ruler."""
+    if len(lines) < 2 or lines[0] != "---" or not _FRONT_KEY.match(lines[1]):
+        return 0
+    return next((number for number, line in enumerate(lines[1:], start=2) if line in ("---", "...")), 0)
 
 
 def enter(headings: Headings, notes: FileNotes, level: int, text: str, markup: Markup) -> None:

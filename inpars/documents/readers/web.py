@@ -14,11 +14,12 @@ import trafilatura
 from lxml import etree
 from trafilatura.settings import use_config
 
-from inpars.documents.blocks import Block, FileNotes, Headings, placed
+from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, ReadOptions, read_whole
 from inpars.errors import UnreadableFileError
 
 BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" beside each heading
+SEPARATE = {"lb", "item", "list", "row", "cell", "p", "head", "quote"}
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
 Piece = tuple[str, dict[str, Any]]
@@ -64,16 +65,22 @@ def _title(tree: Any) -> str:  # noqa: ANN401
 
 
 def _pieces(main: Any) -> Iterator[Piece]:  # noqa: ANN401
-    headings = Headings()
+    headings, bare = Headings(), None  # the level of a heading that nothing stands below so far
     for element in () if main is None else main:
-        text = " ".join("".join(element.itertext()).split())
         if element.tag == "head":
-            level = element.get("rend", "h2")[1:]
-            headings.enter(int(level) if level.isdecimal() else 2, text)
+            rend = element.get("rend", "h2")[1:]
+            level = int(rend) if rend.isdecimal() else 2
+            if bare is not None and level <= bare:
+                yield headings.path[-1], {"headings": headings.path, **_TEXT}
+            headings.enter(level, text := _text(element))
+            bare = level if text else None
             continue
         for piece, fields in _parts(element):
             if piece.strip():
+                bare = None
                 yield piece, {"headings": headings.path, **fields}
+    if bare is not None and bare > 1:  # else the page is a title
+        yield headings.path[-1], {"headings": headings.path, **_TEXT}
 
 
 def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
@@ -82,13 +89,25 @@ def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
         yield "".join(element.itertext()).strip("\n"), _LISTING
     elif element.tag == "table":
         for row in element.iter("row"):
-            cells = (" ".join(" ".join(cell.itertext()).split()) for cell in row.iter("cell"))
-            yield " | ".join(cell for cell in cells if cell), _TEXT
+            cells = [_text(cell) for cell in row.iter("cell")]
+            yield row_of(cells) if any(cells) else "", _TEXT
     elif element.tag == "list":
         for item in element.iterchildren("item"):
-            yield " ".join("".join(item.itertext()).split()), _TEXT
+            yield _text(item), _TEXT
     elif element.find(".//code") is not None and element.tag in ("quote", "p") and "\n" in (element.text or "\n"):
         for child in element:
             yield from _parts(child)
     else:
-        yield " ".join("".join(element.itertext()).split()), _TEXT
+        yield _text(element), _TEXT
+
+
+def _text(element: Any) -> str:  # noqa: ANN401
+    """Its words; where a line, an item or a listing begins or ends, so does a word."""
+    return " ".join("".join(_runs(element)).split())
+
+
+def _runs(element: Any) -> Iterator[str]:  # noqa: ANN401
+    yield element.text or ""
+    for child in element:
+        gap = " " if child.tag in SEPARATE or (child.tag == "code" and "\n" in "".join(child.itertext())) else ""
+        yield from (gap, *_runs(child), gap, child.tail or "")
