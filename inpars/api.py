@@ -14,6 +14,7 @@ import html
 import importlib
 import io
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -172,8 +173,10 @@ class System:
 def load_corpus(
     data: Data, *, queries: Mapping[str, str] | None = None, qrels: Mapping[str, Mapping[str, int]] | None = None
 ) -> Dataset:
-    """A collection by name, file or folder, or of documents in memory: `Document`, dicts with `text`, or texts.
+    """A collection by name, file or folder, or of documents in memory.
 
+    These are `Document`s, dicts with `text` (and `doc_id`, `title`, `metadata`), texts, a dict of them by id, or a
+    pandas frame with such columns. Raises ConfigError for anything else.
     `queries` (id to text) and `qrels` (query id to document id to grade) belong to documents in memory.
     """
     if isinstance(data, Dataset):
@@ -188,13 +191,14 @@ def load_corpus(
     folder = _own_path("collection")
     (folder / "qrels").mkdir(parents=True)
     corpus, topics = folder / "corpus.jsonl", folder / QUERIES
-    write_documents(corpus, (_document(item, n) for n, item in enumerate(data)))
+    write_documents(corpus, (_document(item, n) for n, item in enumerate(_items(data))))
     if not queries:
         return load_dataset(None, corpus=corpus)
-    write_queries(topics, (Query(name, text) for name, text in queries.items()))
+    write_queries(topics, (Query(str(name), text) for name, text in queries.items()))
     if not qrels:
         return load_dataset(None, corpus=corpus, queries=topics)
-    write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(grades) for name, grades in qrels.items()})
+    judged = {str(name): {str(doc_id): grade for doc_id, grade in grades.items()} for name, grades in qrels.items()}
+    write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", judged)
     return load_dataset(str(folder))
 
 
@@ -250,6 +254,8 @@ def search(
     """A ranking for every query of the collection; several retrievers are fused. Flags: `inpars search --help-all`."""
     path = _output(output, "run.trec")
     named = [retriever] if isinstance(retriever, str | Path) else list(retriever)
+    if not named:
+        raise ConfigError("no retriever is given; give bm25, or the name or folder of one")
     _call("search", {**_data(data), "retriever": named, "output": path, **flags})
     return Run(read_run(path), path)
 
@@ -364,6 +370,10 @@ def _output(output: str | Path | None, name: str) -> Path:
 
 def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
     """The ranking as a file of that name, with its manifest if it still is what a stage wrote."""
+    if not isinstance(scores, Mapping) or not all(isinstance(hits, Mapping) for hits in scores.values()):
+        raise ConfigError(f"{name}: a ranking is a dict of documents' scores by query, not {type(scores).__name__}")
+    if not name or Path(name).name != name:
+        raise ConfigError(f"{name!r} cannot name a ranking, which becomes a file; leave out slashes")
     path = _own_path(f"{name}.trec")
     if isinstance(scores, Run) and scores.path.exists() and read_run(scores.path) == scores:
         shutil.copyfile(scores.path, path)
@@ -385,17 +395,47 @@ def _prompt(prompt: str | Prompt) -> str:
     raise ConfigError(f"prompt {prompt.name!r} is not that of a file; write it to a YAML file and give its path")
 
 
-def _document(item: Document | Mapping[str, Any] | str, number: int) -> Document:
+def _items(data: Any) -> Iterable[Any]:
+    """The documents of what is given as a collection, one by one."""
+    if isinstance(data, Mapping):
+        return (
+            {"doc_id": name, **(item if isinstance(item, Mapping) else {"text": item})} for name, item in data.items()
+        )
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):  # a frame's own items are the names of its columns
+        return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
+    if isinstance(data, bytes) or not isinstance(data, Iterable):
+        raise ConfigError(f"documents are a name, a path, or a list of texts or dicts, not {type(data).__name__}")
+    return data
+
+
+def _document(item: Any, number: int) -> Document:
     if isinstance(item, Document):
         return item
     if isinstance(item, str):
         return Document(str(number), item)
+    if not isinstance(item, Mapping):
+        raise ConfigError(f"document {number} is of type {type(item).__name__}; give texts, or dicts with text")
     if "text" not in item:
         raise ConfigError(
             f"document {number} has no 'text'; give dicts with text, and doc_id and title if there are some"
         )
-    doc_id = item.get("doc_id", item.get("_id", item.get("id", number)))
-    return Document(str(doc_id), str(item["text"]), str(item.get("title") or ""))
+    given = [item[key] for key in ("doc_id", "_id", "id") if not _is_nothing(item.get(key))]
+    text: Any = item["text"]
+    title, metadata = (absent if _is_nothing(item.get(name)) else item[name] for name, absent in OPTIONAL.items())
+    for name, value in (("text", text), ("title", title)):
+        if not isinstance(value, str):
+            raise ConfigError(f"document {number}: its {name} is {value!r}, which is no text")
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"document {number}: its metadata is {metadata!r}, which is no dict")
+    return Document(str(given[0] if given else number), text, title, dict(metadata))
+
+
+OPTIONAL: Mapping[str, Any] = {"title": "", "metadata": {}}  # of a document, and what stands for them
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether it is absent: None, or a frame's NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _row(item: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The functions of `inpars`: the commands' work on names, files and records in memory."""
 
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import inpars
 from inpars import api
 from inpars.errors import ConfigError
-from inpars.records import SyntheticQuery
+from inpars.records import Document, SyntheticQuery
 
 DOCUMENTS = [
     {"doc_id": "amber", "title": "Amber", "text": "Amber is fossilised tree resin."},
@@ -147,3 +148,61 @@ def test_a_prompt_that_was_changed_is_refused():
     assert api._prompt(prompt) == "inpars"
     with pytest.raises(ConfigError, match="YAML"):
         api._prompt(replace(prompt, form=prompt.form + " "))
+
+
+class Frame:
+    """What of a pandas frame is asked for; pandas itself is not needed."""
+
+    columns = ("doc_id", "text", "title", 3)
+
+    def to_dict(self, kind):
+        assert kind == "records"
+        return [{"doc_id": "a", "text": "amber is resin", "title": math.nan, 3: None}]
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("given", "documents"),
+    [
+        (Frame(), [Document("a", "amber is resin")]),
+        ({"a": "one", 7: {"text": "two", "title": "T"}}, [Document("a", "one"), Document("7", "two", "T")]),
+        ([{"doc_id": None, "text": "x"}, {"id": 5, "text": "y"}], [Document("0", "x"), Document("5", "y")]),
+        ([{"text": "x", "metadata": {"source": "s"}}], [Document("0", "x", metadata={"source": "s"})]),
+    ],
+)
+def test_documents_in_the_forms_that_notebooks_have(given, documents):
+    corpus = inpars.load_corpus(given).corpus
+    assert list(corpus) == documents
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([{"text": None}], "document 0: its text is None"),
+        ([{"text": "x"}, {"text": math.nan}], "document 1: its text is nan"),
+        ([{"text": ["x", "y"]}], "which is no text"),
+        ([{"text": "x", "metadata": "y"}], "which is no dict"),
+        ([1, 2], "document 0 is of type int"),
+        (None, "not NoneType"),
+        (5, "not int"),
+        (b"x", "not bytes"),
+    ],
+)
+def test_what_is_no_collection_is_refused(given, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        inpars.load_corpus(given)
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"), [({"a/b": {"q1": {"0": 1.0}}}, "'a/b' cannot name"), ({"a": "x.trec"}, "not str")]
+)
+def test_what_is_no_ranking_is_refused(runs, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        inpars.evaluate(runs, inpars.load_corpus(DOCUMENTS, queries=QUERIES, qrels=QRELS))
+
+
+def test_no_retriever_is_not_bm25():
+    with pytest.raises(ConfigError, match="no retriever"):
+        inpars.search(["one text"], [])
