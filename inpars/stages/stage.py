@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,8 +87,10 @@ class Stage:
             return _written_manifest(self.output)
         if self.output.exists():
             self.note(f"rebuilding {self.output}: {reason}")
-        with storage_errors(self.output):
-            manifests.manifest_path(self.output).unlink(missing_ok=True)
+        with storage_errors(self.output), suppress(FileNotFoundError):
+            self.output.lstat()
+            if self.sides:  # which the manifest does not vouch for; for the output it does, until that is replaced
+                manifests.manifest_path(self.output).unlink()
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         outcome = work()
         return_freed_memory()

@@ -129,17 +129,29 @@ def test_an_absent_output_is_made_without_a_word(runner):
     assert (runner.runs, runner.progress.notes) == (2, [])
 
 
-def test_a_failure_leaves_no_manifest(runner):
-    runner()
+def test_a_failure_leaves_what_was_finished(runner):
+    first = runner()
 
     def fail():
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
         runner(Options(k=11), work=fail)
-    assert runner.output.exists()
-    assert read_manifest(runner.output) is None
-    # back to the first settings: the output on the disk is no longer proved, so it is made again
+    assert read_manifest(runner.output) == first
+    runner()  # a mistyped flag costs nothing that was done
+    assert runner.runs == 1
+    assert runner(Options(k=11)).arguments != first.arguments
+
+
+def test_a_failure_after_the_output_was_replaced_proves_nothing(runner):
+    runner()
+
+    def fail():
+        runner.output.write_text("half", encoding="utf-8")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        runner(Options(k=11), work=fail)
     runner()
     assert runner.runs == 2
 
