@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
+from filelock import FileLock, Timeout
+
+from inpars.cache import cache_folder
 from inpars.errors import ConfigError
 from inpars.io import manifest as manifests
 from inpars.io.corpus import Corpus
@@ -23,6 +27,7 @@ from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import remove_leftovers
+from inpars.text.hashing import hex_key
 
 
 class Running(TypedDict, total=False):
@@ -91,6 +96,10 @@ class Stage:
             self.output.lstat()
             if self.sides:  # which the manifest does not vouch for; for the output it does, until that is replaced
                 manifests.manifest_path(self.output).unlink()
+        with _only_writer(self.output):
+            return self._done(work, settings)
+
+    def _done(self, work: Callable[[], Outcome], settings: dict[str, Any]) -> Manifest:
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         outcome = work()
         return_freed_memory()
@@ -120,6 +129,28 @@ class Stage:
         if self.overwrite or missing:
             return "--overwrite was given" if self.overwrite else f"{missing[0]} is not there"
         return manifests.why_stale(self.output, self.name, result_settings(self.options), self.inputs)
+
+
+@contextmanager
+def _only_writer(output: Path) -> Iterator[None]:
+    """Hold the only right to make this output. Raises ConfigError where another process of this machine has it."""
+    name = hex_key(os.fsencode(output.absolute()).decode("utf-8", "backslashreplace"))
+    path = cache_folder() / "locks" / f"{name}.lock"
+    lock = FileLock(path, is_singleton=True)  # a stage may be a part of another one
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ConfigError(
+            f"{output}: another inpars is making it right now; wait until it is done, or choose another --output"
+        ) from None
+    except OSError:  # a cache that cannot be written, or a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:

@@ -1,5 +1,7 @@
 """The stage runner: skipping, redoing, saying why, and writing the manifest last."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,3 +205,32 @@ def test_an_input_is_never_the_output(runner, tmp_path):
     with pytest.raises(ConfigError, match=r"out\.txt is an input .*overwritten; .*--output"):
         Stage("shout", Options(), tmp_path / "sub" / ".." / "out.txt", {"text": stamp(runner.output)}, overwrite=True)
     assert runner.output.read_text(encoding="utf-8") == "precious"
+
+
+def test_an_output_has_one_writer_at_a_time(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+
+    def meanwhile():
+        program = (
+            "import sys; from pathlib import Path; from inpars.stages.stage import Outcome, Stage\n"
+            "Stage('shout', {}, Path(sys.argv[1]), {}).run(lambda: Outcome())"
+        )
+        command = [sys.executable, "-c", program, str(runner.output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "another inpars is making it right now" in done.stderr
+        return runner.work()
+
+    runner(work=meanwhile)
+    assert runner.output.read_text(encoding="utf-8") == "TEXT"
+
+
+def test_a_stage_may_be_a_part_of_another_of_the_same_output(runner):
+    runner(work=lambda: [runner(Options(k=11)), runner.work()][1])
+    assert runner.runs == 2
+
+
+def test_without_a_cache_stages_work(runner, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file", encoding="utf-8")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    runner()
+    assert runner.runs == 1
