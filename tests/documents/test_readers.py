@@ -204,6 +204,19 @@ def test_words_of_web_pages_end_with_their_lines_items_and_cells(tmp_path):
         assert part in text
 
 
+def test_an_article_that_is_not_found_as_main_text_is_taken_whole(tmp_path):
+    pytest.importorskip("trafilatura")
+    part = "The installer puts files in your home folder and asks for a license key before it goes on. "
+    page = (
+        "<html><body><nav>menu</nav><article><h1>Install</h1><p>Run the following commands in your shell to install."
+        f"</p><div>{part * 3}</div><script>run()</script><h3>Keys</h3>Bare text about keys.</article></body></html>"
+    )
+    path = written(tmp_path / "a.html", page)
+    found = ["Install", "Run the following commands in your shell to install.", (part * 3).strip(), "Keys"]
+    assert texts_of(path) == [*found, "Bare text about keys."]
+    assert "all of the article is taken" in read(path)[1].remarks[0]
+
+
 def test_a_page_without_text(tmp_path):
     pytest.importorskip("trafilatura", reason="web pages need trafilatura (pip install inpars[documents])")
     assert refused(written(tmp_path / "a.html", "<html><body><img src=x></body></html>")) == EMPTY

@@ -6,7 +6,8 @@ all of the page's text is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from inpars.errors import UnreadableFileError
 
 BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" beside each heading
 SEPARATE = {"lb", "item", "list", "row", "cell", "p", "head", "quote"}
+HIDDEN = ("script", "style", "nav", "aside", "footer", "form", "noscript", "template")
+BLOCKS = {
+    *("p", "div", "section", "header", "main", "figure", "blockquote", "pre", "br", "hr", "details", "summary"),
+    *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
+}
+MIN_SHARE = 0.5  # of an article's words that have to be found
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
 Piece = tuple[str, dict[str, Any]]
@@ -31,14 +38,34 @@ def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
     tree = trafilatura.load_html(raw)
     if tree is None:
         raise UnreadableFileError("not a web page", path=path)
-    notes.title = _title(tree)
+    notes.title, article = _title(tree), _article(tree)
     pieces = list(_pieces(_main_text(tree)))
+    words = sum(len(text.split()) for text, _ in pieces)
+    if article is not None and words < MIN_SHARE * len(" ".join(article.itertext()).split()):
+        pieces = [(line, _TEXT) for line in _lines(article)]
+        notes.remarks.append("most of its article was not found as main text, all of the article is taken")
     if not pieces:
         pieces = [(line, _TEXT) for line in trafilatura.html2txt(raw).splitlines() if line.strip()]
         notes.remarks.append("no main text found, all of the page is taken")
     if not pieces:
         raise UnreadableFileError(EMPTY, path=path)
     yield from placed(pieces)
+
+
+def _article(tree: Any) -> Any:  # noqa: ANN401
+    """A copy of the page's one article, without scripts; None where it has none or several."""
+    found = list(tree.iter("article"))
+    if len(found) != 1:
+        return None
+    article = copy.deepcopy(found[0])
+    etree.strip_elements(article, *HIDDEN, etree.Comment, with_tail=False)
+    return article
+
+
+def _lines(article: Any) -> list[str]:  # noqa: ANN401
+    """Its text, a line for each of its blocks."""
+    lines = "".join(_runs(article, lambda child: "\n" if child.tag in BLOCKS else "")).split("\n")
+    return [text for line in lines if (text := " ".join(line.split()))]
 
 
 def _main_text(tree: Any) -> Any:  # noqa: ANN401 - lxml's elements
@@ -103,11 +130,17 @@ def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
 
 def _text(element: Any) -> str:  # noqa: ANN401
     """Its words; where a line, an item or a listing begins or ends, so does a word."""
-    return " ".join("".join(_runs(element)).split())
+    return " ".join("".join(_runs(element, _gap)).split())
 
 
-def _runs(element: Any) -> Iterator[str]:  # noqa: ANN401
+def _gap(child: Any) -> str:  # noqa: ANN401
+    listing = child.tag == "code" and "\n" in "".join(child.itertext())
+    return " " if child.tag in SEPARATE or listing else ""
+
+
+def _runs(element: Any, gap_of: Callable[[Any], str]) -> Iterator[str]:  # noqa: ANN401
+    """The pieces of its text, with what stands before and behind each element inside it."""
     yield element.text or ""
     for child in element:
-        gap = " " if child.tag in SEPARATE or (child.tag == "code" and "\n" in "".join(child.itertext())) else ""
-        yield from (gap, *_runs(child), gap, child.tail or "")
+        gap = gap_of(child)
+        yield from (gap, *_runs(child, gap_of), gap, child.tail or "")
