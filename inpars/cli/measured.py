@@ -115,8 +115,12 @@ def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object
     source = dict(mark.get("source") or {})  # type: ignore[call-overload]
     if mark.get("documents"):
         source["dataset"] = str(folder / DOCUMENTS)
+        if not (folder / DOCUMENTS).is_dir():
+            problem = f"its folder {DOCUMENTS}/ is missing, which holds the passages; copy it too, or give --corpus"
+            raise DataFormatError(problem, path=folder)
     if not source.keys() & {"dataset", "corpus"}:
-        raise DataFormatError(f"{FOLDER_MARK} names no documents; give --dataset or --corpus", path=folder)
+        lacks = "names no documents" if (folder / FOLDER_MARK).exists() else "is missing, which names the documents"
+        raise DataFormatError(f"{FOLDER_MARK} {lacks}; give --dataset or --corpus", path=folder)
     try:
         return open_dataset(_dataset_flags(flags, source), progress)
     except InparsError as error:

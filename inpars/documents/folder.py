@@ -15,6 +15,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.io.manifest import FileStamp, sha256_of
 
 NOT_READ = "of no kind that is read"
+LINKED = "a link to a folder, which is not followed, or to nothing"
 _NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates
 
 
@@ -64,6 +65,8 @@ def find_files(
         if not source.exists():
             raise DataFormatError("no such folder of documents; check the path", path=source)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
+        if linked := [as_id(path.relative_to(source).as_posix()) for path in _linked(source)]:
+            files_found.skipped.setdefault(LINKED, []).extend(linked)
         for path, folder in files:
             name = as_id(path.relative_to(folder).as_posix())  # with slashes, one word, and no two files the same
             if path.resolve() in unwanted:
@@ -86,6 +89,11 @@ def _below(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
+
+
+def _linked(folder: Path) -> list[Path]:
+    """Links to folders, which are not followed, and to nothing."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_symlink() and not path.is_file()]
 
 
 def _check(files: FoundFiles) -> None:

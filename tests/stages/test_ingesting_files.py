@@ -10,6 +10,7 @@ from tiny_models import sentence
 
 from inpars.documents import collection
 from inpars.documents.datasets import load_dataset
+from inpars.documents.folder import LINKED, find_files
 from inpars.errors import ConfigError, DataFormatError, MissingDependencyError
 from inpars.io.manifest import manifest_path, read_manifest
 from inpars.stages.ingest import IngestOptions, ingest_files
@@ -290,3 +291,13 @@ def test_places_that_are_not_utf8(tmp_path):
     corpus = load_dataset(None, corpus=folder / "corpus.jsonl").corpus
     assert corpus["a.txt#1"].text == "One."
     assert json.loads(manifest_path(folder / "corpus.jsonl").read_text(encoding="utf-8"))["output"]["records"] == 1
+
+
+def test_links_to_folders_are_named(tmp_path):
+    folder, other = tmp_path / "in", tmp_path / "other"
+    for path in (folder / "a.txt", other / "b.txt"):
+        path.parent.mkdir()
+        path.write_text("Some text of its own.\n", encoding="utf-8")
+    (folder / "linked").symlink_to(other)
+    (folder / "broken").symlink_to(tmp_path / "nothing")
+    assert find_files([folder]).skipped == {LINKED: ["broken", "linked"]}
