@@ -186,8 +186,10 @@ def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) 
                 f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
             ) from error
         if isinstance(error, UnpicklingError) and UNSAFE in str(error):
-            problem = "its pickled weights hold more than tensors, which could run code; use a version with safetensors"
-            raise BackendError(f"model {name!r} is not loaded: {problem}") from error
+            raise BackendError(
+                f"model {name!r} is not loaded: its pickled weights hold more than tensors, which could run code; "
+                "use a version with safetensors"
+            ) from error
         if isinstance(error, UnpicklingError | RuntimeError | struct.error) and any(Path(source).glob(PICKLES)):
             raise BackendError(f"model {name!r} cannot be loaded: {PICKLES} is torn; fetch it again") from error
         if source != name or Path(name).is_dir():
