@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
@@ -247,6 +248,8 @@ def read_system(folder: Path) -> SearchSystem:
     except FileNotFoundError:
         problem = "no search system here; give the folder of a finished `inpars run`"
         raise DataFormatError(problem, path=path) from None
+    except IsADirectoryError:
+        raise DataFormatError("a folder, not a file; give the folder of a finished `inpars run`", path=path) from None
     except (JsonError, KeyError, TypeError, ValueError, PromptError, ConfigError) as error:
         raise DataFormatError(f"not a search system ({error}); run the same `inpars run` again", path=path) from None
     return with_models(system, lambda model: str(folder / model) if (folder / model).is_dir() else model)
@@ -259,6 +262,10 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
         examples = tuple(Example(**example) for example in prompt.pop("examples"))
         reranking["prompt"] = Prompt(**{**prompt, "stop": tuple(prompt["stop"])}, examples=examples)
     gate = values.pop("gate", None)
+    _check_numbers(values, ("k1", "b"), int | float)
+    _check_numbers(values, ("fusion_depth",), int)
+    for each in (reranking, late_interaction):
+        _check_numbers(each or {}, ("depth",), int)
     return SearchSystem(
         gate=None if gate is None else Gate(**gate),
         stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
@@ -266,6 +273,14 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
         reranking=None if reranking is None else Reranking(**reranking),
         **values,
     )
+
+
+def _check_numbers(values: Mapping[str, Any], names: Iterable[str], kind: type[int] | UnionType) -> None:
+    """Raise ValueError for one of these that is no number of the kind, or below 0; a depth of 0 finds nothing."""
+    for name in names:
+        value = values.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or value < (kind is int)):
+            raise ValueError(f"{name} is {value!r}")
 
 
 def with_models(system: SearchSystem, name: Callable[[str], str]) -> SearchSystem:

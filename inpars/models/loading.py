@@ -58,6 +58,7 @@ Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
 DECODER = "smollm2-135m"
 PICKLES = "pytorch_model*.bin"
+MISSPELT = 0.75  # how like an embedded name another one is for the hub not to be asked
 UNSAFE = "Weights only load failed"  # as torch begins
 BM25 = "bm25"  # what a retriever may be that is no model
 
@@ -176,6 +177,8 @@ def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
 def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:
     """Load, and say in one line why it cannot be done; `others`, no models, may have been meant too."""
     source = resolve_model(name)
+    if source == name and "/" not in name and get_close_matches(name, near := [*EMBEDDED, *others], cutoff=MISSPELT):
+        raise UnknownNameError("model", name, near, "or give a folder, or a hub id")  # the hub would be asked a minute
     try:
         return load(source)
     except InparsError:
