@@ -51,5 +51,5 @@ def test_broken_values_are_named(tmp_path, change, said):
 
 def test_a_folder_in_its_place_is_named(tmp_path):
     (tmp_path / SYSTEM_FILE).mkdir()
-    with pytest.raises(DataFormatError, match="a folder, not a file"):
+    with pytest.raises(DataFormatError, match="not a file"):
         read_system(tmp_path)
