@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from inpars.apps.qa.records import Answer, Hit
 
 Item = TypeVar("Item")
+_ABSENT: Mapping[str, Any] = {"title": "", "metadata": {}}  # what stands for what a document may lack
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
 QUERIES = "queries.jsonl"
 SHOWN = 10  # records that a notebook shows
@@ -128,6 +129,8 @@ class System:
     @classmethod
     def load(cls, folder: str | Path, **flags: Any) -> System:
         """Open the system of a run's folder, with all its models; flags as `inpars ask --run` has them."""
+        if not isinstance(folder, str | Path):
+            raise ConfigError(f"a system is loaded from the folder of a run, not from {type(folder).__name__}")
         from inpars.apps.qa.build_engine import AnswerOptions
         from inpars.cli.common import console
         from inpars.cli.measured import open_named_engine
@@ -186,6 +189,9 @@ def load_corpus(
             raise ConfigError("queries and qrels belong to documents in memory; a named collection has its own")
         path = Path(data)
         return load_dataset(None, corpus=path) if path.is_file() and path.suffix != ".zip" else load_dataset(str(data))
+    for name, given in (("queries", queries), ("qrels", qrels)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigError(f"{name} are a dict by query id, not {type(given).__name__}")
     if qrels and not queries:
         raise ConfigError("qrels need the texts of their queries; give queries too")
     folder = _own_path("collection")
@@ -345,8 +351,11 @@ def _queries(queries: Iterable[SyntheticQuery] | str | Path) -> Path:
         return Path(queries)
     if isinstance(queries, Records) and queries.path.exists() and queries == list(read_synthetic_queries(queries.path)):
         return queries.path
+    given = list(queries) if isinstance(queries, Iterable) else [queries]
+    if wrong := [type(item).__name__ for item in given if not isinstance(item, SyntheticQuery)]:
+        raise ConfigError(f"queries are those of inpars.generate, or a file of them, not {wrong[0]}")
     path = _own_path("queries.jsonl")
-    write_jsonl(path, map(synthetic_query_record, queries))
+    write_jsonl(path, map(synthetic_query_record, given))
     return path
 
 
@@ -421,16 +430,13 @@ def _document(item: Any, number: int) -> Document:
         )
     given = [item[key] for key in ("doc_id", "_id", "id") if not _is_nothing(item.get(key))]
     text: Any = item["text"]
-    title, metadata = (absent if _is_nothing(item.get(name)) else item[name] for name, absent in OPTIONAL.items())
+    title, metadata = (absent if _is_nothing(item.get(name)) else item[name] for name, absent in _ABSENT.items())
     for name, value in (("text", text), ("title", title)):
         if not isinstance(value, str):
             raise ConfigError(f"document {number}: its {name} is {value!r}, which is no text")
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"document {number}: its metadata is {metadata!r}, which is no dict")
     return Document(str(given[0] if given else number), text, title, dict(metadata))
-
-
-OPTIONAL: Mapping[str, Any] = {"title": "", "metadata": {}}  # of a document, and what stands for them
 
 
 def _is_nothing(value: Any) -> bool:

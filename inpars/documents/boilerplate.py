@@ -1,8 +1,8 @@
 """Text at the head or foot of many files: menus, copyright lines, banners.
 
-Looked at are the short blocks at both ends of each file; numbers may differ in page numbers and copyright lines, which
-say nothing else. Prices, weights and periods that differ are no boilerplate. The first file that has one keeps it,
-so that nothing is lost altogether. Headers and footers of the pages of one PDF are its reader's.
+Looked at are the short blocks at both ends of each file; page numbers and the years of copyright lines may differ.
+Prices, weights and periods that differ are no boilerplate. The first file that has one keeps it, so that nothing is
+lost altogether. Headers and footers of the pages of one PDF are its reader's.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from inpars.documents.blocks import Block
 EDGE_BLOCKS = 20
 MAX_CHARACTERS = 300
 MIN_FILES, MIN_SHARE = 3, 0.2  # of the files of one kind
-_NUMBER = re.compile(r"\d+")
-_FOOTER = re.compile(r"©|\(c\)|\bcopyright\b|\bpage\b|\bseite\b|^\W*\d+(?:\s*(?:/|of|von|de)\s*\d+)?\W*$")
+_PAGE = re.compile(r"(?:\b(?:page|seite|p\.)\s*|^\W*)\d+(?:\s*(?:/|of|von|de)\s*\d+)?\W*$")  # at the end of a block
+_COPYRIGHT = re.compile(r"©|\bcopyright\b|\(c\)\s*(?:19|20)\d\d\b")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
 
 class Edges:
@@ -71,5 +72,5 @@ def _key(block: Block) -> int | None:
     if block.record is not None or len(block.text) > MAX_CHARACTERS:
         return None
     shape = " ".join(block.text.split()).casefold()
-    shape = _NUMBER.sub("0", shape) if _FOOTER.search(shape) else shape
+    shape = _YEAR.sub("0", shape) if _COPYRIGHT.search(shape) else _PAGE.sub("0", shape)
     return int.from_bytes(hashlib.blake2b(shape.encode("utf-8", "replace"), digest_size=6).digest(), "little")

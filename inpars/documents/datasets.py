@@ -85,8 +85,8 @@ def load_dataset(
     for remark in documents.remarks:
         progress.note(remark)
     splits = own_splits
-    if queries is None and qrels is not None and name is not None:
-        queries = _queries_file(name)  # all of them, not a split's alone
+    if queries is None and qrels is not None and name is not None and (file := _beir_file(name)) is not None:
+        queries = _first_file(file.parent, QUERY_NAMES)  # all of them, not a split's alone
     if queries is not None or qrels is not None:
         splits = {DEFAULT_SPLIT: lambda: _replaced(own_splits, queries, qrels, progress)}
     return Dataset(
@@ -138,10 +138,9 @@ def _open_named(name: str, progress: Progress) -> Parts:
     """What opens its documents, and its splits; nothing is opened yet."""
     if name == python_docs.NAME:
         return _python_docs()
-    path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
-        file = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
+    if (file := _beir_file(name)) is not None:
         return lambda: Corpus(file), _beir_splits(file, progress.note)
+    path = Path(name).expanduser()
     if path.is_file():
         return lambda: Corpus(path), {}
     if path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
@@ -163,6 +162,14 @@ def _python_docs() -> Parts:
         return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
     return corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")}
+
+
+def _beir_file(name: str) -> Path | None:
+    """The corpus of a BEIR folder or zip; None of other names."""
+    path = Path(name).expanduser()
+    if name == python_docs.NAME or not (path.is_dir() or (path.is_file() and path.suffix == ".zip")):
+        return None
+    return beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
 
 
 def beir_corpus(folder: Path, name: str) -> Path:
@@ -188,24 +195,15 @@ def _beir_splits(corpus: Path, note: Note) -> Splits:
     queries = _first_file(folder, QUERY_NAMES)
     if queries is None:
         return {}
-    files = [file for file in sorted((folder / "qrels").glob("*.tsv*")) if plain_name(file).endswith(".tsv")]
-    judged = {plain_name(file).removesuffix(".tsv"): file for file in files}
+    files = sorted((folder / "qrels").glob("*.tsv*"), reverse=True)  # so that an unpacked one comes last, and counts
+    judged = {plain_name(file).removesuffix(".tsv"): file for file in files if plain_name(file).endswith(".tsv")}
     if not judged and (beside := _first_file(folder, QRELS_NAMES)) is not None:
         judged = {DEFAULT_SPLIT: beside}
     splits: dict[str, Callable[[], Topics]] = {
         split: lambda split=split, file=file: _topics_of_files(split, queries, file, note)  # type: ignore[misc]
-        for split, file in judged.items()
+        for split, file in sorted(judged.items())
     }
     return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
-
-
-def _queries_file(name: str) -> Path | None:
-    """The queries of a BEIR folder or zip; None of others."""
-    path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
-        corpus = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
-        return _first_file(corpus.parent, QUERY_NAMES)
-    return None
 
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:

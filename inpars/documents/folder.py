@@ -65,13 +65,13 @@ def find_files(
         if not source.exists():
             raise DataFormatError("no such folder of documents; check the path", path=source)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
-        if linked := [as_id(path.relative_to(source).as_posix()) for path in _linked(source)]:
-            files_found.skipped.setdefault(LINKED, []).extend(linked)
         for path, folder in files:
             name = as_id(path.relative_to(folder).as_posix())  # with slashes, one word, and no two files the same
-            if path.resolve() in unwanted:
+            if not path.is_file():
+                files_found.skipped.setdefault(LINKED, []).append(name)
+            elif path.resolve() in unwanted:
                 continue
-            if kind_of(path, options) is None:
+            elif kind_of(path, options) is None:
                 files_found.skipped.setdefault(NOT_READ, []).append(name)
             else:
                 files_found.readable.append(SourceFile(path, name, name))
@@ -86,14 +86,12 @@ def as_id(name: str) -> str:
 
 
 def _below(folder: Path) -> Iterable[Path]:
+    """Files, and links to folders, which are not followed, or to nothing; without hidden ones."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if (path.is_file() or path.is_symlink()) and not any(
+            part.startswith(".") for part in path.relative_to(folder).parts
+        ):
             yield path
-
-
-def _linked(folder: Path) -> list[Path]:
-    """Links to folders, which are not followed, and to nothing."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_symlink() and not path.is_file()]
 
 
 def _check(files: FoundFiles) -> None:

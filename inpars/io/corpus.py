@@ -290,11 +290,9 @@ class CorpusLines:
 
 
 def file_key(path: Path) -> str:
-    """A cache key that changes when the file does: place, size and time of change."""
+    """A cache key that changes when the file does: place, size and times of change, of which one cannot be set back."""
     status = path.stat()
-    text = (
-        f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"  # the last cannot be set back
-    )
+    text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 

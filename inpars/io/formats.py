@@ -31,6 +31,7 @@ from inpars.io.tables import (
 from inpars.progress import SILENT, Note
 from inpars.records import Document, FinishReason, LogProbKind, Query, Run, ScoredDocument, SyntheticQuery
 
+MAX_ROUNDED = 0.01  # a log-probability of 0 as rounding may leave it
 MAX_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
 LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
@@ -238,12 +239,13 @@ def synthetic_query(
     if values is not None and not (isinstance(values, list) and all(map(is_log_prob, values))):
         excerpt = repr(values)
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs", excerpt=excerpt)
-    if (above := next((value for value in values or () if value > MAX_ROUNDED), None)) is not None:
-        problem = "above 0, which no log-probability is; write -x for a loss of x"
-        raise DataFormatError(problem, path=path, line=number, field="log_probs", excerpt=repr(above))
     stop = record.get("stop_log_prob")
     if stop is not None and not is_log_prob(stop):
         raise DataFormatError("must be a number", path=path, line=number, field="stop_log_prob", excerpt=repr(stop))
+    for name, given in (("log_probs", values or ()), ("stop_log_prob", () if stop is None else (stop,))):
+        if (highest := max(given, default=0)) > MAX_ROUNDED:
+            problem = "above 0, which no log-probability is; write -x for a loss of x"
+            raise DataFormatError(problem, path=path, line=number, field=name, excerpt=repr(highest))
     kind = record.get("log_prob_kind") or ("absent" if values is None else "raw")
     reason = record.get("finish_reason") or "stop"
     if kind not in get_args(LogProbKind) or reason not in get_args(FinishReason):
@@ -263,9 +265,6 @@ def synthetic_query(
         token_ids=_token_ids(record.get("token_ids"), path, number),
         grades=_grades(record.get("grades"), doc_id, path, number),
     )
-
-
-MAX_ROUNDED = 0.01  # a log-probability of 0 as rounding may leave it
 
 
 def is_log_prob(value: object) -> bool:

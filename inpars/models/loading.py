@@ -57,9 +57,8 @@ OfLibrary = TypeVar("OfLibrary", "SentenceTransformer", "MultiVectorEncoder", "S
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
 DECODER = "smollm2-135m"
-PICKLES = "pytorch_model*.bin"
 MISSPELT = 0.75  # how like an embedded name another one is for the hub not to be asked
-UNSAFE = "Weights only load failed"  # as torch begins
+UNSAFE, TORN = "Weights only load failed", "PytorchStreamReader failed"  # as torch begins
 BM25 = "bm25"  # what a retriever may be that is no model
 
 # what these libraries have to say to each other about renamed settings is nothing our users could mend
@@ -193,8 +192,8 @@ def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) 
                 f"model {name!r} is not loaded: its pickled weights hold more than tensors, which could run code; "
                 "use a version with safetensors"
             ) from error
-        if isinstance(error, UnpicklingError | RuntimeError | struct.error) and any(Path(source).glob(PICKLES)):
-            raise BackendError(f"model {name!r} cannot be loaded: {PICKLES} is torn; fetch it again") from error
+        if isinstance(error, UnpicklingError | struct.error) or TORN in str(error):
+            raise BackendError(f"model {name!r} cannot be loaded: its pickled weights are torn; fetch them") from error
         if source != name or Path(name).is_dir():
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         if not isinstance(error, OSError | ValueError | ImportError):

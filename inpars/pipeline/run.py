@@ -90,7 +90,16 @@ def run_pipeline(
     `tried` is not written again.
     """
     run, plan, settings = _begin(
-        dataset, prompt, options, output, split, metrics, evidence, judging, invocation, tried, progress, overwrite
+        dataset,
+        prompt,
+        options,
+        output=output,
+        read={"split": split, "metrics": metrics, "topics": judged_topics(dataset, split), "judging": judging},
+        evidence=evidence,
+        invocation=invocation,
+        written=0 if tried is None else tried.written,
+        progress=progress,
+        overwrite=overwrite,
     )
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
@@ -127,33 +136,30 @@ def _begin(
     dataset: Dataset,
     prompt: PromptSource,
     options: PipelineOptions,
+    *,
     output: Path,
-    split: str,
-    metrics: Sequence[str],
+    read: dict[str, Any],
     evidence: EvidenceOptions,
-    judging: JudgingOptions,
     invocation: Invocation,
-    tried: TriedPrompt | None,
+    written: int,
     progress: Progress,
     overwrite: bool,
 ) -> tuple[RunContext, Frozen | None, dict[str, Any]]:
-    """The run in its folder, with the options that the plan of a budget leaves; the plan; and the settings to mark."""
+    """The run in its folder, with the options that the plan of a budget leaves; the plan; and the settings to mark.
+
+    `read` is what the settings are made of beside options, prompt and evidence; `written` documents have queries by a
+    trial of the prompt.
+    """
     mark = known_mark(output, dataset, invocation)
-    topics = judged_topics(dataset, split)
-    read: dict[str, Any] = {
-        "split": split,
-        "metrics": metrics,
-        "topics": topics,
-        "evidence": evidence,
-        "judging": judging,
-    }
+    topics, judge_model = read["topics"], read["judging"].judge
+    read |= {"evidence": evidence}
     free = free_settings(options, invocation.named)
     before = settings_of(options, prompt, *invocation.reading, **read, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
-    steps = Steps.over(progress, options, judging.judge)
+    steps = Steps.over(progress, options, judge_model)
     known = read_evidence(evidence, dataset, topics, steps)
     run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
-    options, plan = planned_options(run, free, 0 if tried is None else tried.written)
+    options, plan = planned_options(run, free, written)
     settings = settings_of(options, prompt, *invocation.reading, **read)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, invocation, mark.get("finished"))

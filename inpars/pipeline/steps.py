@@ -42,6 +42,7 @@ class Steps:
         self.began = time.monotonic()
         self._waiting, self._begun = "", 0
         self._stages = self._up_to_date = 0
+        self._said: set[str] = set()
         self.outputs: set[Path] = set()  # of all stages so far
 
     @classmethod
@@ -79,7 +80,10 @@ class Steps:
         self._progress.advance(count, detail)
 
     def note(self, message: str) -> None:
-        self._progress.note(message)
+        """Pass a line on that was not said before: several stages may read the same input."""
+        if message not in self._said:
+            self._said.add(message)
+            self._progress.note(message)
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
         """Count the stage; one that begins announces its step."""

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from filelock import FileLock, Timeout
-
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.json_text import parse_json
+from inpars.io.locks import locked
 from inpars.io.storage import atomic_writer, storage_errors
 from inpars.retrieval.segments import sync_folder
 from inpars.text.hashing import hex_key
@@ -123,10 +122,9 @@ def writing(folder: Path) -> Iterator[None]:
     with storage_errors(folder):
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
         (folder / DELETIONS).mkdir(exist_ok=True)
-        try:
-            lock = FileLock(folder / LOCK).acquire(blocking=False)
-        except Timeout:
-            raise ConfigError(f"{folder}: another process is changing this index; wait until it is done") from None
+        lock = locked(folder / LOCK)
+        if lock is None:
+            raise ConfigError(f"{folder}: another process is changing this index; wait until it is done")
         with lock:
             yield
 

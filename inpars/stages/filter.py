@@ -49,9 +49,7 @@ class FilteredFile:
         """The rows as they were read, in the order of the positions, each with its query_id."""
         rows = read_json_at(self.path, (int(self.starts[position]) for position in positions))
         for position, row in zip(positions, rows, strict=True):
-            yield (
-                row if row.get("query_id") else {"query_id": None, **row} | {"query_id": self.pool.query_ids[position]}
-            )
+            yield row if row.get("query_id") else {**row, "query_id": self.pool.query_ids[position]}
 
 
 def filter_file(

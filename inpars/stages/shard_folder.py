@@ -7,27 +7,24 @@ atomically, as a manifest is: a shard that has one is never done again. All work
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from inpars.errors import BackendError
 from inpars.io.json_text import JsonError, parse_json
+from inpars.io.locks import locked
 from inpars.io.storage import atomic_writer, storage_errors, to_json_line
 from inpars.progress import Progress
 from inpars.stages.partial import partial_path, remove_partial
 from inpars.stages.shards import BLOCK_ITEMS, Shard, merged_lines
 
 HEADER = "header.json"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 LOCK_SECONDS = 30.0  # Ray ends the workers of a dead driver long before
 
 
@@ -99,13 +96,10 @@ class ShardFolder:
         come, the shard is done in a file of its own.
         """
         partial = self.path / f"{shard:06}.partial"
-        with ExitStack() as held:
-            try:
-                held.enter_context(FileLock(self.path / f"{shard:06}.lock", timeout=LOCK_SECONDS))
-            except (Timeout, NotImplementedError, OSError) as error:
-                if isinstance(error, OSError) and not isinstance(error, Timeout) and error.errno not in NO_LOCKS:
-                    raise  # a full disk or a folder that cannot be written, not a file system without locks
-                partial = partial.with_name(f"{shard:06}.{socket.gethostname()}.{os.getpid()}.partial")
+        lock = locked(self.path / f"{shard:06}.lock", seconds=LOCK_SECONDS, without_locks=None)
+        if lock is None:
+            partial = partial.with_name(f"{shard:06}.{socket.gethostname()}.{os.getpid()}.partial")
+        with lock or nullcontext():
             yield partial
             partial.unlink(missing_ok=True)
 

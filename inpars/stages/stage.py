@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-from filelock import FileLock, Timeout
-
 from inpars.cache import cache_folder
 from inpars.errors import ConfigError
 from inpars.io import manifest as manifests
 from inpars.io.corpus import Corpus
+from inpars.io.locks import locked
 from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import storage_errors
 from inpars.models.folders import EMBEDDED, exists, model_folder, model_path
@@ -90,13 +89,14 @@ class Stage:
         if reason is None:
             remove_leftovers(self.output)
             return _written_manifest(self.output)
-        if self.output.exists():
-            self.note(f"rebuilding {self.output}: {reason}")
-        with storage_errors(self.output), suppress(FileNotFoundError):
-            self.output.lstat()
-            if self.sides:  # which the manifest does not vouch for; for the output it does, until that is replaced
-                manifests.manifest_path(self.output).unlink()
         with _only_writer(self.output):
+            if self.output.exists():
+                self.note(f"rebuilding {self.output}: {reason}")
+            with storage_errors(self.output), suppress(FileNotFoundError):
+                self.output.lstat()  # whether it can be there at all
+            if self.sides:  # which the manifest does not vouch for; for the output it does, until that is replaced
+                with storage_errors(self.output):
+                    manifests.manifest_path(self.output).unlink(missing_ok=True)
             return self._done(work, settings)
 
     def _done(self, work: Callable[[], Outcome], settings: dict[str, Any]) -> Manifest:
@@ -131,26 +131,20 @@ class Stage:
         return manifests.why_stale(self.output, self.name, result_settings(self.options), self.inputs)
 
 
-@contextmanager
-def _only_writer(output: Path) -> Iterator[None]:
-    """Hold the only right to make this output. Raises ConfigError where another process of this machine has it."""
+def _only_writer(output: Path) -> AbstractContextManager[Any]:
+    """Holds the only right to make this output. Raises ConfigError where another process of this machine has it."""
     name = hex_key(os.fsencode(output.absolute()).decode("utf-8", "backslashreplace"))
     path = cache_folder() / "locks" / f"{name}.lock"
-    lock = FileLock(path, is_singleton=True)  # a stage may be a part of another one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
+        lock = locked(path, nested=True)  # a stage may be a part of another one
+    except OSError:  # a cache that cannot be written
+        return nullcontext()
+    if lock is None:
         raise ConfigError(
             f"{output}: another inpars is making it right now; wait until it is done, or choose another --output"
-        ) from None
-    except OSError:  # a cache that cannot be written, or a file system without locks
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
+        )
+    return lock
 
 
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:

@@ -66,16 +66,10 @@ def train_retriever(
 
     `margins` are the teacher's, which margin-mse needs. With `dev` the best weights are saved.
     """
-    device = pick_device(options.device)
-    dtype = pick_dtype(options.dtype, device)
-    kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
-    model = _load(kind, options, device)
+    device, dtype, kind, collator, autocast = _set_up(options)
+    model = collator.model
     train_with_fast_attention(getattr(model[0], "auto_model", None), dtype)
     objective, callbacks = kind.objective(model, options)
-    prompts = set_prompts(model, options.query_prefix, options.document_prefix)
-    size = options.mini_batch_size or MINI_BATCH_SIZES.get(device.type, MINI_BATCH_SIZES["cpu"])
-    collator = Collator(model, prompts, options.negatives, size, tasks=options.kind != DENSE)
-    autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
     if margins is not None:
         scale = options.margin_scale or automatic_scale(kind, margins, rows, collator, autocast, seed=options.seed)
         progress.note(f"train retriever: the teacher's margins are multiplied by {scale:.4g} (--margin-scale)")
@@ -170,28 +164,31 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
 
 
 def positives_first(
-    rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int, progress: Progress = SILENT
+    rows: Sequence[TripleTexts], options: RetrieverOptions, progress: Progress = SILENT
 ) -> tuple[int, int]:
-    """How many positives of the first so many batches an untrained bi-encoder ranks above the others, and of how many.
+    """How many positives the untrained bi-encoder ranks above the other documents of their batch, and of how many."""
+    _, _, kind, collator, autocast = _set_up(options)
+    cosine = collator.model.eval().similarity_fn_name != "dot"
+    plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
+    first, numbers = 0, range(plan.batches)
+    for number in progress.track(numbers, total=len(numbers), description="what the retriever knows", unit="batches"):
+        embedded = _embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast)
+        embedded = embedded.of_unit_length() if cosine else embedded
+        nearest = (embedded.queries @ embedded.documents.T).argmax(dim=1)  # (queries,)
+        first += int((nearest == torch.arange(len(nearest))).sum())
+    return first, sum(len(plan.batch(number)) for number in numbers)
 
-    The others are the documents of the batch, which are what the training compares with.
-    """
+
+def _set_up(options: RetrieverOptions) -> tuple[torch.device, torch.dtype, Any, Collator, Autocast]:
+    """Device, number format, the kind's own module, what makes batches for its model, and how that computes."""
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
-    model = _load(kind, options, device).eval()
+    model = _load(kind, options, device)
     prompts = set_prompts(model, options.query_prefix, options.document_prefix)
-    collator = Collator(model, prompts, options.negatives, MINI_BATCH_SIZES["cpu"])
-    autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
-    plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
-    first = total = 0
-    numbers = range(min(batches, plan.batches))
-    for number in progress.track(numbers, total=len(numbers), description="what the retriever knows", unit="batches"):
-        embedded = _embedded(kind, collator([rows[row] for row in plan.batch(number)]), collator, autocast)
-        embedded = embedded.of_unit_length() if model.similarity_fn_name != "dot" else embedded
-        nearest = (embedded.queries @ embedded.documents.T).argmax(dim=1)  # (queries,)
-        first, total = first + int((nearest == torch.arange(len(nearest))).sum()), total + len(nearest)
-    return first, total
+    size = options.mini_batch_size or MINI_BATCH_SIZES.get(device.type, MINI_BATCH_SIZES["cpu"])
+    collator = Collator(model, prompts, options.negatives, size, tasks=options.kind != DENSE)
+    return device, dtype, kind, collator, partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
 
 
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:

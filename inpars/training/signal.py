@@ -29,10 +29,10 @@ SAMPLE = 48  # triples that the untrained reranker scores
 BLOCK = 8  # of them together
 CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
 MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
-FIRST_BATCHES = 4  # that the untrained bi-encoder is tried on
+LOOKED_AT = 4  # batches that the untrained bi-encoder is tried on
 MIN_WRONG = 0.02  # share of their positives that it has to rank below another document for there to be much to learn
 
-CountFirst: TypeAlias = Callable[[Sequence[TripleTexts], RetrieverOptions, int, Progress], tuple[int, int]]
+CountFirst: TypeAlias = Callable[[Sequence[TripleTexts], RetrieverOptions, Progress], tuple[int, int]]
 
 
 def retriever_signal(
@@ -44,17 +44,19 @@ def retriever_signal(
 ) -> str | None:
     """Why training a bi-encoder would change nothing: its steps are too few, or it ranks the pairs already.
 
-    `count_first` gives how many positives of the first batches the untrained model ranks first, and of how many, by
+    `count_first` gives how many positives of some triples the untrained model ranks first, and of how many, by
     default as the options name it; it is not asked where a teacher's margins are learnt, nor for other kinds.
     """
     rows = read_triple_texts(triples)[: options.limit]
     rows = rows if options.negatives else pairs_once(rows)
-    batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
-    if (few := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
-        return few
+    if steps_of(batches_of(len(rows), options.batch_size), options) < MIN_STEPS:  # false negatives may make it more
+        batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
+        if (few := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
+            return few
     if options.kind != DENSE or options.loss == "margin-mse":
         return None
-    first, total = (count_first or _positives_first)(rows, options, FIRST_BATCHES, progress)
+    some = _drawn(rows, options.seed, LOOKED_AT * options.batch_size)
+    first, total = (count_first or _positives_first)(some, options, progress)
     if total - first > MIN_WRONG * total:
         return None
     return (
@@ -80,19 +82,17 @@ def reranker_signal(
     taught = options.teacher is not None or options.loss == "margin-mse"
     if not taught:
         load = make_scorer or (lambda: _load(options, prompt))
-        if (known := _known_already(_drawn(rows, options.seed), load, progress)) is not None:
+        if (known := _known_already(_drawn(rows, options.seed, SAMPLE), load, progress)) is not None:
             return known
     groups = len(grouped(rows))
     batches = batches_of(groups, options.batch_size)
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
 
 
-def _positives_first(
-    rows: Sequence[TripleTexts], options: RetrieverOptions, batches: int, progress: Progress
-) -> tuple[int, int]:
+def _positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, progress: Progress) -> tuple[int, int]:
     from inpars.training.retriever import positives_first
 
-    return positives_first(rows, options, batches, progress)
+    return positives_first(rows, options, progress)
 
 
 def _known_already(
@@ -126,9 +126,9 @@ def _logistic(margin: float) -> float:
     return max(-margin, 0.0) + math.log1p(math.exp(-abs(margin)))
 
 
-def _drawn(rows: Sequence[TripleTexts], seed: int) -> list[TripleTexts]:
+def _drawn(rows: Sequence[TripleTexts], seed: int, size: int) -> list[TripleTexts]:
     """An even sample of all triples, in their order."""
-    positions = random.Random(seed).sample(range(len(rows)), min(SAMPLE, len(rows)))
+    positions = random.Random(seed).sample(range(len(rows)), min(size, len(rows)))
     return [rows[position] for position in sorted(positions)]
 
 

@@ -372,6 +372,12 @@ def test_judgements_are_found_packed_and_beside_the_corpus(tmp_path, qrels):
     assert (topics.queries, topics.qrels) == ({"q1": "yeast"}, {"q1": {"d1": 1}})
 
 
+def test_unpacked_judgements_count_where_both_are_there(tmp_path):
+    collection(tmp_path, "qrels/test.tsv.gz", "q2\td2\t1\n")
+    collection(tmp_path)
+    assert load_dataset(str(tmp_path)).topics("test").qrels == {"q1": {"d1": 1}}
+
+
 def test_other_judgements_find_their_queries_in_the_whole_file(tmp_path):
     folder = collection(tmp_path, "qrels/dev.tsv")
     (tmp_path / "other.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td2\t1\n")

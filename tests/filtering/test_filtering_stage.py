@@ -69,6 +69,15 @@ def test_rows_come_out_as_they_were_best_first(stage):
     assert manifest.dropped == {"below_top_k": 1}
 
 
+@pytest.mark.parametrize("absent", [{"query_id": None}, {"query_id": ""}, {}])
+def test_rows_without_an_id_keep_the_one_they_were_read_with(stage, absent):
+    """Scores are joined by it: the second query of a document, kept alone, must not become the first."""
+    rows = [row(1, log_probs=[-3.0] * 3), row(1, "how does it bake", log_probs=[-0.5] * 3)]
+    given = [{name: value for name, value in each.items() if name != "query_id"} | absent for each in rows]
+    _, kept = stage(given, top_k=1)
+    assert kept == [given[1] | {"query_id": "d1-q1"}]
+
+
 def test_selections_are_applied_in_order_and_named_in_the_reasons(stage):
     rows = [row(number) for number in range(8)]
     ranks = [{"query_id": f"d{n}-q0", "bm25_rank": rank} for n, rank in enumerate([1, None, 5, 20, 2, 1, 30])]

@@ -210,6 +210,16 @@ def test_a_file_of_the_same_size_written_later_gets_its_own_index(tmp_path, buil
     assert before.sha256 != after.sha256
 
 
+def test_a_file_whose_time_was_set_back_gets_its_own_index(tmp_path, builds):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"_id": "a", "text": "bread"}\n{"_id": "b", "text": "glues"}\n')
+    before = path.stat()
+    assert Corpus(path)["a"].text == "bread"
+    path.write_text('{"_id": "b", "text": "bread"}\n{"_id": "a", "text": "glues"}\n')
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as cp -p, rsync -t and tar do
+    assert Corpus(path)["a"].text == "glues"
+
+
 def test_an_index_without_its_last_file_is_built_again(tmp_path, builds, cache):
     path = written(tmp_path / "c.tsv", b"a\tx\n")
     Corpus(path)

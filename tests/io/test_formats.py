@@ -288,6 +288,8 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
                 ('"log_probs": [NaN]', "field 'log_probs': must be a list of numbers"),
                 (f'"log_probs": [-{"1" * 400}]', "field 'log_probs': must be a list of numbers"),
                 ('"log_probs": [true]', "field 'log_probs': must be a list of numbers"),
+                ('"log_probs": [-1.0, 2.5]', "field 'log_probs': above 0"),  # a loss
+                ('"stop_log_prob": 2.5', "field 'stop_log_prob': above 0"),
                 ('"stop_log_prob": Infinity', "field 'stop_log_prob': must be a number"),
                 ('"token_ids": ["a"]', "field 'token_ids': must be a list of whole numbers"),
                 ('"token_ids": [1.5]', "field 'token_ids': must be a list of whole numbers"),

@@ -47,7 +47,8 @@ def test_an_unknown_name_without_a_network_is_one_line(load, name):
     assert "the model hub said: " in message(caught)
 
 
-def test_a_misspelt_embedded_name_is_guessed():
+def test_a_misspelt_embedded_name_is_guessed_without_asking_the_hub(monkeypatch):
+    monkeypatch.setattr(models.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(UnknownNameError, match="did you mean 'smollm2-135m'"):
         models.load_config("smollm2-135")
 
@@ -117,9 +118,21 @@ def test_pickled_bi_encoders_give_the_same_vectors(tiny, tmp_path):
 def test_torn_pickles_are_named(tiny, tmp_path, size):
     (weights,) = pickled(tiny("t5"), tmp_path).glob("*.bin")
     weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(BackendError, match="is torn") as caught:
+    with pytest.raises(BackendError, match="are torn") as caught:
         models.load_seq2seq(str(weights.parent), **CPU)
     assert str(weights.parent) in message(caught)
+
+
+def test_pickles_beside_safetensors_are_not_blamed(tiny, tmp_path, monkeypatch):
+    folder = pickled(tiny("t5"), tmp_path)
+    shutil.copy(Path(tiny("t5")) / "model.safetensors", folder)
+
+    def fails(*_, **__):
+        raise RuntimeError("size mismatch for shared.weight")
+
+    monkeypatch.setattr(models.AutoModelForSeq2SeqLM, "from_pretrained", fails)
+    with pytest.raises(BackendError, match="size mismatch"):
+        models.load_seq2seq(str(folder), **CPU)
 
 
 class Harmful:

@@ -33,6 +33,14 @@ def test_a_step_is_announced_with_number_total_and_purpose():
     ]
 
 
+def test_a_line_is_said_once_however_many_stages_say_it():
+    shown = Notes()
+    steps = Steps(shown, PipelineOptions())
+    for line in ("one", "two", "one"):
+        steps.note(line)
+    assert shown.notes == ["one", "two"]
+
+
 def test_what_is_up_to_date_is_one_line_in_place_of_a_line_a_stage():
     assert walked(True, True) == ["2 of 2 stages up to date"]
     assert walked(True, False)[1:] == ["1 of 2 stages up to date"]

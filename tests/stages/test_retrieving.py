@@ -10,6 +10,7 @@ from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_run, write_documents
+from inpars.progress import Silent
 from inpars.records import Document, Query
 from inpars.stages import search as search_stage
 from inpars.stages.search import SearchOptions, own_documents, retrieve, search_dataset
@@ -71,6 +72,22 @@ def test_the_own_document_goes_only_where_it_is_the_querys_text(corpus, bm25):
     run = retrieved(corpus, [Query("a", "Apples grow on trees."), Query("1", "what is a pear")], SearchOptions(k=2))
     assert run == {"a": {"1": 3.0, "b": 2.0}, "1": {"a": 4.0, "1": 3.0}}
     assert bm25.asked == [(["a", "1"], 3)]  # one more, so that two are left
+
+
+def test_queries_that_are_documents_are_counted(corpus, bm25):
+    class Notes(Silent):
+        def __init__(self):
+            self.lines = []
+
+        def note(self, message):
+            self.lines.append(message)
+
+    notes, asked = Notes(), [Query("a", "Fruit"), Query("b", "Pears."), Query("c", "x")]
+    list(retrieve(corpus, asked, SearchOptions(), progress=notes))
+    (line,) = notes.lines
+    assert "2 queries are documents" in line
+    list(retrieve(corpus, asked[2:], SearchOptions(), progress=notes))
+    assert notes.lines == [line]
 
 
 def test_one_retriever_is_asked_for_k(corpus, bm25):

@@ -224,6 +224,22 @@ def test_an_output_has_one_writer_at_a_time(runner, tmp_path, monkeypatch):
     assert runner.output.read_text(encoding="utf-8") == "TEXT"
 
 
+def test_a_refused_writer_leaves_the_manifest(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    side = tmp_path / "side.txt"
+    side.write_text("beside", encoding="utf-8")
+
+    def stage(**settings):
+        return Stage("shout", settings, runner.output, {}, sides=(side,), progress=runner.progress)
+
+    first = stage(k=1).run(runner.work)
+    monkeypatch.setattr("inpars.stages.stage.locked", lambda *_, **__: None)
+    with pytest.raises(ConfigError, match="another inpars"):
+        stage(k=2).run(runner.work)
+    assert read_manifest(runner.output) == first
+    assert not any("rebuilding" in line for line in runner.progress.notes)
+
+
 def test_a_stage_may_be_a_part_of_another_of_the_same_output(runner):
     runner(work=lambda: [runner(Options(k=11)), runner.work()][1])
     assert runner.runs == 2

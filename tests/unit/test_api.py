@@ -206,3 +206,26 @@ def test_what_is_no_ranking_is_refused(runs, said):
 def test_no_retriever_is_not_bm25():
     with pytest.raises(ConfigError, match="no retriever"):
         inpars.search(["one text"], [])
+
+
+@pytest.mark.parametrize("given", [{"queries": ["q"]}, {"queries": QUERIES, "qrels": [("q1", "copper", 1)]}])
+def test_topics_are_dicts(given):
+    with pytest.raises(ConfigError, match=r"dict.*not list"):
+        inpars.load_corpus(DOCUMENTS, **given)
+
+
+def test_ids_may_be_numbers():
+    data = inpars.load_corpus(["one", "two"], queries={1: "one"}, qrels={1: {0: 1}})
+    assert (data.topics().queries, data.topics().qrels) == ({"1": "one"}, {"1": {"0": 1}})
+
+
+@pytest.mark.parametrize(("given", "kind"), [(["a"], "str"), (None, "NoneType")])
+def test_what_are_no_queries_is_refused(given, kind):
+    with pytest.raises(ConfigError, match=f"not {kind}"):
+        inpars.filter(given)
+
+
+@pytest.mark.parametrize("folder", [None, 5])
+def test_a_system_has_a_folder(folder):
+    with pytest.raises(ConfigError, match="folder of a run"):
+        inpars.System.load(folder)
