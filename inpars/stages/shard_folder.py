@@ -7,6 +7,7 @@ atomically, as a manifest is: a shard that has one is never done again. All work
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -131,13 +132,17 @@ def shards_path(output: Path) -> Path:
     return output.with_name(output.name + ".shards")
 
 
-def remove_leftovers(output: Path) -> None:
-    """The output has its manifest: what an interrupted run left beside it goes, whichever engine it had."""
-    path = shards_path(output)
-    remove_partial(partial_path(output))
-    with storage_errors(path):
-        if path.exists():
-            shutil.rmtree(path)
+def remove_leftovers(output: Path, *, until: float = math.inf) -> None:
+    """The output is whole: what an interrupted run left beside it goes, whichever engine it had.
+
+    What was written after `until` (nanoseconds, as in `st_mtime_ns`) stays.
+    """
+    partial, shards = partial_path(output), shards_path(output)
+    if partial.exists() and partial.stat().st_mtime_ns <= until:
+        remove_partial(partial)
+    with storage_errors(shards):
+        if shards.exists() and shards.stat().st_mtime_ns <= until:
+            shutil.rmtree(shards)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -86,8 +86,8 @@ class Stage:
         """
         settings, reason = result_settings(self.options), self._why()
         self.progress.stage(self.name, self.output, up_to_date=reason is None)
-        if reason is None:
-            remove_leftovers(self.output)
+        if reason is None:  # what is newer belongs to other settings, begun since
+            remove_leftovers(self.output, until=manifests.manifest_path(self.output).stat().st_mtime_ns)
             return _written_manifest(self.output)
         with _only_writer(self.output):
             if self.output.exists():

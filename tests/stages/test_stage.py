@@ -1,5 +1,6 @@
 """The stage runner: skipping, redoing, saying why, and writing the manifest last."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from inpars.errors import ConfigError, DataFormatError, StorageError
 from inpars.io.manifest import manifest_path, read_manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import Silent
+from inpars.stages.partial import partial_path
 from inpars.stages.stage import Outcome, Stage, dropped_line, model_stamp
 
 
@@ -222,6 +224,18 @@ def test_an_output_has_one_writer_at_a_time(runner, tmp_path, monkeypatch):
 
     runner(work=meanwhile)
     assert runner.output.read_text(encoding="utf-8") == "TEXT"
+
+
+def test_what_other_settings_have_begun_is_not_removed_by_what_is_up_to_date(runner):
+    runner()
+    left = partial_path(runner.output)
+    left.write_text("older", encoding="utf-8")
+    os.utime(left, ns=(1, 1))
+    runner()
+    assert not left.exists(), "a run that was killed after its manifest left it"
+    left.write_text("hours of other settings", encoding="utf-8")
+    runner()
+    assert (runner.runs, left.exists()) == (1, True)
 
 
 def test_a_refused_writer_leaves_the_manifest(runner, tmp_path, monkeypatch):
