@@ -119,11 +119,17 @@ def _file_flags(parser: Parser, path: Path) -> dict[str, list[str]]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_bytes())
+        values, tree = yaml.safe_load(path.read_bytes()), yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of flags to values is needed, 'max-documents: 500' for instance")
+    lines: dict[str, int] = {}
+    for key, _ in tree.value:  # YAML readers keep the last of equal keys
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise ConfigError(f"{path}: {key.value} is given twice, in lines {lines[key.value]} and {line}; keep one")
+        lines[key.value] = line
     return flag_words(parser, values, str(path))
 
 
@@ -138,6 +144,8 @@ def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], sourc
             problems.append(f"{source}: unknown key {key!r}" + (f"; did you mean {meant[0][2:]!r}?" if meant else ""))
         elif isinstance(words := _words(known[name], name, value), str):
             problems.append(f"{source}: {key}: {words}")
+        elif name in flags:
+            problems.append(f"{source}: {name[2:]} is given twice, with - and with _; keep one of them")
         else:
             flags[name] = words
     if problems:

@@ -97,9 +97,10 @@ def _below(folder: Path) -> Iterable[Path]:
 def _check(files: FoundFiles) -> None:
     names: dict[str, Path] = {}
     for file in files.readable:
-        if file.name in names:
+        if file.name in names and not file.path.samefile(names[file.name]):
             raise ConfigError(f"{names[file.name]} and {file.path} have one name; give the folder above both")
         names[file.name] = file.path
+    files.readable[:] = [SourceFile(path, name, name) for name, path in names.items()]  # named twice, read once
     if not files.readable:
         others = sum(map(len, files.skipped.values()))
         raise DataFormatError(

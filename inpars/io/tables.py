@@ -258,6 +258,12 @@ def _doubts(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> tuple[str,
             f"{path}: no header row, read as id, text, title, but the third column is the longer one; "
             "if it is the text, put a row of names on top (id TAB title TAB text)"
         )
+    wide = [number for number, cells in rows if len(cells) > 2]
+    if 0 < len(wide) < len(rows) / 2:
+        remarks.append(
+            f"{path}: no header row, and {len(wide)} of the first {len(rows)} lines have a third column "
+            f"(line {wide[0]} is the first), read as a title; if tabs stand in the texts, write blanks for them"
+        )
     if quoting("\t".join(cells) for _, cells in rows) == "quoted":
         remarks.append(f"{path}: no header row, so quotes are kept as they stand, though they look like those of csv")
     return tuple(remarks)

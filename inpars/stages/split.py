@@ -136,7 +136,7 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
         starts.append(len(hashes))
         hashes.extend(map(key64, query.positives))
     if not hashes:
-        raise ConfigError(f"{source}: there are no queries to split")
+        raise ConfigError(f"{source}: there are no queries to split; write some with `inpars generate`")
     keys, first, of_positive = np.unique(np.frombuffer(hashes, dtype=np.uint64), return_index=True, return_inverse=True)
     of_query = of_positive[np.frombuffer(starts, dtype=np.int64)]
     counts = np.bincount(of_query, minlength=len(keys))
@@ -201,7 +201,10 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpu
                 "(headings of their own documents, for instance); train on all of them, or hold out other queries"
             )
         if not counts["train"]:
-            raise ConfigError(f"{source}: every query has the words of one in the development set; nothing to train on")
+            raise ConfigError(
+                f"{source}: every query has the words of one in the development set, so that none is left to train on; "
+                "give more queries, or hold out fewer with --dev-share"
+            )
     return counts
 
 

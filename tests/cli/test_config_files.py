@@ -91,3 +91,12 @@ def test_a_subcommand_takes_it_too(tmp_path, capsys):
     path.write_text("epochs: 2\ntriples: t.tsv\noutput: m\n")
     assert cli.main(["train", "retriever", "--config", str(path), "--print-config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("depth: 5\nname: a\ndepth: 6\n", "lines 1 and 3"), ("a_b: 1\na-b: 2\n", "twice")]
+)
+def test_a_flag_has_one_value(parser, tmp_path, text, problem):
+    parser.add_argument("--a-b", type=int)
+    with pytest.raises(ConfigError, match=problem):
+        expand(parser, tmp_path, text)

@@ -134,6 +134,15 @@ def test_inline_code_of_three_backticks_opens_no_listing(tmp_path):
     ]
 
 
+def test_what_is_indented_is_a_listing_outside_of_items_and_notes(tmp_path):
+    listing = "    def f(x):\n        return x *2* 3\n\n    f(1)"
+    within = "- an item\n\n    of *two* parts\n\n!!! note\n\n    *Mind* it."
+    text = f"Above:\n\n{listing}\n\nBelow.\n\n{within}\n\n# B\n\n\tgit log\n"
+    assert texts_of(written(tmp_path / "a.md", text)) == [
+        *("Above:", listing, "Below.", "an item", "of two parts", "!!! note", "Mind it.", "\tgit log"),
+    ]
+
+
 @pytest.mark.parametrize("first", ["---\n\nRefunds take 9 days.\n\n---\n", "---\nRefunds take 9 days.\n"])
 def test_a_ruler_is_no_front_matter(tmp_path, first):
     assert texts_of(written(tmp_path / "a.md", f"{first}\nThe rest.\n")) == ["Refunds take 9 days.", "The rest."]

@@ -84,6 +84,11 @@ DOCUMENT_FILES = {
     ], []),
     "like_csv.tsv": ('0\t"a ""b"" c"\n', [Document("0", '"a ""b"" c"')], ["quotes are kept"]),
     "three.txt": ("1\tthe text of it\tT\n2\tx\n", [Document("1", "the text of it", "T"), Document("2", "x")], []),
+    "a_tab_in_a_text.tsv": (
+        "1\tone\n2\ttwo\tand more\n3\tthree\n",
+        [Document("1", "one"), Document("2", "two", "and more"), Document("3", "three")],
+        ["1 of the first 3 lines have a third column"],
+    ),
     "title_second.tsv": ("1\tT\tthe text of it\n", [Document("1", "T", "the text of it")], ["third column"]),
     "padded.tsv": (" 1 \tx\n", [Document("1", "x")], []),
     "marked.tsv": ("\ufeffpid\tpassage\r\n7\tx\r\n", [Document("7", "x")], ["header (pid, passage)"]),

@@ -229,6 +229,9 @@ def test_places_that_cannot_be_used(folder, tmp_path, output):
     (tmp_path / "a.md").write_text("x", encoding="utf-8")
     with pytest.raises(ConfigError, match="have one name; give the folder above both"):
         ingest([folder / "a.md", tmp_path / "a.md"], output)
+    ingest([folder], tmp_path / "once.jsonl")
+    ingest([folder, folder / "a.md", folder], tmp_path / "twice.jsonl")
+    assert (tmp_path / "twice.jsonl").read_bytes() == (tmp_path / "once.jsonl").read_bytes()
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs" / "a.exe").write_bytes(b"MZ")
     with pytest.raises(DataFormatError, match=r"no file here that can be read, 1 others; read are \.txt"):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
 from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit
@@ -34,6 +36,7 @@ Filters: TypeAlias = Mapping[str, str]
 RERANKER, LATE_INTERACTION = "reranker", "maxsim"  # their names among the parts of a hit
 DEFAULT_K = 10
 DEFAULT_SOURCES = 5
+MAX_DOCUMENTS = 20_000  # looked at for the metadata that there is
 
 
 class Part(Protocol):
@@ -114,11 +117,13 @@ class Engine:
     ) -> list[list[Hit]]:
         """The k best hits of each query, in the order of the queries; one batch through every model.
 
-        Raises UnknownNameError for a system that this engine lacks, ConfigError for k below 1.
+        Raises UnknownNameError for a system that this engine lacks or a field that no document has, ConfigError for
+        k below 1.
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         chosen = self._system(system)
+        self._check_fields(filters)
         numbered = [Query(str(number), text) for number, text in enumerate(queries)]
         depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
         runs = {part.name: part.search(numbered, depth, filters) for part in chosen.parts}
@@ -164,6 +169,18 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @cached_property
+    def _fields(self) -> frozenset[str]:
+        """Names in the metadata of the first documents."""
+        return frozenset(name for document in islice(self.documents, MAX_DOCUMENTS) for name in document.metadata)
+
+    def _check_fields(self, filters: Filters) -> None:
+        """Raise UnknownNameError for a field that no document has; larger collections may have it further on."""
+        if filters and len(self.documents) <= MAX_DOCUMENTS:
+            for name in filters:
+                if name not in self._fields:
+                    raise UnknownNameError("field to filter by", name, self._fields, "no document has it")
 
     def _system(self, name: str | None) -> System:
         if not self.systems:

@@ -85,6 +85,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
         return Json(await service.embeddings(body))
 
     @app.post("/v1/rerank", response_model=wire.RerankResponse, **shared)
+    @app.post("/v2/rerank", include_in_schema=False)
     @app.post("/rerank", include_in_schema=False)
     async def rerank(body: wire.RerankRequest) -> Response:
         """Order documents by their relevance to a query, in Jina's and Cohere's shape."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.apps.qa.engine import Engine
+from inpars.apps.qa.engine import MAX_DOCUMENTS, Engine
 from inpars.apps.qa.records import Answer, Hit
 from inpars.apps.serve import wire
 from inpars.apps.serve.batcher import Batcher, one_thread
@@ -38,7 +38,6 @@ Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
 WARMING = "which words warm a model"
-MAX_DOCUMENTS = 20_000  # looked at
 MAX_VALUES = 200  # of a field
 USUAL_FIELDS = ("source", "headings")
 
@@ -132,7 +131,7 @@ class Service:
         if request.model not in (None, scorer.name, "reranker"):
             raise UnknownNameError("model", request.model or "", [scorer.name])
         self._check_count(len(request.documents), "documents")
-        documents = [d if isinstance(d, str) else d.text for d in request.documents]
+        documents = [d if isinstance(d, str) else d.full_text for d in request.documents]
         scored = await self._reranks.submit(None, [(request.query, text) for text in documents])
         order = sorted(range(len(scored)), key=lambda index: (-scored[index][0], index))[: request.top_n]
         results: list[Row] = []
@@ -141,7 +140,7 @@ class Service:
             relevance = score if request.raw_scores else _logistic(score)
             results.append({"index": index, "relevance_score": relevance, "score": score})
             if request.return_documents:
-                text = {"text": document} if isinstance(document, str) else document.model_dump()
+                text = {"text": document} if isinstance(document, str) else document.model_dump(exclude_unset=True)
                 results[-1]["document"] = text
         return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in scored)}
 

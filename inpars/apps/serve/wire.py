@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from inpars.apps.qa.records import Answer, Hit, Span
 from inpars.apps.qa.sentences import snippet
 from inpars.apps.serve import dialects
+from inpars.records import Document
 
 MAX_QUERY_CHARACTERS = 4000
 MAX_K = 100
@@ -65,6 +67,13 @@ class EmbeddingsRequest(RequestBody):
     input_type: Literal["document", "query"] = Field("document", description="Which of the model's prompts to put.")
     user: str | None = Field(None, max_length=500)
 
+    @field_validator("input", mode="before")
+    @classmethod
+    def _texts_alone(cls, value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+        if isinstance(value, list) and any(isinstance(each, int | list) for each in value):
+            raise PydanticCustomError("token_ids", "token ids are another model's; send the texts themselves")
+        return value
+
 
 class Embedding(Wire):
     """One vector."""
@@ -95,6 +104,12 @@ class RerankDocument(Wire):
 
     model_config = ConfigDict(extra="allow")
     text: str
+    title: str | None = None
+
+    @property
+    def full_text(self) -> str:
+        """What is read: the title, where there is one, before the text."""
+        return Document("", self.text, self.title or "").full_text
 
 
 class RerankRequest(RequestBody):

@@ -81,6 +81,8 @@ _HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
 _FENCE = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d+[.)][ \t]+)?(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)\S")
+_CONTAINER = re.compile(r"^[ \t]*(?:!!!|\?\?\?|===|:|\[\^)")  # notes, tabs, definitions: what is indented is theirs
+_INDENTED = re.compile(r"^(?: {4}| {0,3}\t)[ \t]*\S")
 _ROW = re.compile(r"^[ \t]*\|")
 _RULER = re.compile(r"^[\s|:+*_=-]+$")
 FRONT_LINES = 500  # within which front matter has to end
@@ -94,12 +96,14 @@ class _Markdown:
     def __init__(self, notes: FileNotes) -> None:
         self.held, self.headings, self.notes = Paragraph("markdown"), Headings(), notes
         self._fence = ""
+        self._indented = self._in_list = False  # a listing without a fence is open; blanks may go on with an item
         self._bare: tuple[int, int, str] | None = None  # level, place and text of a heading with nothing below so far
 
     def end(self) -> Iterator[Block]:
-        for block in self.held.take(self.headings.path, "code" if self._fence else None):
+        for block in self.held.take(self.headings.path, "code" if self._fence or self._indented else None):
             self._bare = None
             yield block
+        self._indented = False
 
     def close(self) -> Iterator[Block]:
         """The file ends; a title alone is no text."""
@@ -117,13 +121,24 @@ class _Markdown:
     def line(self, start: int, line: str) -> Iterator[Block]:
         """Read a line; yields the blocks that end with it."""
         bare = line.rstrip("\r\n")
-        if self._fence:
+        if self._indented and bare.strip() and not _INDENTED.match(bare):
+            yield from self.end()
+        if self._fence or self._indented:
             yield from self._listing(start, line)
-        elif fenced := _FENCE.match(bare):
+        else:
+            yield from self._text(start, line, bare)
+
+    def _text(self, start: int, line: str, bare: str) -> Iterator[Block]:
+        """Read a line outside of listings."""
+        if fenced := _FENCE.match(bare):
             yield from self.end()
             self._fence = fenced[1]
+        elif not self.held.text and not self._in_list and _INDENTED.match(bare):
+            self._indented = True
+            self.held.add(start, line)
         elif heading := _HEADING.match(bare):
             yield from self.end()
+            self._in_list = False
             yield from self._enter(len(heading[1]), start + max(heading.start(2), 0), heading[2] or "")
         elif (under := _UNDERLINE.match(bare)) and self.held.text.strip() and not _ITEM.match(self.held.text):
             text, self.held.text = self.held.text.rstrip(), ""
@@ -131,18 +146,24 @@ class _Markdown:
         elif not bare.strip() or _RULER.match(bare):
             yield from self.end()
         else:
+            if _ITEM.match(bare) or _CONTAINER.match(bare):
+                self._in_list = True
+            elif not self.held.text and not bare[0].isspace():
+                self._in_list = False
             if _ITEM.match(bare) or _ROW.match(bare) or len(self.held.text) >= MAX_CHARACTERS:
                 yield from self.end()
             self.held.add(start, line)
 
     def _listing(self, start: int, line: str) -> Iterator[Block]:
         bare = line.strip()
-        if bare.startswith(self._fence) and not bare.strip(self._fence[0]):
+        if self._fence and bare.startswith(self._fence) and not bare.strip(self._fence[0]):
             yield from self.end()
             self._fence = ""
             return
         if len(self.held.text) >= MAX_CHARACTERS:
+            goes_on = self._indented
             yield from self.end()
+            self._indented = goes_on
         self.held.add(start, line)
 
 

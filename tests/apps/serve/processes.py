@@ -54,7 +54,8 @@ class Server:
 @contextlib.contextmanager
 def started(command, stream="stdout", **environment):
     """A server whose address is the first on its stdout or stderr."""
-    settings = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT), **environment}
+    path = os.pathsep.join((os.environ.get("PYTHONPATH") or str(ROOT), str(ROOT / "tests" / "fakes")))
+    settings = {**os.environ, "PYTHONPATH": path, **environment}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=settings
     )

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from collection import Collection
 
 from inpars.apps.qa.engine import Engine, System
 from inpars.apps.qa.records import Answer, Span
@@ -47,10 +48,10 @@ TEXTS = [
     ("emoji", "Signs", "\U0001f30b A volcano \U0001f30b erupts; naïve café 火山 über.", "signs.md", "Fire"),
     ("long", "Long", "Granite " * 400 + "ends here.", "stones.pdf", "Rocks > Granite"),
 ]
-DOCUMENTS = {
-    doc_id: Document(doc_id, text, title, {"source": source, "headings": heading.split(" > ")})
+DOCUMENTS = Collection(
+    Document(doc_id, text, title, {"source": source, "headings": heading.split(" > ")})
     for doc_id, title, text, source, heading in TEXTS
-}
+)
 WIDTH = 26
 
 
@@ -72,7 +73,7 @@ class Part:
         time.sleep(self.delay)  # a pass through a model, however many queries
         run = {}
         for query in queries:
-            scores = {d.doc_id: self.score(query.text, d) for d in DOCUMENTS.values() if fits(d, filters)}
+            scores = {d.doc_id: self.score(query.text, d) for d in DOCUMENTS if fits(d, filters)}
             best = sorted(((s, d) for d, s in scores.items() if s > 0), reverse=True)[:k]
             run[query.query_id] = {d: s for s, d in best}
         return run
@@ -172,7 +173,7 @@ def main():
         engine(flags.slow),
         options=options,
         feedback=Feedback(flags.feedback) if flags.feedback else None,
-        fields=metadata_fields(DOCUMENTS.values()),
+        fields=metadata_fields(DOCUMENTS),
         examples=("amber beads",),
         files=SourceFiles(flags.files) if flags.files else None,
     )

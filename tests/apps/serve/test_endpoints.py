@@ -43,6 +43,13 @@ def test_rerank_has_jinas_and_coheres_shape(server):
     assert body["usage"]["total_tokens"] == 3 * 2 + 4  # the query's words with each document's
 
 
+def test_rerank_reads_titles_and_answers_to_coheres_second_address(server):
+    documents = [{"text": "c", "title": "a b"}, {"text": "a"}]
+    answer = server.post("/v2/rerank", {"query": "a b", "documents": documents, "return_documents": True})[2]
+    assert [(row["index"], row["score"]) for row in answer["results"]] == [(0, 1.0), (1, 0.0)]
+    assert [row["document"] for row in answer["results"]] == documents
+
+
 def test_search_gives_texts_spans_and_metadata(server):
     status, _, body = server.post("/search", {"query": "volcanic rock", "k": 1})
     assert (status, body["system"], body["query"]) == (200, "tuned", "volcanic rock")

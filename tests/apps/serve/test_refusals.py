@@ -35,6 +35,7 @@ BAD_BODIES = [
     {"query": "amber", "system": "nowhere"},
     {"query": "amber", "system": 5},
     {"query": "amber", "filters": {"source": 5}},
+    {"query": "amber", "filters": {"sorce": "stones.pdf"}},
     {"query": "amber", "filters": {str(n): "x" for n in range(9)}},
     {"query": "x" * 4001},
 ]
@@ -75,6 +76,17 @@ def test_bad_model_requests_are_refused(server, path, body):
     status, _, answer = server.post(path, body)
     assert 400 <= status < 500
     assert answer["error"]["message"]
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2]]])
+def test_token_ids_are_refused_by_name(server, given):
+    message = server.post("/v1/embeddings", {"input": given})[2]["error"]["message"]
+    assert message == "body.input: token ids are another model's; send the texts themselves"
+
+
+def test_a_field_that_no_document_has_is_no_filter(server):
+    status, _, answer = server.post("/search", {"query": "amber", "filters": {"sorce": "stones.pdf"}})
+    assert (status, "did you mean 'source'" in answer["error"]["message"]) == (404, True)
 
 
 def test_unicode_of_every_kind_is_searched(server):
