@@ -122,7 +122,7 @@ def _file_flags(parser: Parser, path: Path) -> dict[str, list[str]]:
         values, tree = yaml.safe_load(path.read_bytes()), yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or tree is None:
         raise ConfigError(f"{path}: a mapping of flags to values is needed, 'max-documents: 500' for instance")
     lines: dict[str, int] = {}
     for key, _ in tree.value:  # YAML readers keep the last of equal keys
