@@ -1,7 +1,7 @@
-"""Search logs and votes: which documents people took for a query.
+"""Search logs and votes: which documents people chose for a query.
 
-A click says that a title looked right at the rank it stood on, not that the document answers; `--min-clicks` and
-`--min-click-rate` ask for more than one chance click. Votes are what the page of `inpars serve` stores.
+A click says that a title looked right at its rank, not that the document answers; `--min-clicks` and
+`--min-click-rate` filter out chance clicks. `inpars serve` writes the votes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from inpars.io.fields import checked_id, finite_number, first_present, is_gap, t
 from inpars.io.record_files import read_records, records_form
 from inpars.io.storage import read_jsonl
 from inpars.io.tables import DOC_ID_FIELDS, RecordSchema
-from inpars.pairs.records import Pair
-from inpars.text.words import words
+from inpars.pairs.records import Pair, text_key
 
 QUERY_FIELDS = ("query", "query_text", "search_term", "q", "text")
 DOCUMENT_FIELDS = ("doc_id", "docid", "document_id", "clicked_doc_id", *DOC_ID_FIELDS)
@@ -35,8 +34,8 @@ TRUTHS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What the log has on one query."""
+class _LogEntry:
+    """Counts for one query."""
 
     spellings: Counter[str] = field(default_factory=Counter)
     clicks: Counter[str] = field(default_factory=Counter)  # by document
@@ -44,17 +43,17 @@ class _Asked:
 
 
 def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dropped: Counter[str]) -> Iterator[Pair]:
-    """A pair for each query of the logs with enough clicks, its documents by clicks.
+    """A pair per query with enough clicks; its documents by clicks, descending.
 
-    A log without a column of clicks has a line per click; one without impressions, a line per impression.
+    Without a clicks column each line is one click; without impressions each line is one impression.
     """
-    logged: dict[tuple[str, ...], _Asked] = {}
+    entries: dict[tuple[str, ...], _LogEntry] = {}
     for path in paths:
         for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
-            _count(record, path, number, logged, dropped)
-    for entry in logged.values():
+            _count(record, path, number, entries, dropped)
+    for entry in entries.values():
         clicked = {}
-        for doc_id, clicks in sorted(entry.clicks.items(), key=lambda entry: (-entry[1], entry[0])):
+        for doc_id, clicks in sorted(entry.clicks.items(), key=lambda item: (-item[1], item[0])):
             if clicks < min_clicks:
                 dropped["too_few_clicks" if clicks else "not_clicked"] += 1
             elif clicks < min_click_rate * entry.impressions[doc_id]:
@@ -68,23 +67,23 @@ def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dr
 
 
 def _count(
-    record: Mapping[str, Any], path: Path, number: int, logged: dict[tuple[str, ...], _Asked], dropped: Counter[str]
+    record: Mapping[str, Any], path: Path, number: int, entries: dict[tuple[str, ...], _LogEntry], dropped: Counter[str]
 ) -> None:
     text = " ".join(text_of(record, QUERY_FIELDS, path, number).split())
     if not text:
         dropped["empty"] += 1
         return
     doc_id = checked_id(first_present(record, DOCUMENT_FIELDS, path, number), path, number)
-    clicks, impressions = _number(record, CLICKS, 1, path, number), _number(record, IMPRESSIONS, 1, path, number)
-    entry = logged.setdefault(words(text) or tuple(text.split()), _Asked())
+    clicks, impressions = _number(record, CLICKS, path, number), _number(record, IMPRESSIONS, path, number)
+    entry = entries.setdefault(text_key(text), _LogEntry())
     entry.spellings[text] += 1
     entry.clicks[doc_id] += clicks
     entry.impressions[doc_id] += max(impressions, clicks)
 
 
-def _number(record: Mapping[str, Any], names: tuple[str, ...], default: int, path: Path, number: int) -> int:
-    """A count: a whole number of at least 0, or true or false."""
-    value = next((record[name] for name in names if not is_gap(record.get(name)) and record[name] != ""), default)
+def _number(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> int:
+    """A count, 1 by default: a whole number of at least 0, or true or false."""
+    value = next((record[name] for name in names if not is_gap(record.get(name)) and record[name] != ""), 1)
     text = str(value).strip().lower()
     count = TRUTHS[text] if text in TRUTHS else finite_number(text, path, number)
     if count < 0 or not math.isclose(count, round(count)):
@@ -95,7 +94,7 @@ def _number(record: Mapping[str, Any], names: tuple[str, ...], default: int, pat
 
 
 def vote_pairs(paths: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
-    """A pair for each query with a thumb up; the last vote on a query and a document counts."""
+    """A pair per query with a thumbs-up; the last vote per query and document counts."""
     votes: dict[tuple[str, ...], dict[str, int | None]] = {}
     texts: dict[tuple[str, ...], str] = {}
     for path in paths:
@@ -106,7 +105,7 @@ def vote_pairs(paths: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
             if relevance is not None and type(relevance) is not int:
                 problem = "must be a whole number, or null for a vote that was taken back"
                 raise DataFormatError(problem, path=path, line=number, field="relevance", excerpt=repr(relevance))
-            key = words(text) or tuple(text.split())
+            key = text_key(text)
             texts.setdefault(key, text)
             votes.setdefault(key, {})[doc_id] = relevance
     for key, query_votes in votes.items():

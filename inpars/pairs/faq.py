@@ -1,7 +1,7 @@
-"""Questions with their answers: tables and JSON lines with a column of each, or pages whose headings ask.
+"""Questions and answers from tables, JSON lines, or pages whose headings are questions.
 
-On a page (Markdown, web page, reStructuredText, docx) a heading that ends with a question mark is a question, and so
-are such words in bold at the beginning of a line; what follows up to the next of either is the answer.
+On a page (Markdown, HTML, reStructuredText, docx) a heading that ends with a question mark is a question, and so is
+bold text at the start of a line that does; the text up to the next question is its answer.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ COLUMNS = RecordSchema("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("q
 QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 PAGES = (MARKDOWN, HTML, RST, DOCX)
 _BOLD = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?(\*\*|__)(?P<text>\S[^\n]*?\?)\1", re.MULTILINE)
-SPAN = 8  # words; shorter texts have to be equal
+SPAN = 8  # words; shorter texts match only if equal
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
-    """A question, what answers it, the document where the file names one, and where it stands."""
+    """A question and its answer."""
 
     question: str
     answer: str
-    doc_id: str | None
-    source: str
+    doc_id: str | None  # if the file names one
+    source: str  # file, and line if it has lines
 
 
 def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
-    """The questions of a file in its order. Raises DataFormatError, and ConfigError for a page without any."""
+    """Questions in file order. Raises DataFormatError, and ConfigError for a page without questions."""
     kind = kind_of(path, ReadOptions())
     if kind in PAGES and kind is not None:
         count = 0
@@ -58,11 +58,11 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
         ):
             dropped["empty"] += 1
             continue
-        named = next((record[name] for name in DOC_IDS if not is_gap(record.get(name)) and record[name] != ""), None)
+        doc_id = next((record[name] for name in DOC_IDS if not is_gap(record.get(name)) and record[name] != ""), None)
         yield QuestionAnswer(
             " ".join(text_of(record, QUESTIONS, path, number).split()),
             text_of(record, ANSWERS, path, number),
-            None if named is None else checked_id(named, path, number),
+            None if doc_id is None else checked_id(doc_id, path, number),
             f"{path.name}:{number}",
         )
 
@@ -87,7 +87,7 @@ def _pair(question: str, answer: list[str], path: Path) -> Iterator[QuestionAnsw
 
 
 def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list[dict[str, int]]:
-    """For each answer the documents with grades: 2 for the same words, 1 for a part or what holds it."""
+    """Graded documents per answer: a document with the same words, else those that contain it or that it contains."""
     grades_of: list[dict[str, int]] = [{} for _ in answers]
     texts = [words(answer) for answer in answers]
     whole = _index((number, [text]) for number, text in enumerate(texts))
@@ -95,8 +95,7 @@ def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list
     inside = _index((number, _spans(text)) for number, text in enumerate(texts))
     for document in documents:
         for text in {words(document.text), words(document.full_text)}:
-            same = whole.get(words_key(text), ()) if text else ()
-            for number in same:
+            for number in whole.get(words_key(text), ()) if text else ():
                 grades_of[number][document.doc_id] = 2
             if len(text) < SPAN:
                 continue
@@ -104,7 +103,7 @@ def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list
             holders = {n for span in _spans(text) for n in starts.get(words_key(span), ()) if _holds(text, texts[n])}
             for number in parts | holders:
                 grades_of[number].setdefault(document.doc_id, 1)
-    # where a document is the answer itself, that alone; all are of grade 1 then
+    # a document equal to the answer (2 so far) excludes the others; every remaining grade is 1
     equal = [{doc_id: 1 for doc_id, grade in grades.items() if grade == 2} for grades in grades_of]
     return [same or grades for same, grades in zip(equal, grades_of, strict=True)]
 

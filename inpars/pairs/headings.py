@@ -1,8 +1,8 @@
 """Titles and headings as queries for the passages below them.
 
-Of a section that was cut into several passages the first one counts: it says what the section is about. A heading that
-stands over several sections ("Prerequisites") is taken together with the title of its page; what is still the same for
-several sections says too little, and is dropped as `ambiguous`.
+A section that was cut into several passages is represented by the first one, which says what the section is about. A
+heading shared by several sections ("Prerequisites") is prefixed with its page's title; if it is still shared, it is
+dropped as `ambiguous`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from inpars.pairs.records import Pair, PairKind
 from inpars.records import Document
 from inpars.text.words import query_key, words
 
-MIN_WORDS = 8  # of a passage below a heading; a shorter one is another heading, or a link
+MIN_WORDS = 8  # per passage; shorter ones are usually another heading or a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,22 @@ class _Section:
 
     kind: PairKind
     heading: str
-    page: str  # the title above it
+    page: str  # title of its page; empty if the heading is that title
     doc_id: str
 
     @property
-    def in_full(self) -> str:
-        """With the page's title, where that says something else."""
-        says_page = not self.page or set(words(self.heading)) >= set(words(self.page))
-        return self.heading if says_page else f"{self.page} {self.heading}"
+    def qualified(self) -> str:
+        """The heading after its page's title, unless it already holds the title's words."""
+        if set(words(self.heading)) >= set(words(self.page)):
+            return self.heading
+        return f"{self.page} {self.heading}"
 
 
 def heading_pairs(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[Pair]:
-    """One query for each title and each section, in the order of the documents."""
+    """One query per title and per section, in document order."""
     sections = list(_sections(documents, dropped))
-    times = Counter(query_key(section.heading) for section in sections)
-    texts = [section.heading if times[query_key(section.heading)] == 1 else section.in_full for section in sections]
+    counts = Counter(query_key(section.heading) for section in sections)
+    texts = [section.heading if counts[query_key(section.heading)] == 1 else section.qualified for section in sections]
     uses = Counter(map(query_key, texts))
     for section, text in zip(sections, texts, strict=True):
         if uses[query_key(text)] > 1:
@@ -48,27 +49,28 @@ def heading_pairs(documents: Iterable[Document], dropped: Counter[str]) -> Itera
 
 
 def headings_of(document: Document) -> list[str]:
-    """The title of a document, and of one that was cut out of a file also the file's and each heading above it."""
-    metadata = document.metadata
-    path = metadata.get("headings")
-    above = [str(heading) for heading in path] if isinstance(path, list) else []
-    return list(dict.fromkeys(name for name in (document.title, str(metadata.get("title") or ""), *above) if name))
+    """The document's title; for passages cut from a file also the file's title and the headings above, outer first."""
+    names = (document.title, str(document.metadata.get("title") or ""), *_heading_path(document))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def name_in(query: str, document: Document) -> str | None:
-    """The innermost of a document's headings whose words are all in the query; None where there is none."""
+    """The innermost heading of the document whose words all occur in the query, or None."""
     query_words = set(words(query))
     named = [name for name in headings_of(document) if words(name) and query_words.issuperset(words(name))]
     return named[-1] if named else None
 
 
+def _heading_path(document: Document) -> tuple[str, ...]:
+    path = document.metadata.get("headings")
+    return tuple(map(str, path)) if isinstance(path, list) else ()
+
+
 def _sections(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[_Section]:
-    """Each title and heading once, with the first passage that says something."""
+    """Each title and heading once, with its first passage of at least `MIN_WORDS` words."""
     seen: set[tuple[object, ...]] = set()
     for document in documents:
-        metadata = document.metadata
-        path = metadata.get("headings")
-        path = tuple(map(str, path)) if isinstance(path, list) else ()
+        metadata, path = document.metadata, _heading_path(document)
         page = str(metadata.get("title") or "") or (path[0] if path else document.title)
         file = metadata.get("source"), metadata.get("record")
         names: list[tuple[PairKind, str, tuple[object, ...]]] = [("title", page, (*file, page))]

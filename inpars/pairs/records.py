@@ -1,6 +1,6 @@
-"""A query of people before it is a record of the file: its kind, its documents with grades, and where it stands.
+"""A query from people (title, FAQ, click, vote) and its graded documents, before it becomes a record.
 
-Knows nothing of files. The same words count once, whatever they were found in.
+Queries with the same words are merged, whatever their source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ID_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query with the documents that answer it, the best first; `about` is what the output says of it besides."""
+    """A query with the documents that answer it, best first; `about` holds further fields for the output."""
 
     text: str
     kind: PairKind
@@ -28,11 +28,11 @@ class Pair:
     about: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def query(self) -> SyntheticQuery:
-        """The record, whose id is the same for the same words of a kind."""
-        best = max(self.grades, key=self.grades.__getitem__)  # the first of equals
+        """The record; its id depends on the kind and the words alone."""
+        best = max(self.grades, key=self.grades.__getitem__)  # the first on ties
         plain = len(self.grades) == 1 and self.grades[best] == 1
         return SyntheticQuery(
-            query_id=f"{self.kind}-{hex_key(' '.join(_key(self.text)), digits=ID_DIGITS)}",
+            query_id=f"{self.kind}-{hex_key(' '.join(text_key(self.text)), digits=ID_DIGITS)}",
             doc_id=best,
             text=self.text,
             token_log_probs=(),
@@ -46,19 +46,21 @@ class Pair:
 
 
 def united(pairs: Iterable[Pair], dropped: Counter[str]) -> list[Pair]:
-    """Pairs of the same words as one with the documents of all, in the order of the first; the others are counted."""
+    """Merge pairs with the same words, in order of first occurrence; the highest grade per document wins."""
     merged: dict[tuple[str, ...], Pair] = {}
     for pair in pairs:
-        first = merged.setdefault(_key(pair.text), pair)
+        key = text_key(pair.text)
+        first = merged.setdefault(key, pair)
         if first is pair:
             continue
         dropped["duplicate"] += 1
         grades = dict(first.grades)
         for doc_id, grade in pair.grades.items():
             grades[doc_id] = max(grade, grades.get(doc_id, grade))
-        merged[_key(pair.text)] = replace(first, grades=grades)
+        merged[key] = replace(first, grades=grades)
     return list(merged.values())
 
 
-def _key(text: str) -> tuple[str, ...]:
+def text_key(text: str) -> tuple[str, ...]:
+    """What makes two queries the same: their words, or for queries without any, their tokens."""
     return words(text) or tuple(text.split())
