@@ -1,1 +1,1 @@
-"""Which synthetic queries stay."""
+"""Selects the synthetic queries worth keeping."""

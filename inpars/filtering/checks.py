@@ -1,9 +1,9 @@
-"""Which queries are unusable whatever their score: the checks that look at one query and its document."""
+"""Checks that reject a query whatever its score, from the query and its document alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from inpars.errors import ConfigError, MissingDependencyError, UnknownNameError
 from inpars.filtering.selections import parse_selection
@@ -18,7 +18,7 @@ OPENING = "opening"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterOptions:
-    """Which queries stay."""
+    """How queries are filtered."""
 
     scoring_function: str | None = option(
         None,
@@ -62,14 +62,14 @@ class FilterOptions:
 
     @property
     def ranking(self) -> str:
-        """The score that ranks."""
+        """Name of the score to rank by."""
         if self.scoring_function is not None:
             return self.scoring_function
         return parse_selection(self.select[-1]).name if self.select else DEFAULT_SCORE
 
     @property
     def limit(self) -> int | None:
-        """How many are kept at most."""
+        """Maximum number of queries to keep; None for all."""
         return DEFAULT_TOP_K if self.top_k is None and not self.select else self.top_k
 
 
@@ -77,9 +77,9 @@ class FilterOptions:
 class FilterContext:
     """What the checks need besides the queries.
 
-    `example_queries` are those of the prompt, which small models repeat; `excluded_queries` and what nearly equals them
-    are left out; what nearly equals `own_queries` is counted. `document_text` gives a document's text by id, None where
-    unknown; without it a query's own record does.
+    `example_queries` are the prompt's, which small models repeat. Queries nearly equal to `excluded_queries` are
+    dropped; those nearly equal to `own_queries` are counted. `document_text` looks up a document's text by id, None if
+    unknown; without it the text in the query's record is used.
     """
 
     example_queries: Collection[str] = ()
@@ -88,37 +88,33 @@ class FilterContext:
     document_text: Callable[[str], str | None] | None = None
 
 
-@dataclass(slots=True)
 class Guards:
-    """Why a query is dropped, judged on its own."""
+    """Checks each query by itself."""
 
-    options: FilterOptions
-    context: FilterContext
-    _examples: set[tuple[str, ...]] = field(init=False)
-    _is_foreign: Callable[[str], bool] | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        """Check the settings, and load what they need."""
-        check(self.options)
-        self._examples = {words(example) for example in self.context.example_queries}
-        if self.options.languages is not None:
-            names = [name.strip() for name in self.options.languages.split(",") if name.strip()]
+    def __init__(self, options: FilterOptions, context: FilterContext) -> None:
+        """Load the language identifier if needed. Raises ConfigError for unusable options."""
+        check(options)
+        self._options, self._document_text = options, context.document_text
+        self._examples = {words(example) for example in context.example_queries}
+        self._is_foreign: Callable[[str], bool] | None = None
+        if options.languages is not None:
+            names = [name.strip() for name in options.languages.split(",") if name.strip()]
             if not names:
                 raise ConfigError("--languages names none; write en or en,de")
             self._is_foreign = language_check(names)
 
-    def reason(self, query: SyntheticQuery, query_words: Sequence[str], own_text: str | None) -> str | None:
-        """The first reason that holds; `query_words` are the query's words, `own_text` the document's in its record."""
+    def reason(self, query: SyntheticQuery, query_words: Sequence[str], record_text: str | None) -> str | None:
+        """The first reason to drop a query; `record_text` is the document's text in the query's record."""
         reason = self._cheap_reason(query, query_words)
         if reason is None and self._is_foreign is not None and self._is_foreign(query.text):
             reason = "language"
-        if reason is None and self.options.drop_copied and is_copied(query.text, self._document(query, own_text)):
+        if reason is None and self._options.drop_copied and is_copied(query.text, self._document(query, record_text)):
             reason = "copied"
         return reason
 
     def _cheap_reason(self, query: SyntheticQuery, query_words: Sequence[str]) -> str | None:
-        options, tokens = self.options, len(query.token_log_probs)
-        counted = query.log_prob_kind != "absent"  # else the number of tokens is unknown
+        options, tokens = self._options, len(query.token_log_probs)
+        counted = query.log_prob_kind != "absent"  # otherwise the number of tokens is unknown
         checks: Iterable[tuple[str, bool]] = (
             ("failed", query.finish_reason == "error"),
             ("empty", not query.text.strip() or (counted and not tokens)),
@@ -131,21 +127,20 @@ class Guards:
         )
         return next((name for name, holds in checks if holds), None)
 
-    def _document(self, query: SyntheticQuery, own_text: str | None) -> str:
-        if query.may_stand_above and own_text:
-            return own_text  # the text below the heading, which may be the query itself
-        look_up = self.context.document_text
-        return (own_text if look_up is None else look_up(query.doc_id)) or ""
+    def _document(self, query: SyntheticQuery, record_text: str | None) -> str:
+        if query.may_stand_above and record_text:
+            return record_text  # without the heading, which may be the query itself
+        return (record_text if self._document_text is None else self._document_text(query.doc_id)) or ""
 
 
-MIN_CONFIDENCE = 0.5  # of 43 English MS MARCO queries five have another likeliest language, none of them above 0.4
+MIN_CONFIDENCE = 0.5  # 5 of 43 English MS MARCO queries are misidentified, none with a confidence above 0.4
 
 
 def language_check(languages: Collection[str]) -> Callable[[str], bool]:
-    """A function that says whether a text is in none of the languages (ISO 639-1: `en`, `de`), by py3langid.
+    """A predicate for texts in none of the languages (ISO 639-1: `en`, `de`), by py3langid.
 
-    Queries are short and full of names, so one is foreign only where the identifier is sure of another language. Lui
-    and Baldwin, "langid.py: An Off-the-shelf Language Identification Tool", 2012.
+    Queries are short and full of names, so a query is foreign only if the identifier is confident of another language.
+    Lui and Baldwin, "langid.py: An Off-the-shelf Language Identification Tool", 2012.
     """
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier

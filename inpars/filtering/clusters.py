@@ -1,6 +1,6 @@
-"""Clusters of queries or documents by meaning: embeddings of a bi-encoder, k-means in mini-batches.
+"""Clusters queries or documents by meaning: mini-batch k-means over bi-encoder embeddings.
 
-Sculley, "Web-scale k-means clustering", 2010. The centres are learnt from a sample, so that memory does not grow.
+Sculley, "Web-scale k-means clustering", 2010. Centres are fitted to a sample, which bounds memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from inpars.batches import chunks
 
 MAX_CLUSTERS = 1000
-SAMPLE = 100_000  # embeddings that the centres are learnt from at most
+SAMPLE = 100_000  # maximum number of embeddings to fit the centres to
 BLOCK = 10_000
-BATCH = 4096  # embeddings of one step of k-means
+BATCH = 4096  # embeddings per k-means step
 
 Embedding = npt.NDArray[np.float16]
 Labels = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ def cluster(
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Labels]:
-    """Block by block the cluster of each of `total` embeddings, read twice; `advance` hears how many are done."""
+    """The clusters of `total` embeddings, block by block; reads them twice. `advance` gets the size of each block."""
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
     means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=BATCH)
     means.fit(_table(_embeddings_at(embeddings(), chosen)))
@@ -49,9 +49,9 @@ def cluster(
 
 
 def _embeddings_at(embeddings: Iterator[Embedding], positions: Labels) -> list[Embedding]:
-    """Those at ascending places."""
-    gaps = np.diff(positions, prepend=-1) - 1  # how many are passed over before each
-    return [next(islice(embeddings, int(before), None)) for before in gaps]
+    """The embeddings at ascending positions of a stream."""
+    gaps = np.diff(positions, prepend=-1) - 1  # embeddings to skip before each
+    return [next(islice(embeddings, int(gap), None)) for gap in gaps]
 
 
 def _table(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float32]:
@@ -59,17 +59,17 @@ def _table(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float32]:
 
 
 def central_positions(embeddings: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Ascending places of `count` of (documents, width) embeddings, each the nearest to the centre of its cluster.
+    """Ascending positions of `count` (documents, width) embeddings, each the nearest to its cluster's centre.
 
-    They stand for all of a collection, as DUQGen (arXiv 2404.02489) takes the documents that queries are written for.
-    Where clusters are fewer, as of equal documents, the first others make up the number.
+    They represent the collection, as in DUQGen (arXiv 2404.02489). If there are fewer than `count` clusters, as with
+    identical documents, the first of the other documents fill up the number.
     """
     total = len(embeddings)
     if count >= total:
         return np.arange(total, dtype=np.int64)
     means = MiniBatchKMeans(n_clusters=count, random_state=seed, n_init=1, batch_size=BATCH)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct documents than clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct documents than clusters
         labels = means.fit_predict(embeddings)
     distances = np.square(embeddings - means.cluster_centers_[labels]).sum(axis=1)
     order = np.lexsort((np.arange(total), distances, labels))  # the nearest of each cluster first

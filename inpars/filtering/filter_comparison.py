@@ -1,13 +1,12 @@
-"""Filters side by side on one pool: what each of them alone would keep, how far they agree, where each one cuts.
+"""Compares filters on one pool of queries: what each would keep alone, how much they overlap, where each one cuts.
 
-Knows nothing of files; a pool and names of filters in, numbers and positions out. A filter is written as one or more
-selections joined by `+`, a score's name alone, `random`, or `spread:GROUPS`.
+A filter is written as one or more selections joined by `+`, the name of a score, `random`, or `spread:GROUPS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from inpars.filtering.selections import Positions, Scores, Selection, best_first
 from inpars.text.hashing import sampling_key
 
 RANDOM, SPREAD = "random", "spread:"
-CLUSTER = "cluster"  # a column of names and not of merits
+CLUSTER = "cluster"  # a column of labels, not of scores
 BM25_RANK = "bm25_rank"
 SAMPLES = 5
 CURVE_POINTS = 200
@@ -26,7 +25,7 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class FilterSpec:
-    """One filter of the comparison: its cuts, then the k best by `ranking`."""
+    """One filter: its selections, then the k best by `ranking`."""
 
     name: str
     ranking: str
@@ -36,13 +35,13 @@ class FilterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is said of some queries."""
+    """Statistics of a set of queries."""
 
     queries: int
     mean_words: float | None
-    openings: int  # different first two words
-    bm25_finds: float | None  # share whose own document is among BM25's first
-    threshold: float | None = None  # lowest score that was kept
+    openings: int  # distinct first two words
+    bm25_finds: float | None  # share of queries whose source document BM25 retrieves
+    threshold: float | None = None  # lowest kept score
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +52,23 @@ class Kept:
     positions: Positions  # best first
     measures: Measures
     curve: tuple[list[float], list[float]]  # ranks and scores of the pool, ordered by this filter's score
-    above: list[tuple[int, float]]  # positions and scores just inside
-    below: list[tuple[int, float]]  # just outside
+    above: list[tuple[int, float]]  # positions and scores just above the cut
+    below: list[tuple[int, float]]  # just below
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All filters on one pool."""
+    """The results of all filters on one pool."""
 
     k: int
     pool: Measures
-    dropped: Mapping[str, int]  # before any of them chose
+    dropped: Mapping[str, int]  # by the checks, before any filter
     kept: Sequence[Kept]
-    overlap: list[list[float]] = field(default_factory=list)  # Jaccard, (filters, filters)
+    overlap: list[list[float]]  # Jaccard, (filters, filters)
 
 
 def compare(pool: QueryTable, options: FilterOptions, names: Sequence[str], k: int, seed: int = 0) -> Comparison:
-    """Let each filter keep at most k of the queries that pass the guards; without names all that the pool offers."""
+    """Apply each filter to the queries that pass the checks, keeping at most k; without names, the default filters."""
     drop_unusable(pool, options)
     alive, dropped = pool.alive, pool.dropped()
     pool.scores[RANDOM] = np.array([sampling_key(seed, query_id) / 2**64 for query_id in pool.query_ids])
@@ -92,7 +91,7 @@ def parse_filter_spec(text: str, ranking: str) -> FilterSpec:
 
 
 def default_filter_specs(pool: QueryTable, options: FilterOptions) -> list[FilterSpec]:
-    """Every score alone, chance, and the ranking score spread over openings and clusters."""
+    """Each score alone, random, and the ranking score spread over openings and clusters."""
     names = [name for name in pool.scores if name not in (CLUSTER, RANDOM)]
     if pool.absent_log_probs:
         names = [name for name in names if name not in SCORES]
@@ -103,17 +102,17 @@ def default_filter_specs(pool: QueryTable, options: FilterOptions) -> list[Filte
 
 
 def measure(pool: QueryTable, positions: Positions, threshold: float | None = None) -> Measures:
-    """Numbers about the queries at these positions."""
-    found_share = None
+    """Statistics of the queries at these positions."""
+    bm25_finds = None
     if BM25_RANK in pool.scores:
         ranks = pool.scores[BM25_RANK][positions]
         known = ranks[~np.isnan(ranks)]
-        found_share = float(np.isfinite(known).mean()) if len(known) else None
+        bm25_finds = float(np.isfinite(known).mean()) if len(known) else None
     return Measures(
         queries=len(positions),
         mean_words=float(pool.word_counts[positions].mean()) if len(positions) else None,
         openings=len(np.unique(pool.openings[positions])),
-        bm25_finds=found_share,
+        bm25_finds=bm25_finds,
         threshold=threshold,
     )
 
@@ -145,7 +144,7 @@ def _ordered(positions: Positions, goodness: Scores, pool: QueryTable) -> Positi
 
 
 def _curve(scores: Scores) -> tuple[list[float], list[float]]:
-    """Some points of the scores from the best down; what is infinite has no place in a chart."""
+    """At most `CURVE_POINTS` ranks and finite scores, from the best down."""
     finite = scores[np.isfinite(scores)]
     ranks = np.unique(np.linspace(0, len(finite) - 1, CURVE_POINTS).astype(np.int64)) if len(finite) else np.arange(0)
     return (ranks + 1).astype(float).tolist(), finite[ranks].tolist()

@@ -1,8 +1,8 @@
-"""Which synthetic queries stay: the unusable ones go, then scores choose among the rest.
+"""Filters synthetic queries: drops unusable ones, then selects by score.
 
-Every query left out is counted under its reason. InPars (arXiv 2202.05144) keeps the highest mean log-probabilities,
-InPars-v2 (arXiv 2301.01820) the highest reranker scores; guards against copies and repetitions are ours. Knows nothing
-of files: `filter_queries` is for records in memory, `choose` for the columns of any number of them.
+Dropped queries are counted by reason. InPars (arXiv 2202.05144) keeps the highest mean log-probabilities, InPars-v2
+(arXiv 2301.01820) the highest reranker scores; the checks for copies and duplicates are ours. `filter_queries` takes
+records, `choose` a table of any number of queries.
 """
 
 from __future__ import annotations
@@ -12,19 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from inpars.filtering.checks import OPENING, FilterContext, FilterOptions
 from inpars.filtering.known_queries import MAX_COMPARED
 from inpars.filtering.query_table import QueryTable, QueryTableBuilder
-from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
+from inpars.filtering.selections import (
+    Mask,
+    Positions,
+    Scores,
+    best_first,
+    parse_selection,
+    select,
+    spread_top_k,
+    top_k,
+)
 from inpars.records import SyntheticQuery
 from inpars.text.minhash import near_duplicates
 
 
 @dataclass(frozen=True, slots=True)
 class FilterOutcome:
-    """A query with its score and, where it was left out, the reason."""
+    """A query with its score and, if dropped, the reason."""
 
     query: SyntheticQuery
     score: float
@@ -33,7 +41,7 @@ class FilterOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
-    """Kept queries from the best score down, and every query's verdict in the order of the input."""
+    """The kept queries, best first, and the outcome of every query in input order."""
 
     kept: list[FilterOutcome]
     verdicts: list[FilterOutcome]
@@ -49,9 +57,9 @@ def filter_queries(
     context: FilterContext = NO_CONTEXT,
     scores: Mapping[str, Sequence[float]] | None = None,
 ) -> Filtered:
-    """The queries that pass every guard and every selection; `scores` are columns beside the log-probs, NaN is unknown.
+    """The queries that pass every check and selection; `scores` are further columns, NaN where unknown.
 
-    Raises ConfigError and UnknownNameError for settings and scores that cannot work.
+    Raises ConfigError for unusable settings, UnknownNameError for unknown scores.
     """
     builder = QueryTableBuilder(options, context)
     for query in queries:
@@ -67,7 +75,7 @@ def filter_queries(
 
 
 def choose(pool: QueryTable, options: FilterOptions) -> Positions:
-    """The positions that stay, best first; why the others do not is noted in the pool."""
+    """The positions of the kept queries, best first; marks the others in the pool as dropped."""
     drop_unusable(pool, options)
     for selection in map(parse_selection, options.select):
         alive = pool.alive
@@ -75,7 +83,7 @@ def choose(pool: QueryTable, options: FilterOptions) -> Positions:
         pool.drop(alive[~mask], selection.name)
     alive, goodness = pool.alive, pool.goodness(options.ranking)
     if options.limit is not None:
-        ranked = alive[~pool.by_people[alive]]  # what people wrote is not measured by a model's likelihood
+        ranked = alive[~pool.by_people[alive]]  # a model's likelihood is no measure of people's queries
         mask = cut(pool, ranked, goodness[ranked], options.limit, options.spread_over)
         pool.drop(ranked[~mask], "below_top_k")
     alive = pool.alive
@@ -83,9 +91,9 @@ def choose(pool: QueryTable, options: FilterOptions) -> Positions:
 
 
 def drop_unusable(pool: QueryTable, options: FilterOptions) -> None:
-    """Drop what lacks one of the scores, and of duplicates all but the best."""
+    """Drop queries that lack a score, and all duplicates but the best."""
     if options.spread_over not in (None, OPENING):
-        pool.column(str(options.spread_over))  # before anything is done
+        pool.column(str(options.spread_over))  # raise early
     goodness = pool.goodness(options.ranking)
     used = [options.ranking, *(parse_selection(text).name for text in options.select)]
     known = np.logical_and.reduce([pool.known(name) for name in used])
@@ -104,17 +112,12 @@ def drop_unusable(pool: QueryTable, options: FilterOptions) -> None:
         pool.drop(ordered[similar], "near_duplicate")
 
 
-def cut(
-    pool: QueryTable, positions: Positions, goodness: Scores, k: int, spread_over: str | None
-) -> npt.NDArray[np.bool_]:
-    """Which of these positions are the k best, in turn from the groups of `spread_over` where that is named."""
+def cut(pool: QueryTable, positions: Positions, goodness: Scores, k: int, spread_over: str | None) -> Mask:
+    """A mask of the k best of these positions, taken in turn from the groups of `spread_over` if given."""
     if spread_over is None:
         return top_k(goodness, pool.ids[positions], k)
-    groups = pool.openings if spread_over == OPENING else _as_groups(pool.column(spread_over))
+    if spread_over == OPENING:
+        groups = pool.openings
+    else:  # unknown values (NaN) form one group
+        groups = np.unique(pool.column(spread_over), return_inverse=True)[1].astype(np.uint64)
     return spread_top_k(goodness, pool.ids[positions], groups[positions], k)
-
-
-def _as_groups(values: Scores) -> npt.NDArray[np.uint64]:
-    """Equal values as equal numbers; all that is unknown is one group."""
-    _, groups = np.unique(values, return_inverse=True)
-    return groups.astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Queries that others are compared with, those of a test set for instance: equal in words, or nearly."""
+"""Finds queries that equal or nearly equal known ones, such as those of a test set."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from inpars.batches import slices
 from inpars.text.minhash import BANDS, Mask, Sketches, resembles_any, sketch_queries
 from inpars.text.words import words, words_key
 
-MAX_COMPARED = 50  # queries of one band that a query is compared with, so that time stays linear
+MAX_COMPARED = 50  # candidates per band that a query is compared with, which keeps the time linear
 BLOCK = 4096
 
 
 class KnownQueries:
-    """Queries that others are compared with, such as those of a test set."""
+    """A set of queries, as hashes of their words and MinHash sketches."""
 
     def __init__(self, texts: Collection[str], threshold: float) -> None:
-        """Keep a hash of each query and its sketch."""
         keys, sketches = array("Q"), [sketch_queries(())]
         for block in slices(list(texts), BLOCK):
             block_words = [words(text) for text in block]
@@ -34,7 +33,7 @@ class KnownQueries:
         self._sorted = np.take_along_axis(bands, self._orders, axis=0)
 
     def resembled(self, keys: npt.NDArray[np.uint64], sketches: Sketches) -> Mask:
-        """Which queries have the same words as a known one, or nearly."""
+        """A mask of the queries with the same, or nearly the same, words as a known one."""
         matches = np.isin(keys, self._keys)
         if not len(self._keys):
             return matches

@@ -1,4 +1,4 @@
-"""Whether written queries look like queries at all: what a prompt that does not fit the documents gives."""
+"""Counts generated texts that do not look like queries, as from a prompt that does not fit the documents."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ _CODE = re.compile(
     r"|\w{2,}\((?!s\))[^)]*(\)|$)"  # a call or a signature, not `file(s)`
     r"|[{}]|=>|==|->|;\s*$|\w+\s*=\s*[\w\"'\[(]"
     r"|^\s*def\s+\w+\s*$"
-    r"|^\s*[\w.]*([a-z0-9]_|_[a-z]|[a-z]\.[A-Z]|\.\w{2,}\.)[\w.]*\s*$"  # nothing but a name
+    r"|^\s*[\w.]*([a-z0-9]_|_[a-z]|[a-z]\.[A-Z]|\.\w{2,}\.)[\w.]*\s*$"  # a bare name
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
-    """How many queries look like one, and what the others look like; each counts once, by the first that is true."""
+    """Numbers of queries by what they look like; each counts once, under the first kind that applies."""
 
     queries: int
     good: int
     empty: int
     code: int  # signatures, calls, assignments, names of functions
-    copied: int  # words of the document as they stand there
-    duplicate: int  # with the words of an earlier query
+    copied: int  # verbatim from the document
+    duplicate: int  # same words as an earlier query
 
     @property
     def share(self) -> float:
-        """Of the queries that look like one."""
+        """Share of good queries."""
         return self.good / self.queries if self.queries else 0.0
 
     @property
     def worst(self) -> str:
-        """What most of the others look like; empty where there are none."""
+        """The most frequent kind of bad query; empty if there are none."""
         kinds = {name: getattr(self, name) for name in ("empty", "code", "copied", "duplicate")}
         name, count = max(kinds.items(), key=lambda kind: kind[1])
         return name if count else ""
 
 
 def looks_of(queries: Iterable[SyntheticQuery], text_of: Callable[[str], str]) -> Looks:
-    """Look at each query, and at its document for copies."""
+    """Classify each query; `text_of` gives its document's text by id."""
     counts, seen = dict.fromkeys(("good", "empty", "code", "copied", "duplicate"), 0), set[int]()
     for query in queries:
         query_words = words(query.text)
@@ -55,7 +55,7 @@ def looks_of(queries: Iterable[SyntheticQuery], text_of: Callable[[str], str]) -
 
 
 def is_code(text: str) -> bool:
-    """Whether the text reads like a line of a program."""
+    """Whether the text looks like a line of code."""
     return bool(_CODE.search(text))
 
 

@@ -1,6 +1,6 @@
-"""A million queries as columns: scores, reasons, hashes. Rows come in a stream, only numbers and ids stay.
+"""Queries as columns: scores, reasons, hashes. Built from a stream of rows; the texts are not kept.
 
-About 100 bytes and an id a query, and 128 bytes more where near-duplicates are asked for.
+About 100 bytes and an id per query, plus 128 bytes with near-duplicates.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {
     "mean_log_probs": lambda query: query.mean_log_probs,
     "mean_probs": lambda query: query.mean_probs,
 }
-OF_PEOPLE: dict[ScoringFunction, float] = {"sum_log_probs": 0.0, "mean_log_probs": 0.0, "mean_probs": 1.0}  # certain
+OF_PEOPLE: dict[ScoringFunction, float] = {
+    "sum_log_probs": 0.0,
+    "mean_log_probs": 0.0,
+    "mean_probs": 1.0,
+}  # certain
 
 
 @dataclass(slots=True)
 class QueryTable:
-    """Queries as columns in the order they came; a reason of "" stays so far."""
+    """Queries as columns in input order; queries with the reason "" are not dropped."""
 
     query_ids: list[str]
     scores: dict[str, Scores]
@@ -44,14 +48,13 @@ class QueryTable:
     word_counts: npt.NDArray[np.uint16]
     sketches: Sketches | None
     by_people: Mask  # queries that no model wrote
-    prompts: npt.NDArray[np.uint32]  # of each query, a place in `prompt_names`
+    prompts: npt.NDArray[np.uint32]  # indices into `prompt_names`
     prompt_names: list[str]
-    absent_log_probs: int = 0  # queries that should have log-probs and have none
-    resembling_own: int = 0  # queries that nearly equal the collection's own
-    ids: Positions = field(init=False)  # the place of each query by id
+    absent_log_probs: int = 0  # queries without the log-probs they should have
+    resembling_own: int = 0  # queries nearly equal to one of the collection
+    ids: Positions = field(init=False)  # rank of each query by id, which breaks ties
 
     def __post_init__(self) -> None:
-        """Order the ids, since all ties are settled by them."""
         self.ids = id_ranks(self.query_ids)
 
     def __len__(self) -> int:
@@ -59,26 +62,26 @@ class QueryTable:
 
     @property
     def alive(self) -> Positions:
-        """Positions of the queries that nothing speaks against so far."""
+        """Positions of the queries not dropped so far."""
         return np.flatnonzero(self.reasons == 0)
 
     def drop(self, positions: Positions, reason: str) -> None:
-        """Note why these are left out."""
+        """Mark queries as dropped."""
         if reason not in self.reason_names:
             self.reason_names.append(reason)
         self.reasons[positions] = self.reason_names.index(reason)
 
     def reason(self, position: int) -> str | None:
-        """Why a query is dropped, None if it is not."""
+        """Why a query was dropped; None if it was not."""
         return self.reason_names[self.reasons[position]] or None
 
     def dropped(self) -> Counter[str]:
-        """How many are left out for which reason."""
+        """Numbers of dropped queries by reason."""
         counts = np.bincount(self.reasons, minlength=len(self.reason_names))
         return Counter({name: int(n) for name, n in zip(self.reason_names, counts, strict=True) if name and n})
 
     def by_prompt(self) -> dict[str, dict[str, int]]:
-        """For each prompt, or kind of pair, how many of its queries are kept, and how many dropped for which reason."""
+        """For each prompt, or kind of pair, the number of kept queries and of dropped ones by reason."""
         counts: dict[str, dict[str, int]] = {name: {"kept": 0} for name in sorted(self.prompt_names)}
         codes, frequencies = np.unique(self.prompts.astype(np.int64) << 8 | self.reasons, return_counts=True)
         for code, count in zip(codes.tolist(), frequencies.tolist(), strict=True):
@@ -86,7 +89,7 @@ class QueryTable:
         return counts
 
     def column(self, name: str) -> Scores:
-        """Scores as they were given. Raises UnknownNameError, and ConfigError for log-probs that are absent."""
+        """Raw scores. Raises UnknownNameError, or ConfigError for log-probs if some query has none."""
         if name not in self.scores:
             raise UnknownNameError("score", name, self.scores, "columns come from files given with --scores")
         if name in SCORES and self.absent_log_probs:
@@ -97,16 +100,16 @@ class QueryTable:
         return self.scores[name]
 
     def goodness(self, name: str) -> Scores:
-        """Scores with the sign that makes higher better."""
+        """Scores with the sign flipped where lower is better."""
         return oriented(name, self.column(name))
 
     def known(self, name: str) -> Mask:
-        """Which queries have the score."""
+        """A mask of the queries that have the score."""
         return ~np.isnan(self.column(name))
 
 
 class QueryTableBuilder:
-    """Takes queries one by one and makes the pool of them."""
+    """Collects queries one by one into a `QueryTable`."""
 
     def __init__(self, options: FilterOptions, context: FilterContext) -> None:
         self._guards = Guards(options, context)
@@ -125,13 +128,13 @@ class QueryTableBuilder:
         self._sketches: list[Sketches] = []
         self._absent = self._resembling = 0
 
-    def add(self, query: SyntheticQuery, own_text: str | None = None) -> None:
-        """Take in one query; `own_text` is the document's text in the query's record."""
+    def add(self, query: SyntheticQuery, record_text: str | None = None) -> None:
+        """Add a query; `record_text` is the document's text in its record."""
         query_words = words(query.text)
         self._ids.append(query.query_id)
         for name, score in SCORES.items():
             self._scores[name].append(OF_PEOPLE[name] if query.by_people else score(query))
-        self._reasons.append(self._code(self._guards.reason(query, query_words, own_text)))
+        self._reasons.append(self._code(self._guards.reason(query, query_words, record_text)))
         self._counts.append(min(len(query_words), 2**16 - 1))
         self._keys.append(words_key(query_words))
         self._openings.append(words_key(opening(query_words)))
@@ -143,7 +146,7 @@ class QueryTableBuilder:
             self._flush()
 
     def pool(self) -> QueryTable:
-        """The columns of all that came."""
+        """The table of all queries added."""
         self._flush()
         return QueryTable(
             query_ids=self._ids,
@@ -169,7 +172,7 @@ class QueryTableBuilder:
         return self._names.index(reason)
 
     def _flush(self) -> None:
-        """What is done for a whole block at once: sketches, and known queries."""
+        """Sketch a block and compare it with the known queries."""
         block, self._block = self._block, []
         if not block or not (self._keeps_sketches or self._excluded or self._own):
             return

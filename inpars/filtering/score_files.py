@@ -1,7 +1,7 @@
-"""Score files: JSON lines of a query_id and numbers by name, computed once and chosen by as often as one likes.
+"""Reads score files: JSON lines with a query_id and named numbers.
 
-What is missing or null is not known, NaN here. Of columns whose name ends in `_rank` null means that the source
-document was looked for and not found, which is worse than any rank: infinity here.
+A missing or null score becomes NaN. In columns whose name ends in `_rank`, null means that the search did not find the
+source document, and becomes infinity.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.filtering.selections import RANK_SUFFIX, Scores
+from inpars.io.fields import field_error, first_present
 from inpars.io.storage import read_jsonl
 
 ID_FIELD = "query_id"
 
 
 def read_scores(path: Path, positions: Mapping[str, int], taken: Sequence[str] = ()) -> dict[str, Scores]:
-    """Every column of a score file, one value for each place; `positions` says where a query_id stands.
+    """The columns of a score file, ordered by `positions`, the position of each query_id.
 
-    Rows of other queries are passed over. Raises StaleInputError where all are, DataFormatError for a value that is no
-    number, a query scored twice and a column that is `taken`.
+    Rows of other queries are skipped. Raises StaleInputError if all are, DataFormatError for values that are not
+    numbers, queries scored twice and columns already `taken`.
     """
     columns: dict[str, Scores] = {}
     seen = np.zeros(len(positions), dtype=bool)
     for number, row in read_jsonl(path):
-        position = positions.get(_query_id(row, path, number))
+        position = positions.get(str(first_present(row, (ID_FIELD,), path, number)))
         if position is None:
             continue
         if seen[position]:
@@ -49,15 +49,9 @@ def read_scores(path: Path, positions: Mapping[str, int], taken: Sequence[str] =
     return columns
 
 
-def _query_id(row: Mapping[str, Any], path: Path, number: int) -> str:
-    if row.get(ID_FIELD) is None:
-        raise DataFormatError(f"no {ID_FIELD!r} field", path=path, line=number, excerpt=", ".join(row))
-    return str(row[ID_FIELD])
-
-
 def _number(name: str, value: object, path: Path, number: int) -> float:
     if value is None:
         return math.inf if name.endswith(RANK_SUFFIX) else math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataFormatError("must be a number or null", path=path, line=number, field=name, excerpt=repr(value))
+        raise field_error("must be a number or null", name, value, path, number)
     return float(value)

@@ -1,7 +1,6 @@
-"""How scores choose: the k best, a threshold, a share, a spread over groups. Arrays in, masks out.
+"""Selects queries by score: the k best, a threshold, a share, a spread over groups. Arrays in, masks out.
 
-Higher is better, but of columns whose name ends in `_rank`, where lower is. Equal scores are ordered by query_id, so
-that the k best are what a threshold at the k-th score keeps, less those at that very score whose ids come last.
+Higher is better, except in columns whose name ends in `_rank`. Ties are broken by query_id.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ FORM = "write NAME:RULE=VALUE with a RULE of top-k, min, max or best, reranker:t
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One cut: `reranker:top-k=1000`, `bm25_rank:max=20`, `mean_probs:best=0.5`."""
+    """One selection: `reranker:top-k=1000`, `bm25_rank:max=20`, `mean_probs:best=0.5`."""
 
     name: str
     rule: Rule
@@ -37,7 +36,7 @@ class Selection:
 
 
 def parse_selection(text: str) -> Selection:
-    """Read a `--select`. Raises ConfigError."""
+    """Parse a `--select`. Raises ConfigError."""
     name, _, rest = text.rpartition(":")
     rule, _, number = rest.partition("=")
     try:
@@ -54,24 +53,24 @@ def parse_selection(text: str) -> Selection:
 
 
 def oriented(name: str, scores: Scores) -> Scores:
-    """The scores with the sign that makes higher better."""
+    """The scores with the sign flipped where lower is better."""
     return -scores if name.endswith(RANK_SUFFIX) else scores
 
 
 def id_ranks(query_ids: Sequence[str]) -> Positions:
-    """The place of each query among all, ordered by id."""
+    """The rank of each query by id, from 0."""
     ranks = np.empty(len(query_ids), dtype=np.int64)
     ranks[sorted(range(len(query_ids)), key=query_ids.__getitem__)] = np.arange(len(query_ids))
     return ranks
 
 
 def best_first(scores: Scores, ids: Positions) -> Positions:
-    """Positions from the best score down; of equal scores the smaller id first."""
+    """Positions from the best score down; the smaller id first among ties."""
     return np.lexsort((ids, -scores))
 
 
 def top_k(scores: Scores, ids: Positions, k: int) -> Mask:
-    """The k best: all above the k-th score, and of those at it the first by id. Linear but for the ties."""
+    """A mask of the k best: all above the k-th score, then ties by id. Linear time except for the ties."""
     if k >= len(scores):
         return np.ones(len(scores), dtype=bool)
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -82,7 +81,7 @@ def top_k(scores: Scores, ids: Positions, k: int) -> Mask:
 
 
 def select(selection: Selection, scores: Scores, ids: Positions) -> Mask:
-    """Which of these queries a selection keeps; `scores` are raw, of the selection's column."""
+    """A mask of the queries to keep; `scores` are the raw ones of the selection's column."""
     if selection.rule == "min":
         return scores >= selection.value
     if selection.rule == "max":
@@ -93,12 +92,12 @@ def select(selection: Selection, scores: Scores, ids: Positions) -> Mask:
 
 
 def spread_top_k(scores: Scores, ids: Positions, groups: npt.NDArray[np.uint64], k: int) -> Mask:
-    """`k` queries taken round by round, each round the best that is left of every group, better groups first."""
+    """A mask of k queries taken round by round: the best remaining query of every group, better groups first."""
     by_group = np.lexsort((ids, -scores, groups))
     ordered = groups[by_group]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else by_group
     sizes = np.diff(np.append(starts, len(ordered)))
-    rounds = np.empty(len(scores), dtype=np.int64)  # how many of its group are better
+    rounds = np.empty(len(scores), dtype=np.int64)  # rank within the group, from 0
     rounds[by_group] = np.arange(len(ordered)) - np.repeat(starts, sizes)
     mask = np.zeros(len(scores), dtype=bool)
     mask[np.lexsort((ids, -scores, rounds))[:k]] = True

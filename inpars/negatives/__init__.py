@@ -1,1 +1,1 @@
-"""From queries to training data: negatives, triples, their audit, splits."""
+"""Builds training data: hard negatives, their audit, dev splits."""

@@ -1,7 +1,7 @@
-"""Which mined negatives a reranker finds better than the positive, and what becomes of their triples.
+"""Handles mined negatives that a reranker scores above the positive.
 
-Such a negative is probably an answer that nobody marked. Its triples are kept, dropped, or relabelled: it becomes
-another positive of its query, as in RLHN (arXiv 2505.16967). Pure functions; knows nothing of files and models.
+Such a negative is probably an unjudged relevant document. Its triples are kept, dropped or relabelled: the negative
+becomes another positive of its query, as in RLHN (arXiv 2505.16967).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AuditAction: TypeAlias = Literal["keep", "drop", "relabel"]
 
 @dataclass(frozen=True, slots=True)
 class AuditedTriple:
-    """A triple's texts with the reranker's scores; ids and the negative's origin where the files have them."""
+    """A triple with the reranker's scores, and its ids and the negative's origin if known."""
 
     query: str
     positive: str
@@ -33,7 +33,7 @@ class AuditedTriple:
 
     @property
     def excess(self) -> float:
-        """How far the negative scores above the positive."""
+        """Negative score minus positive score."""
         return self.negative_score - self.positive_score
 
     def record(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class AuditedTriple:
 
 
 def apply_action(triples: Sequence[AuditedTriple], action: AuditAction, margin: float = 0.0) -> list[AuditedTriple]:
-    """What is left of the triples of one query."""
+    """The triples of one query after the action."""
     if action == "keep":
         return list(triples)
     if action == "drop":
@@ -60,7 +60,7 @@ def apply_action(triples: Sequence[AuditedTriple], action: AuditAction, margin: 
 
 
 def _relabelled(triples: Sequence[AuditedTriple], margin: float) -> list[AuditedTriple]:
-    """The triples of true negatives, then each false negative as a positive against those that score below it."""
+    """The triples of true negatives, then each false negative as a positive with the negatives that score below it."""
     positives = {triple.positive for triple in triples}
     false_negatives = {triple.negative: triple for triple in triples if triple.is_false(margin)}
     remaining = [triple for triple in triples if triple.negative not in false_negatives]
@@ -75,13 +75,13 @@ def _relabelled(triples: Sequence[AuditedTriple], margin: float) -> list[Audited
 
 
 def _relabelled_triple(false_one: AuditedTriple, true_one: AuditedTriple) -> AuditedTriple:
-    """The false negative as the positive of a triple with another one's negative."""
+    """A triple of the false negative as positive and the true negative."""
     ids = origin = None
     if false_one.ids is not None and true_one.ids is not None:
         ids = replace(true_one.ids, positive_doc_id=false_one.ids.negative_doc_id)
     if false_one.origin is not None and true_one.origin is not None:
         same = false_one.origin.get("source") == true_one.origin.get("source")
-        score = false_one.origin.get("score") if same else None  # scores of two retrievers cannot be compared
+        score = false_one.origin.get("score") if same else None  # scores of different retrievers are not comparable
         known = {name: value for name, value in true_one.origin.items() if name != "positive_grade"}
         graded = {"positive_grade": 1} if "positive_grade" in true_one.origin else {}  # the new positive has no grade
         origin = {**known, "positive_score": score, "relabelled": True, **graded}
@@ -97,7 +97,7 @@ def _relabelled_triple(false_one: AuditedTriple, true_one: AuditedTriple) -> Aud
 
 
 def tally(triples: Iterable[AuditedTriple], margin: float, counts: dict[str, dict[str, int]]) -> None:
-    """Count triples, and those whose negative scores too high, for each source of negatives."""
+    """Count triples, and those whose negative scores too high, by source of the negative."""
     for triple in triples:
         source = str((triple.origin or {}).get("source") or "unknown")
         source_counts = counts.setdefault(source, {"triples": 0, "above_positive": 0, "above_margin": 0})

@@ -1,7 +1,7 @@
-"""Mines negatives block by block, for each query and each of its positives.
+"""Mines negatives for each query and each of its positives, block by block.
 
-What is drawn depends on the seed, the query's id and its positive alone, not on blocks, order or other queries. Knows
-nothing of files; `rules.py` says what may be drawn.
+The draw depends only on the seed, the query's id and its positive, not on blocks, order or other queries. `rules.py`
+decides which documents are allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run, Triple
 from inpars.text.hashing import sampling_key
 
-RANK_DIGITS = 9  # Java counts documents in 32 bits
+RANK_DIGITS = 9  # Java ranks are 32-bit
 NegativesMode: TypeAlias = Literal["bm25", "dense", "both", "random"]
 SOURCES: Mapping[NegativesMode, tuple[Source, ...]] = {
     "bm25": ("bm25",),
@@ -43,19 +43,19 @@ SOURCES: Mapping[NegativesMode, tuple[Source, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class QueryWithPositives:
-    """A query and the documents that answer it."""
+    """A query and its relevant documents."""
 
     query: Query
     positives: tuple[str, ...]
     may_stand_above: bool = False  # the query may be a heading of its document
-    is_generated: bool = False  # a model wrote it for its only positive, which may be replaced
-    original_positive: str | None = None  # the document it was written for, where another is the positive
-    grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, where they are kept
+    is_generated: bool = False  # for its only positive, which may be replaced
+    original_positive: str | None = None  # the document it was written for, if replaced
+    grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, if kept
 
 
 @dataclass(frozen=True, slots=True)
 class MiningConfig:
-    """How negatives are drawn; with a scorer, the rule uses its scores of `rescore_candidates` per positive."""
+    """How negatives are drawn; with a scorer, the rule applies to its scores of `rescore_candidates` per positive."""
 
     negatives: NegativesMode = "bm25"
     ranks: tuple[int, int] = (1, 100)
@@ -67,17 +67,16 @@ class MiningConfig:
     best_positives: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for numbers that make no sense."""
         if self.per_query < 1:
             raise ConfigError(f"--per-query is {self.per_query}; it must be at least 1")
 
     @property
     def searched(self) -> tuple[Source, ...]:
-        """The retrievers to search with; random negatives need BM25 for the round trip and for best positives only."""
+        """The retrievers to search; random negatives need BM25 only for the round trip and for best positives."""
         return SOURCES[self.negatives] or (("bm25",) if self.positive_within or self.best_positives else ())
 
     def depth(self, relevant: int) -> int:
-        """How many documents to retrieve: the window, the positive and the relevant ones, rounded to few sizes."""
+        """Search depth: the window, the positive and the relevant documents, rounded up to a few distinct depths."""
         room = 1 << (relevant - 1).bit_length() if relevant else 0
         return max(self.ranks[1] + 1 + room, self.positive_within or 1)
 
@@ -91,10 +90,10 @@ class MinedQuery:
     negatives: Sequence[Negative]
     is_heading: bool = False
     grade: int | None = None  # of the positive
-    original_positive: str | None = None  # the document that the query was written for, where another is the positive
+    original_positive: str | None = None  # the document that the query was written for, if replaced
 
     def text_of(self, document: Document) -> str:
-        """A document's text; without its title where the query is a heading, which the title would give away."""
+        """A document's text; without its title if the query is a heading, which the title may repeat."""
         return document.text if self.is_heading else document.full_text
 
     @property
@@ -106,19 +105,19 @@ class MinedQuery:
 Pair: TypeAlias = tuple[str, str]
 _Searched: TypeAlias = tuple[Run, Mapping[Pair, float]]
 SearchWithScores: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Searched]
-"""Queries, depth and (query_id, positive) pairs to a run and the scores of those pairs that have one."""
+"""From queries, depth and (query_id, positive) pairs to a run and the scores of the pairs that have one."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Queries, pairs and candidates dropped or skipped, by reason."""
+    """Numbers of queries, pairs and negatives, and of dropped pairs and skipped candidates by reason."""
 
     queries: int = 0
     pairs: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # (query, positive) pairs
     skipped: Counter[str] = field(default_factory=Counter)  # candidates
     sources: Counter[str] = field(default_factory=Counter)  # negatives
-    not_retrieved: int = 0  # positives that BM25, or else the first retriever, does not find
+    not_retrieved: int = 0  # positives that the first retriever does not find
 
 
 def parse_ranks(text: str) -> tuple[int, int]:
@@ -131,7 +130,7 @@ def parse_ranks(text: str) -> tuple[int, int]:
 
 
 def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
-    """Problems of drawing `per_query` negatives from these ranks."""
+    """Problems with drawing `per_query` negatives from these ranks."""
     try:
         first, last = parse_ranks(ranks)
     except ConfigError as error:
@@ -154,13 +153,13 @@ class NegativeMiner:
         scorer: PairScorer | None = None,
         document_queries: Callable[[Mapping[str, str]], Collection[str]] = lambda _: (),
     ) -> None:
-        """`searches` holds one for each of `config.searched`; `document_queries` says which queries are documents."""
+        """`searches` has an entry per `config.searched`; `document_queries` gives the queries that are documents."""
         self._corpus, self._config, self._searches = corpus, config, searches
         self._judged, self._scorer, self._document_queries = judged or RelevantDocuments(), scorer, document_queries
         self.counts = Counts()
 
     def mine(self, block: Sequence[QueryWithPositives]) -> tuple[list[MinedQuery], Mapping[Source, Run]]:
-        """The block's queries that have negatives, in order, and the runs these were drawn from."""
+        """The block's queries with negatives, in order, and the runs that these were drawn from."""
         self.counts.queries += len(block)
         self.counts.pairs += sum(len(item.positives) for item in block)
         relevant = self._relevant(block)
@@ -173,20 +172,20 @@ class NegativeMiner:
         return mined, {source: run for source, (run, _) in searched.items()}
 
     def _relevant(self, block: Sequence[QueryWithPositives]) -> dict[str, frozenset[str]]:
-        """Per query the relevant documents, its positives, and the query itself where it is a document."""
+        """Relevant documents per query, including several positives and the query itself if it is a document."""
         documents = self._document_queries({item.query.query_id: item.query.text for item in block})
         relevant: dict[str, frozenset[str]] = {}
         for item in block:
             query, several = item.query, item.positives if len(item.positives) > 1 else ()
-            itself = [query.query_id] if query.query_id in documents else []
-            itself += [] if item.original_positive is None else [item.original_positive]
-            relevant[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
+            sources = [query.query_id] if query.query_id in documents else []
+            sources += [] if item.original_positive is None else [item.original_positive]
+            relevant[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, sources)
         return relevant
 
     def _search(
         self, source: Source, block: Sequence[QueryWithPositives], relevant: Mapping[str, Collection[str]]
     ) -> _Searched:
-        """The block's run; its length does not depend on the block."""
+        """The block's run; the depth of a query does not depend on the block."""
         depths = {item.query.query_id: self._config.depth(len(relevant[item.query.query_id])) for item in block}
         block_run: Run = {}
         scores: dict[Pair, float] = {}
@@ -201,7 +200,7 @@ class NegativeMiner:
     def _mine_query(
         self, item: QueryWithPositives, relevant: Collection[str], searched: Mapping[Source, _Searched]
     ) -> Iterator[MinedQuery]:
-        """Per positive the allowed candidates, as many as are needed or rescored."""
+        """Per positive, as many allowed candidates as are needed or rescored."""
         query_id = item.query.query_id
         runs = {source: run[query_id] for source, (run, _) in searched.items()}
         excluded = ExcludedDocuments.of(self._corpus, (*item.positives, *relevant))
@@ -216,9 +215,9 @@ class NegativeMiner:
             heading = name_in(item.query.text, document) if item.may_stand_above else None
             excluded_below = replace(excluded, heading=heading)
             scores = {
-                source: similar[query_id, positive]
-                for source, (_, similar) in searched.items()
-                if (query_id, positive) in similar
+                source: pair_scores[query_id, positive]
+                for source, (_, pair_scores) in searched.items()
+                if (query_id, positive) in pair_scores
             }
             if runs:
                 self.counts.not_retrieved += positive not in next(iter(runs.values()))
@@ -238,7 +237,7 @@ class NegativeMiner:
         excluded: ExcludedDocuments,
         positive_scores: Mapping[Source, float],
     ) -> MinedQuery | None:
-        """The negatives of one positive; None, and counted, where there are none."""
+        """The negatives of one positive; None if there are none, which is counted."""
         key = sampling_key(self._config.seed, f"{query.query_id}\0{positive.doc_id}")
         if self._config.negatives == "random":
             candidates = random_documents(self._corpus, key, self._candidate_count)
@@ -265,7 +264,7 @@ class NegativeMiner:
     def _drop_reason(
         self, query: Query, positive: Document, runs: Mapping[Source, Mapping[str, float]], scores: Collection[Source]
     ) -> str | None:
-        """Why a positive is dropped before anything is drawn against it; `scores` are the retrievers that score it."""
+        """Why a positive is dropped before drawing; `scores` are the retrievers that score it."""
         if not query.text.strip():
             return "empty_query"
         if not positive.full_text.strip():
@@ -274,11 +273,11 @@ class NegativeMiner:
         if within is not None and positive.doc_id not in dict(rank(next(iter(runs.values())), within)):
             return "positive_not_retrieved"
         if self._config.rule and self._scorer is None and not scores:
-            return "positive_not_retrieved"  # nothing that was found scores below it
+            return "positive_not_retrieved"  # no result scores below it
         return None
 
     def _rescored(self, pools: Sequence[MinedQuery], scorer: PairScorer) -> Iterator[MinedQuery]:
-        """The candidates with the scorer's scores, and of them those the rule allows, in drawing order."""
+        """The candidates that the rule allows by the scorer's scores, in drawing order."""
         documents = {(pool.query.text, pool.positive.doc_id): pool.text_of(pool.positive) for pool in pools}
         for pool in pools:
             for negative in pool.negatives:
@@ -297,10 +296,10 @@ class NegativeMiner:
                 for negative in pool.negatives
             ]
             rule = self._config.rule
-            admitted = [negative for negative in rescored if rule.allows(negative.reranker_score, positive_score)]
-            self.counts.skipped.update({"too_near_the_positive": len(rescored) - len(admitted)})
+            allowed = [negative for negative in rescored if rule.allows(negative.reranker_score, positive_score)]
+            self.counts.skipped.update({"too_near_the_positive": len(rescored) - len(allowed)})
             result = self._unless_empty(
-                replace(pool, negatives=admitted[: self._config.per_query]), too_near=len(admitted) < len(rescored)
+                replace(pool, negatives=allowed[: self._config.per_query]), too_near=len(allowed) < len(rescored)
             )
             if result is not None:
                 yield result
@@ -313,27 +312,26 @@ class NegativeMiner:
 
 
 def best_document(original: str, scores: Mapping[str, float]) -> str:
-    """The document with the highest score; the original where none scores above it, the lower id of equals."""
-    best = min(scores, key=lambda doc_id: (-scores[doc_id], doc_id != original, doc_id))
-    return best if scores[best] > scores[original] else original
+    """The document with the highest score; ties go to the original, then to the lower id."""
+    return min(scores, key=lambda doc_id: (-scores[doc_id], doc_id != original, doc_id))
 
 
 class PositiveChooser:
-    """Gives the generated queries of a block their best documents and counts the replaced ones.
+    """Replaces the positives of generated queries by better documents and counts the replaced ones.
 
-    A query's best document need not be the one it was written for (Gecko, arXiv 2403.20327): a reranker scores that one
-    and what the retrievers find, and the best becomes the positive if it scores above the original.
+    A query's best document may differ from the one it was written for (Gecko, arXiv 2403.20327): a reranker scores the
+    original and the retrieved documents, and the best becomes the positive if it scores above the original.
     """
 
     def __init__(
         self, corpus: Corpus, searches: Mapping[Source, SearchWithScores], scorer: PairScorer, candidates: int
     ) -> None:
-        """`candidates` documents of each retriever are scored."""
+        """`candidates` is the number of documents to score per retriever."""
         self._corpus, self._searches, self._scorer, self._depth = corpus, searches, scorer, candidates
         self.replaced = 0
 
     def choose(self, block: Sequence[QueryWithPositives]) -> list[QueryWithPositives]:
-        """The same queries; `original_positive` is the document they were written for where another replaced it."""
+        """The same queries; a replaced positive becomes `original_positive`."""
         generated = [item for item in block if item.is_generated and item.query.text.strip()]
         candidates = self._candidates(generated)
         pairs = dict.fromkeys(
@@ -351,7 +349,7 @@ class PositiveChooser:
         return [self._with_positive(item, best.get(item.query.query_id)) for item in block]
 
     def _candidates(self, block: Sequence[QueryWithPositives]) -> dict[str, list[str]]:
-        """Per query its original positive and what the retrievers find, without duplicates."""
+        """Per query, its original positive and the retrieved documents, without duplicates."""
         candidates = {item.query.query_id: [item.positives[0]] for item in block}
         for search in self._searches.values():
             run, _ = search([item.query for item in block], self._depth, []) if block else ({}, {})
