@@ -1,1 +1,1 @@
-"""Measures of runs, and whether a difference between two is more than chance."""
+"""Evaluation of runs: measures, significance tests and their wording."""

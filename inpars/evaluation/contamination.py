@@ -1,7 +1,7 @@
-"""Whether test queries were seen before: among a prompt's examples, or among the queries a model was trained on.
+"""Detect test queries that occur in a prompt's examples or in training data, and tests that a model wrote.
 
-Also whether a test was written by a model. A query is the same where its words are, in their order, and similar where
-four fifths of its words and word pairs are shared (MinHash, see `text.minhash`).
+Two queries are the same if they have the same words in the same order, and similar if they share four fifths of their
+words and word pairs (MinHash, see `text.minhash`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Overlap:
     """Test queries that also occur in `source`."""
 
     source: str
-    known: int  # queries of the source
-    tested: int  # queries of the test
+    known: int  # number of source queries
+    tested: int  # number of test queries
     same: tuple[str, ...]  # query_ids
-    similar: tuple[str, ...]  # query_ids, without the same ones
+    similar: tuple[str, ...]  # query_ids, excluding `same`
 
     @property
     def query_ids(self) -> tuple[str, ...]:
-        """All of them."""
+        """Same and similar queries."""
         return self.same + self.similar
 
 
 def overlap(source: str, known: Collection[str], tested: Mapping[str, str]) -> Overlap:
-    """Which test queries (query_id -> text) are in a collection of texts."""
+    """Find the test queries (query_id -> text) that also occur in `known`."""
     query_words = {query_id: words(text) for query_id, text in tested.items()}
     keys = {query_id: words_key(parts) for query_id, parts in query_words.items()}
     known_keys = {words_key(words(text)) for text in known}
@@ -46,12 +46,14 @@ def overlap(source: str, known: Collection[str], tested: Mapping[str, str]) -> O
         np.array(list(keys.values()), dtype=np.uint64), sketch_queries(list(query_words.values()))
     )
     same = tuple(query_id for query_id, key in keys.items() if key in known_keys)
-    near = tuple(query_id for query_id, near in zip(keys, resembled, strict=True) if near)
-    return Overlap(source, len(known), len(tested), same, tuple(q for q in near if keys[q] not in known_keys))
+    similar = tuple(
+        query_id for query_id, near in zip(keys, resembled, strict=True) if near and keys[query_id] not in known_keys
+    )
+    return Overlap(source, len(known), len(tested), same, similar)
 
 
 def is_synthetic(qrels: Qrels) -> bool:
-    """Whether every query is named after its only relevant document, or as GPL names them: a model wrote them all."""
+    """Whether all query ids look machine-made: derived from the only relevant document's id, or numbered as in GPL."""
     return bool(qrels) and all(_named_by_machine(query_id, grades) for query_id, grades in qrels.items())
 
 

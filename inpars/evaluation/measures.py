@@ -1,6 +1,6 @@
-"""Measures of runs against judgements, by `ir_measures` with trec_eval's code beneath.
+"""Evaluate runs against qrels with `ir_measures`, which calls trec_eval.
 
-A judged query that a run lacks scores 0 and is counted. Ranking is trec_eval's. Knows nothing of files.
+Documents are ranked as trec_eval ranks them. A judged query without results scores 0 and is counted as missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inpars.io.judgements import GRADE_LIMIT, checked_grade
 from inpars.io.runs import rank
 from inpars.records import Qrels, Run
 
-BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")  # blanks and commas, but not those inside a measure's brackets
+BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")  # blanks and commas outside parentheses
 BASE = re.compile(r"\w+")
 
 
@@ -32,7 +32,7 @@ def split_measures(text: str) -> list[str]:
 
 
 def in_notation(name: str) -> str:
-    """The same with ir_measures' capitals, `ndcg@10` as `nDCG@10`; what it does not know stays as it is."""
+    """Spell a measure as ir_measures does, `ndcg@10` as `nDCG@10`; unknown names are returned unchanged."""
     if (base := BASE.match(name)) is None or base[0] in _names():
         return name
     known = {other.lower(): other for other in sorted(_names(), key=_is_first_name)}
@@ -40,7 +40,7 @@ def in_notation(name: str) -> str:
 
 
 def nearest_measure(name: str) -> str | None:
-    """What an unknown name may stand for: trec_eval's for one of ir_measures', else the nearest."""
+    """Suggest a measure for an unknown name: translate trec_eval's notation, else take the closest spelling."""
     try:
         return str(ir_measures.parse_trec_measure(name)[0])
     except (NameError, ValueError, IndexError, KeyError):
@@ -51,7 +51,7 @@ def nearest_measure(name: str) -> str | None:
 
 
 def _is_first_name(name: str) -> bool:
-    """Whether ir_measures writes the measure so: `NDCG` is another name of `nDCG`."""
+    """Whether this is the main name of the measure and no alias (`NDCG` is an alias of `nDCG`)."""
     return bool(name == ir_measures.measures.registry[name].NAME)
 
 
@@ -60,30 +60,30 @@ def _names() -> frozenset[str]:
 
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
-DEPTH_LIMIT = 1_000_000  # of what a measure looks at
-JUDGED_DEPTH = 10  # of Judged@10
-QUERIES_PER_BLOCK = 256  # whose rankings stay in memory
-BY_SUBTOPIC = "ir_measures.measures.diversity"  # the module of measures that ask for subtopics
-UNJUDGED_GRADE = -1  # and below: of a document that was in the pool and of which nothing is known
+DEPTH_LIMIT = 1_000_000  # largest cutoff of a measure
+JUDGED_DEPTH = 10  # cutoff of Judged@10
+QUERIES_PER_BLOCK = 256  # rankings in memory at once
+BY_SUBTOPIC = "ir_measures.measures.diversity"  # module of the measures that need judgements per subtopic
+UNJUDGED_GRADE = -1  # this or lower: pooled but not judged
 Value = TypeVar("Value", int, float)
-NO_DOCUMENT = "no document"  # an id that no file can have
+NO_DOCUMENT = "no document"  # contains a blank, so no file can have this id
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Measures of one run: means over all judged queries, and the values per query."""
+    """The measures of one run, as means over all judged queries and per query."""
 
     means: dict[str, float]  # measure -> mean over judged queries
     per_query: dict[str, dict[str, float]]  # measure -> query_id -> value
     queries: int
-    missing: int  # judged queries the run lacks; each scores 0
-    judged_at_10: float | None = None  # judged share of the first ten results, mean over queries with results
+    missing: int  # judged queries without results; each scores 0
+    judged_at_10: float | None = None  # Judged@10, mean over queries with results
 
 
 def parse_metrics(names: str | Sequence[str]) -> list[str]:
-    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`; commas and capitals are no matter.
+    """Parse measures in ir_measures' notation, `nDCG@10` or `RR(rel=2)@10`; case and separating commas are ignored.
 
-    Raises ConfigError with what cannot be had, and what it may stand for.
+    Raises ConfigError for unknown or unsupported measures, with a suggestion.
     """
     measures = split_measures(names) if isinstance(names, str) else list(names)
     measures = list(dict.fromkeys(map(in_notation, measures)))
@@ -105,10 +105,14 @@ def parse_metrics(names: str | Sequence[str]) -> list[str]:
 
 
 def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
-    """Values of a run for every judged query. Raises ConfigError where nothing is judged, or with a grade too large."""
+    """Evaluate a run on every judged query. Raises ConfigError for empty qrels and for grades out of range."""
     if not qrels:
         raise ConfigError("there are no judgements to evaluate with")
-    _check_grades(qrels)
+    try:
+        for grade in {grade for grades in qrels.values() for grade in grades.values()}:
+            checked_grade(grade)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     measures = {name: ir_measures.parse_measure(name) for name in parse_metrics(metrics)}
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in measures}
     judged_shares = []
@@ -125,7 +129,7 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
 
 
 def judged_part(run: Run, qrels: Qrels) -> Run:
-    """The run without the documents that trec_eval's -J leaves out: unjudged ones, and those with grades below 0."""
+    """The run without unjudged documents and those with grades below 0, as with trec_eval's -J."""
     return {
         query_id: {
             doc_id: score for doc_id, score in scores.items() if qrels[query_id].get(doc_id, UNJUDGED_GRADE) >= 0
@@ -135,16 +139,8 @@ def judged_part(run: Run, qrels: Qrels) -> Run:
     }
 
 
-def _check_grades(qrels: Qrels) -> None:
-    try:
-        for grade in {grade for grades in qrels.values() for grade in grades.values()}:
-            checked_grade(grade)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _safe_grades(grades: dict[str, int]) -> dict[str, int]:
-    """Equivalent grades for trec_eval's code, which fails on a query without a grade of 0 or more."""
+    """Equivalent grades that trec_eval accepts: it fails on a query whose grades are all below 0."""
     if min(grades.values(), default=UNJUDGED_GRADE) >= 0:
         return grades
     safe = {doc_id: max(grade, UNJUDGED_GRADE) for doc_id, grade in grades.items()}
@@ -152,14 +148,14 @@ def _safe_grades(grades: dict[str, int]) -> dict[str, int]:
 
 
 def _for_trec_eval(documents: dict[str, Value]) -> dict[str, Value]:
-    """The same under ids without NUL, where trec_eval's code takes an id to end."""
+    """Replace NUL in document ids, which ends a string in trec_eval's C code."""
     if "\0" not in "".join(documents):
         return documents
     return {doc_id.replace("\0", " 0 "): value for doc_id, value in documents.items()}
 
 
 def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator[tuple[str, str, float]]:
-    """Measure's name, a query's key and value; what a measure does not look at, its providers are not shown."""
+    """Yield (measure name, query key, value); rankings are cut to each measure's depth to save time."""
     depths: dict[int | None, dict[Any, list[str]]] = {}
     for name, measure in measures.items():  # aliases such as RR and MRR are one measure
         depths.setdefault(_depth(measure), {}).setdefault(measure, []).append(name)
@@ -175,24 +171,24 @@ def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator
 
 
 def _depth(measure: Any) -> int | None:
-    """How many results a measure looks at, None for all; unjudged ones that are left out make room for others."""
+    """How many results a measure needs, None for all: one over judged documents alone may need any number."""
     judged_only = measure.params.get("judged_only", False)
     return None if judged_only else measure.params.get("cutoff")
 
 
 def judged_share(ranked: Mapping[str, float], grades: Mapping[str, int], depth: int = JUDGED_DEPTH) -> float:
-    """Share of a query's first results that are judged, relevant or not."""
+    """Share of the first `depth` results that are judged, relevant or not."""
     first = list(islice(ranked, depth))
     return sum(doc_id in grades for doc_id in first) / len(first)
 
 
 def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
-    """The same order, best first, with scores that leave no ties, which the providers of ir_measures break differently.
+    """Rank as trec_eval does (float32 scores, ties by descending doc_id), with new scores that have no ties.
 
-    trec_eval compares scores in float32, and ties by descending doc_id.
+    The providers of ir_measures break ties differently.
     """
     doc_ids = list(scores)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as for trec_eval
+    with np.errstate(over="ignore"):  # scores beyond float32 become infinite, as in trec_eval
         values = np.fromiter(scores.values(), dtype=np.float32, count=len(doc_ids))
     order = np.argsort(-values, kind="stable")
     if len(np.unique(values)) < len(values):
@@ -211,7 +207,7 @@ def _is_measure(name: str) -> bool:
 
 
 def _is_within_limits(measure: Any) -> bool:
-    """Whether trec_eval's code survives its numbers."""
+    """Whether trec_eval accepts the cutoff and the relevance threshold; larger ones crash it."""
     cutoff, relevant = measure.params.get("cutoff", 1), measure.params.get("rel", 1)
     return bool(1 <= cutoff <= DEPTH_LIMIT and 1 <= relevant <= GRADE_LIMIT)
 
@@ -220,5 +216,5 @@ def _is_supported(measure: Any) -> bool:
     providers = ir_measures.DefaultPipeline.providers
     try:
         return any(provider.is_available() and provider.supports(measure) for provider in providers)
-    except AssertionError:  # a parameter that has no default is not given
+    except AssertionError:  # a required parameter is missing
         return False

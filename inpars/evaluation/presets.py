@@ -1,7 +1,7 @@
-"""What each collection is measured with by custom, so that numbers can stand beside published ones.
+"""The customary measures of each collection, for numbers that compare with published ones.
 
-BEIR: Thakur et al., 2021. MS MARCO's dev queries: RR@10 in the order of the file, as its evaluation reads runs. TREC
-Deep Learning 2019 and 2020: grades 0 to 3, of which binary measures count 2 and above. Robust04: Voorhees, 2004.
+BEIR: Thakur et al., 2021. MS MARCO dev: RR@10 in file order, as the official script reads runs. TREC Deep Learning 2019
+and 2020: grades 0 to 3, relevant from 2 for binary measures. Robust04: Voorhees, 2004.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PresetName: TypeAlias = Literal["general", "beir", "msmarco-dev", "dl19", "dl20"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Measures, the first of which is the one that decides, and what ranks."""
+    """Measures, the primary one first, and what ranks the results."""
 
     name: PresetName
     metrics: tuple[str, ...]
@@ -38,7 +38,7 @@ PRESETS: dict[PresetName, Preset] = {
         Preset("robust04", ("nDCG@20", "AP")),
     )
 }
-COLLECTIONS: tuple[tuple[re.Pattern[str], PresetName], ...] = (  # names of ir_datasets; the first that matches counts
+COLLECTIONS: tuple[tuple[re.Pattern[str], PresetName], ...] = (  # ir_datasets names; the first match counts
     (re.compile(r"msmarco-passage/dev.*"), "msmarco-dev"),
     (re.compile(r"msmarco-passage/trec-dl-2019(/.*)?"), "dl19"),
     (re.compile(r"msmarco-passage/trec-dl-2020(/.*)?"), "dl20"),
@@ -48,6 +48,6 @@ COLLECTIONS: tuple[tuple[re.Pattern[str], PresetName], ...] = (  # names of ir_d
 
 
 def preset_of(dataset: str | None) -> Preset:
-    """The custom of a collection that ir_datasets has; folders, files and other names are measured generally."""
+    """The preset of an ir_datasets collection, `general` for folders, files and other names."""
     matching = (preset for pattern, preset in COLLECTIONS if dataset is not None and pattern.fullmatch(dataset))
     return PRESETS[next(matching, GENERAL.name)]

@@ -1,4 +1,4 @@
-"""Which queries gained and lost most between two systems, and what stood first for them. Records in, records out."""
+"""The queries that gained and lost most between two systems, with the top results of both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Change:
 
     @property
     def difference(self) -> float:
-        """Above 0 where the system gained."""
+        """Above 0 if the system gained."""
         return self.system - self.baseline
 
 
@@ -46,7 +46,7 @@ class ShownChange:
 def most_changed(
     baseline: Mapping[str, float], system: Mapping[str, float], count: int
 ) -> tuple[list[Change], list[Change]]:
-    """The largest gains and the largest losses, largest first, ties by query_id; queries that stayed are neither."""
+    """The `count` largest gains and losses, largest first, ties by query_id; unchanged queries are left out."""
     changes = [Change(query_id, value, system[query_id]) for query_id, value in baseline.items()]
     gains = sorted((c for c in changes if c.difference > 0), key=lambda c: (-c.difference, c.query_id))
     losses = sorted((c for c in changes if c.difference < 0), key=lambda c: (c.difference, c.query_id))
@@ -60,7 +60,7 @@ def show(
     query_text: Callable[[str], str],
     document_text: Callable[[str], str],
 ) -> list[ShownChange]:
-    """The changes with their texts; `firsts` are the first doc_ids of each query, of baseline and system."""
+    """Add texts to the changes; `firsts` are the top doc_ids per query, of the baseline and of the system."""
 
     def documents(query_id: str, ranked: Mapping[str, Sequence[str]]) -> tuple[ShownDocument, ...]:
         grades = qrels.get(query_id, {})

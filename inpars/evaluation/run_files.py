@@ -1,7 +1,7 @@
-"""Runs read for judging: what is wrong with them is counted, and file order can stand in place of scores.
+"""Read runs for evaluation, count their faults, and optionally rank by file order instead of scores.
 
-A document ranked twice for a query counts where it comes first. Ranks are compared with scores, never used, but in
-MS MARCO's three columns (query id, document id, rank), which have no scores. Seven million lines take seconds.
+A duplicate document counts at its first position. Ranks are only compared with scores, except in MS MARCO's format of
+three columns (query id, document id, rank), which has no scores. Seven million lines take seconds.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from inpars.io.storage import decode_line, open_lines
 from inpars.records import Qrels, Run
 
 Order: TypeAlias = Literal["score", "file"]
-"""What ranks: scores with trec_eval's rule for ties, or the lines as they stand (MS MARCO's own evaluation)."""
+"""What ranks the results: scores, with trec_eval's rule for ties, or the order of lines, as in MS MARCO's script."""
 
 NO_RANK = -1
 COLUMNS = 6
-TOP = 10  # results whose ties are counted
+TOP = 10  # depth to which ties are counted
+QUOTE = '"'
 
 
 @dataclass(frozen=True, slots=True)
 class RunNotes:
-    """What a run file has that a reader of its measures should know."""
+    """Peculiarities of a run file that matter when reading its measures."""
 
-    tag: str = ""  # the run's name for itself, on its first line
+    tag: str = ""  # run tag of the first line
     results: int = 0  # lines of judged queries
-    twice: int = 0  # of them, documents that the query had before
+    twice: int = 0  # lines that repeat a document of their query
     misordered: tuple[str, ...] = ()  # queries whose ranks and scores disagree
-    tied: int = 0  # queries with equal scores among the first ten, as float32 has them
-    unjudged_queries: int = 0  # of the run, without any judgement: not measured
-    first_unjudged: str = ""  # of them
+    tied: int = 0  # queries with equal float32 scores among the first ten
+    unjudged_queries: int = 0  # queries without judgements: not measured
+    first_unjudged: str = ""  # the first of these queries
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRun:
-    """A run of the judged queries, and what was seen while reading it."""
+    """A run of the judged queries, with notes on its file."""
 
     run: Run
     notes: RunNotes
@@ -56,7 +57,7 @@ class _Results:
 
 
 def read_checked_run(path: Path, judged: Container[str] | None = None, order: Order = "score") -> CheckedRun:
-    """The results of the judged queries (all of them by default). Raises DataFormatError for lines that are none."""
+    """Read the results of the judged queries (default: all queries). Raises DataFormatError for malformed lines."""
     results_of: dict[str, _Results] = {}
     others: dict[str, None] = {}
     lines = twice = 0
@@ -74,7 +75,7 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
         results.ranks.append(rank)
         if score is None:
             results.has_scores = False
-        results.scores[doc_id] = -float(rank) if score is None else score  # of three columns the rank
+        results.scores[doc_id] = -float(rank) if score is None else score
     notes = RunNotes(
         tag=_tag(path),
         results=lines,
@@ -88,7 +89,7 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
-    """Query id, document id, rank (-1 where it is no number) and score (None in three columns) of each line."""
+    """Yield query id, document id, rank (-1 if not a number) and score (None in three columns) of each line."""
     latest, query_id = b"", ""
     with open_lines(path) as stream:
         for number, raw in enumerate(stream, start=1):
@@ -96,7 +97,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
                 query, _, doc_id, rank, score, _ = raw.split()
                 value = float(score)
                 if value - value != 0.0 or len(rank) > MAX_DIGITS or b"_" in score or not raw.isascii():
-                    raise ValueError  # infinite, or what Python reads and trec_eval does not, or blanks beyond ASCII's
+                    raise ValueError  # not finite, or Python's reading may differ from trec_eval's
                 if query != latest:
                     latest, query_id = query, query.decode()
                 yield query_id, doc_id.decode(), int(rank), value
@@ -104,16 +105,16 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
                 latest = b""
                 line = decode_line(raw, path, number)
                 if line.strip():
-                    yield _careful(line, path, number)
+                    yield _parse_carefully(line, path, number)
 
 
-def _careful(line: str, path: Path, number: int) -> tuple[str, str, int, float | None]:
+def _parse_carefully(line: str, path: Path, number: int) -> tuple[str, str, int, float | None]:
     scored, is_ranked = parse_run_line(line, path, number)
     if is_ranked:
         return scored.query_id, scored.doc_id, int(-scored.score), None
-    rank = line.split()[3].encode()
-    number_of_rank = int(rank) if rank.isdigit() and len(rank) <= MAX_DIGITS else NO_RANK
-    return scored.query_id, scored.doc_id, number_of_rank, scored.score
+    rank_field = line.split()[3].encode()
+    rank = int(rank_field) if rank_field.isdigit() and len(rank_field) <= MAX_DIGITS else NO_RANK
+    return scored.query_id, scored.doc_id, rank, scored.score
 
 
 def _tag(path: Path) -> str:
@@ -126,7 +127,7 @@ def _tag(path: Path) -> str:
 
 
 def _disagree(results: _Results) -> bool:
-    """Whether a later rank has a higher score; ranks that are no numbers or all the same say nothing."""
+    """Whether a later rank has a higher score; False if ranks are not numbers or all equal."""
     if not results.has_scores:
         return False
     ranks = np.frombuffer(results.ranks, dtype=np.int64)
@@ -140,7 +141,7 @@ def _disagree(results: _Results) -> bool:
 
 
 def _has_ties(results: _Results) -> bool:
-    """Whether one of the first ten has the score of another, or of the one that follows them."""
+    """Whether two of the first eleven results have the same score."""
     with np.errstate(over="ignore"):
         scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(results.scores))
     first = np.sort(scores)[::-1][: TOP + 1]
@@ -148,7 +149,7 @@ def _has_ties(results: _Results) -> bool:
 
 
 def _ordered(results: _Results, order: Order) -> dict[str, float]:
-    """The scores, or scores by position in the file."""
+    """The scores; by file order, the negated positions in their place."""
     if order == "score":
         return results.scores
     doc_ids = list(results.scores)
@@ -158,16 +159,13 @@ def _ordered(results: _Results, order: Order) -> dict[str, float]:
     return {doc_id: -float(position) for position, doc_id in enumerate(doc_ids, start=1)}
 
 
-QUOTE = '"'
-
-
 def no_result(name: str, run: Run, qrels: Qrels, notes: RunNotes | None = None) -> str:
-    """Why the measures of a run are no result, in words; empty where they are one.
+    """Explain why the measures of a run are meaningless; empty if they are not.
 
-    `notes` know of queries that nobody judged, which a run read for judging has not.
+    Give `notes` with a run of `read_checked_run`, which holds no unjudged queries.
     """
-    others = [query_id for query_id in run if query_id not in qrels] if notes is None else []
-    stranger = next(iter(others), "") if notes is None else notes.first_unjudged
+    first_unjudged = next((query_id for query_id in run if query_id not in qrels), "")
+    stranger = first_unjudged if notes is None else notes.first_unjudged
     results_of = {query_id: run[query_id] for query_id in qrels if run.get(query_id)}
     if not results_of and not stranger:
         return f"{name} has no results"
@@ -185,11 +183,11 @@ def no_result(name: str, run: Run, qrels: Qrels, notes: RunNotes | None = None) 
             f"none of the {results:,} results of {name} is judged (for query {query_id!r} {judged!r} is judged, the "
             f"run has {first!r}); give the judgements of its documents"
         )
-    return _quotes(name, results_of, qrels)
+    return _quote_mismatch(name, results_of, qrels)
 
 
-def _quotes(name: str, run: Run, qrels: Qrels) -> str:
-    """Documents that are judged under an id in quotes and found without them, or the other way round."""
+def _quote_mismatch(name: str, run: Run, qrels: Qrels) -> str:
+    """Report document ids that are quoted in the qrels and not in the run, or the reverse."""
     met = sum(is_quoted(doc_id) and doc_id in run[query_id] for query_id in run for doc_id in qrels[query_id])
     missed = list(_missed_by_quotes(run, qrels))
     if len(missed) <= met:

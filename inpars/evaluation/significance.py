@@ -1,14 +1,13 @@
-"""Is a difference between two runs more than chance: paired tests over queries, intervals, effect size and power.
+"""Significance of differences between runs: paired tests over queries, intervals, effect size and power.
 
-Smucker, Allan and Carterette, "A comparison of statistical significance tests for information retrieval", CIKM 2007,
-for the randomisation test and the t-test; Holm's step-down correction where several systems are compared with one (for
-each measure and test by itself). A difference's interval is the randomisation test turned round: it holds all those
-true differences that the test, as strict as Holm's correction makes it, does not refuse. So it holds 0 exactly where
-the difference may be chance. Fewer than ten queries are not tested: 2 of their 512 sign patterns or more are as extreme
-as can be.
+Randomisation test and t-test: Smucker, Allan and Carterette, "A comparison of statistical significance tests for
+information retrieval", CIKM 2007. With several systems, p-values are adjusted by Holm's step-down correction, per
+measure and test. The interval of a difference inverts the randomisation test: it holds every true difference that the
+test does not reject at the Holm-adjusted level, so it holds 0 exactly if the difference may be chance. Fewer than ten
+queries are not tested: at least 2 of their at most 512 sign patterns are as extreme as possible.
 
-Intervals of a single system's mean are bootstrapped with expanded percentiles, so that they hold what they promise for
-few queries too: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015.
+Intervals of a single system's mean use the bootstrap with expanded percentiles, for correct coverage with few queries:
+Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from inpars.errors import ConfigError
 PERMUTATIONS = 20_000
 BOOTSTRAPS = 10_000
 SEED = 20_070_101
-LEVEL = 0.05  # of tests; intervals hold the rest
-POWER = 0.8  # chance to see a difference of the size that is called detectable
+LEVEL = 0.05  # significance level; intervals have 1 - LEVEL confidence
+POWER = 0.8  # probability of detecting a detectable difference
 FEWEST_QUERIES = 10  # for a test
-WORTHWHILE = 0.05  # the true difference for which the number of queries is named
-MAX_QUERIES = 1_000_000  # that anybody is told to judge
-BLOCK_NUMBERS = 4_000_000  # random numbers held in memory at once
-ROUNDING = 1e-12  # differences of means below this come from the order of additions
-COUNT_ROUNDING = 1e-6  # the same of numbers of permutations
+WORTHWHILE = 0.05  # true difference that `queries_needed` refers to
+MAX_QUERIES = 1_000_000  # largest number of queries to recommend
+BLOCK_NUMBERS = 4_000_000  # random numbers in memory at once
+ROUNDING = 1e-12  # smaller differences of means are rounding errors
+COUNT_ROUNDING = 1e-6  # the same for numbers of permutations
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
@@ -51,12 +50,11 @@ class Interval:
 class Difference:
     """Mean of `system - baseline` over queries, its interval and the p-values of two-sided tests.
 
-    The interval is of 95%, or of more where Holm's correction asks for more: 0 is outside exactly where the adjusted
-    p-value is below 0.05. Interval, p-values and what follows from them are None for fewer than ten queries.
-    `effect_size` is the mean in standard deviations of the differences (Cohen's d for pairs), None where they do not
-    vary. `detectable` is the least true difference that this many queries of this spread show with 80% chance, None
-    above 1 too, where no measure can differ that much. `queries_needed` is how many show one of 0.05, None where one
-    query cannot say.
+    The interval has 95% confidence, or more if Holm's correction asks for it: it excludes 0 exactly if the adjusted
+    p-value is below 0.05. Interval and p-values are None for fewer than ten queries. `effect_size` is the mean in
+    standard deviations of the differences (Cohen's d for pairs), None if they do not vary. `detectable` is the smallest
+    true difference that this many queries of this spread show with 80% power, None if it is above 1, which no measure
+    reaches. `queries_needed` is the number of queries that show a true difference of 0.05, None for a single query.
     """
 
     mean: float
@@ -75,35 +73,35 @@ class Difference:
 
     @property
     def is_tested(self) -> bool:
-        """Whether there were queries enough for a test."""
+        """Whether there were enough queries for a test."""
         return self.adjusted_p_value is not None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends, None where nothing was tested."""
+        """Both ends, None if nothing was tested."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     def is_believed(self) -> bool:
-        """Whether chance alone would rarely give a difference this large, by the randomisation test."""
+        """Whether the randomisation test finds the difference significant."""
         return self.adjusted_p_value is not None and self.adjusted_p_value < LEVEL
 
     @property
     def tests_disagree(self) -> bool:
-        """Whether the t-test decides otherwise than the randomisation test."""
+        """Whether the t-test contradicts the randomisation test."""
         return self.adjusted_t_p_value is not None and self.is_believed() != (self.adjusted_t_p_value < LEVEL)
 
 
 def compare(
     baseline: Mapping[str, float], systems: Mapping[str, Mapping[str, float]], *, permutations: int = PERMUTATIONS
 ) -> dict[str, Difference]:
-    """Each system against the baseline, by their values per query (the same queries in all)."""
+    """Compare each system with the baseline by their values per query; all must have the same queries."""
     return compare_pairs({name: (baseline, values) for name, values in systems.items()}, permutations=permutations)
 
 
 def compare_pairs(
     pairs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], *, permutations: int = PERMUTATIONS
 ) -> dict[str, Difference]:
-    """As `compare`, each system against a baseline of its own; the tests are adjusted for their number."""
+    """Like `compare`, with a separate baseline per system; p-values are adjusted for the number of pairs."""
     differences = {name: np.asarray(_paired(*pair, name), dtype=np.float64) for name, pair in pairs.items()}
     tested = {name: values for name, values in differences.items() if len(values) >= FEWEST_QUERIES}
     signed = {name: _RandomSigns(values, permutations) for name, values in tested.items()}
@@ -127,7 +125,7 @@ def compare_pairs(
 
 
 def bootstrap_interval(values: Sequence[float], resamples: int = BOOTSTRAPS) -> Interval:
-    """The mean with its 95% interval; a single value is all there is to know."""
+    """The mean with its 95% interval, which has no width for a single value or equal ones."""
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         raise ConfigError("there are no values to give an interval for")
@@ -153,11 +151,11 @@ def randomisation_p_value(differences: Sequence[float] | Values, permutations: i
 
 
 class _RandomSigns:
-    """Differences under random signs.
+    """The sign-flip distribution of paired differences.
 
-    A true difference is not refused by signs that turn round a group of queries if it lies between the mean of these
-    and the mean of the others: less what is true, the two groups pull in opposite directions. So the means of the
-    groups say all about any true difference at once.
+    Flipping the signs of a group of queries does not reject a hypothetical true difference that lies between the mean
+    of this group and the mean of the other queries: after subtracting it, the two groups pull in opposite directions.
+    So the group means decide for all hypothetical differences at once.
     """
 
     def __init__(self, values: Values, permutations: int) -> None:
@@ -168,7 +166,7 @@ class _RandomSigns:
 
     @property
     def p_value(self) -> float:
-        """Of no true difference."""
+        """The p-value of the hypothesis that there is no true difference."""
         if abs(self._values.sum()) <= self._tolerance:
             return 1.0
         above = self._values.sum() > 0
@@ -181,47 +179,47 @@ class _RandomSigns:
         return self._within(float(self._lower[rank - 1])), self._within(float(self._upper[-rank]))
 
     def _within(self, bound: float) -> float:
-        """The bound; where the queries are too few for one, what they have and no difference at all lie within."""
+        """The bound; an infinite one, from too few queries, is replaced to include all values and 0."""
         if math.isfinite(bound):
             return bound
         return float(min(0.0, self._values.min()) if bound < 0 else max(0.0, self._values.max()))
 
     def _blocks(self, permutations: int) -> Iterator[tuple[Values, Values]]:
-        """For each of the signs: the sum of the queries that are turned round, and their number."""
-        moved = self._values[self._values != 0]  # the others have no sign, and a random share of them is turned round
-        generator, others = np.random.default_rng(SEED), np.random.default_rng([SEED, 1])
-        rows = max(1, BLOCK_NUMBERS // max(1, len(moved)))
-        columns = np.stack([moved, np.ones_like(moved)], axis=1)
+        """For each sign pattern: the sum of the flipped differences, and their number."""
+        nonzero = self._values[self._values != 0]  # for zeros only the number of flips matters
+        generator, zero_generator = np.random.default_rng(SEED), np.random.default_rng([SEED, 1])
+        rows = max(1, BLOCK_NUMBERS // max(1, len(nonzero)))
+        columns = np.stack([nonzero, np.ones_like(nonzero)], axis=1)
         for start in range(0, permutations, rows):
             count = min(rows, permutations - start)
-            sums, sizes = (_random_bits(generator, count, len(moved)) @ columns).T
-            yield sums, sizes + others.binomial(len(self._values) - len(moved), 0.5, size=count)
+            sums, sizes = (_random_bits(generator, count, len(nonzero)) @ columns).T
+            yield sums, sizes + zero_generator.binomial(len(self._values) - len(nonzero), 0.5, size=count)
 
     def _group_means(self, sums: Values, sizes: Values) -> tuple[Values, Values]:
-        """Means of the queries that are turned round and of the others; an empty group is as far away as can be."""
+        """Means of the flipped queries and of the others; the mean of an empty group is infinite."""
         total, count = float(self._values.sum()), len(self._values)
         rest = np.where(np.abs(total - sums) <= self._tolerance, 0.0, total - sums)
         sums = np.where(np.abs(sums) <= self._tolerance, 0.0, sums)
-        turned, others = sums / np.maximum(sizes, 1), rest / np.maximum(count - sizes, 1)
-        alone = (sizes == 0) | (sizes == count)
-        return np.where(alone, -np.inf, turned), np.where(alone, np.inf, others)
+        flipped, others = sums / np.maximum(sizes, 1), rest / np.maximum(count - sizes, 1)
+        has_empty_group = (sizes == 0) | (sizes == count)
+        return np.where(has_empty_group, -np.inf, flipped), np.where(has_empty_group, np.inf, others)
 
 
 def t_test_p_value(differences: Sequence[float] | Values) -> float:
-    """Two-sided p-value of Student's t-test of paired differences; without spread 1 for none, 0 for a constant one."""
+    """Two-sided p-value of the paired t-test; without variance it is 1 if all are zero, else 0."""
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2 or not values.any():
         return 1.0
     deviation = values.std(ddof=1)
     if deviation <= ROUNDING * abs(values.mean()):
         return 0.0
-    from scipy import special  # takes a third of a second to load, and scipy.stats a whole one
+    from scipy import special  # loads in a third of the time of scipy.stats
 
     return float(2 * special.stdtr(len(values) - 1, -abs(values.mean()) / (deviation / math.sqrt(len(values)))))
 
 
 def detectable_difference(differences: Sequence[float] | Values) -> float | None:
-    """The smallest true difference that these queries can show (5% level, 80% power); None above 1."""
+    """The smallest true difference that these queries can detect (5% level, 80% power); None above 1."""
     count = len(differences)
     if count < FEWEST_QUERIES:
         return None
@@ -230,7 +228,7 @@ def detectable_difference(differences: Sequence[float] | Values) -> float | None
 
 
 def queries_needed(differences: Sequence[float] | Values, difference: float = WORTHWHILE) -> int | None:
-    """How many queries of this spread show such a true difference (5% level, 80% power); None if unknown."""
+    """How many queries of this spread detect such a true difference (5% level, 80% power); None if unknown."""
     if len(differences) < 2:
         return None
     deviation, too_few, enough_queries = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MAX_QUERIES
@@ -242,7 +240,7 @@ def queries_needed(differences: Sequence[float] | Values, difference: float = WO
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given."""
+    """P-values with Holm's step-down adjustment, in the same order."""
     order = sorted(range(len(p_values)), key=lambda position: p_values[position])
     adjusted, floor = [0.0] * len(p_values), 0.0
     for step, position in enumerate(order):
@@ -252,7 +250,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _untested(values: Values) -> Difference:
-    """All that can be said without a test."""
+    """The difference with everything that needs no test."""
     mean = math.fsum(values) / len(values)
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return Difference(
@@ -270,12 +268,12 @@ def _untested(values: Values) -> Difference:
 
 
 def _reach(count: int) -> float:
-    """How many standard errors a true difference must have to be seen."""
+    """The detectable difference in standard errors."""
     return _student(count, 1 - LEVEL / 2) + _student(count, POWER)
 
 
 def _expanded_tails(count: int) -> tuple[float, float]:
-    """The quantiles of resampled means that make an interval of 95% from `count` values."""
+    """The quantiles of resampled means that give a 95% interval from `count` values."""
     reach = math.sqrt(count / (count - 1)) * _student(count, 1 - LEVEL / 2)
     from scipy import special
 
@@ -284,7 +282,7 @@ def _expanded_tails(count: int) -> tuple[float, float]:
 
 
 def _student(count: int, probability: float) -> float:
-    """The quantile of Student's t of the mean of `count` values."""
+    """The quantile of Student's t with `count - 1` degrees of freedom."""
     from scipy import special
 
     return float(special.stdtrit(count - 1, probability))

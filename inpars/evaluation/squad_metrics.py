@@ -15,17 +15,16 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(answer: str, right: Sequence[str]) -> float:
-    """1 where the answer equals a right one but for case, punctuation, articles and blanks."""
-    return float(any(answer_words(answer) == answer_words(other) for other in right or [""]))
+    """1 if the answer equals a right one up to case, punctuation, articles and whitespace, else 0."""
+    return float(any(_answer_words(answer) == _answer_words(other) for other in right or [""]))
 
 
 def f1(answer: str, right: Sequence[str]) -> float:
-    """The highest harmonic mean of precision and recall over words with any right answer."""
-    return max(_overlap(answer_words(answer), answer_words(other)) for other in right or [""])
+    """The highest F1 over words with any right answer."""
+    return max(_overlap(_answer_words(answer), _answer_words(other)) for other in right or [""])
 
 
-def answer_words(text: str) -> list[str]:
-    """The words that count."""
+def _answer_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
@@ -37,12 +36,12 @@ def _overlap(given: Sequence[str], right: Sequence[str]) -> float:
 
 
 def best_threshold(scored_answers: Sequence[tuple[float, str, Sequence[str]]]) -> float:
-    """The least score to answer from that gives the highest mean F1 over (score, answer, right answers) of questions.
+    """The score from which to answer for the highest mean F1 over (score, answer, right answers) per question.
 
-    One of the scores; no answer is the empty text. Rajpurkar et al., 2018, choose it in the same way.
+    Below the threshold the answer is the empty text. Rajpurkar et al., 2018, choose it in the same way.
     """
     order = sorted(scored_answers, key=lambda entry: -entry[0])
-    value, best, limit = 0.0, float("-inf"), 0.0  # F1 above that of answering nothing, summed over the questions
+    value, best, limit = 0.0, float("-inf"), 0.0  # `value`: sum of F1 gains over not answering
     for index, (score, answer, right) in enumerate(order):
         value += f1(answer, right) - f1("", right)
         if value > best and (index + 1 == len(order) or order[index + 1][0] < score):

@@ -1,4 +1,4 @@
-"""What measures and tests come to in plain words: sentences for people who did not ask for the numbers behind them."""
+"""Put measures and tests into plain sentences."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from inpars.evaluation.significance import FEWEST_QUERIES, WORTHWHILE, Differenc
 from inpars.records import Qrels
 
 MANY_TIES = 0.1  # share of queries with ties among the first ten
-LITTLE_JUDGED = 0.7  # Judged@10 of pooled judgements
-JUDGED_LESS = 0.1  # Judged@10 below the baseline's
+LITTLE_JUDGED = 0.7  # low Judged@10
+JUDGED_LESS = 0.1  # Judged@10 this far below the baseline's is low too
 NAMED_QUERIES = 3
-MIN_SHOWN = 0.0005  # a detectable difference that would be shown as 0.000
+MIN_SHOWN = 0.0005  # smaller detectable differences would read 0.000
 TAILS = {"score": "scores rank here", "file": "the order of the file ranks here"}
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 query`, `2 queries`: the plural is given where it is no mere s."""
+    """`1 query`, `2 queries`; the default plural adds an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -29,7 +29,7 @@ def queries(number: int) -> str:
 
 
 def in_words(name: str, baseline: str, metric: str, difference: Difference) -> str:
-    """`reranked against bm25, nDCG@10: better by 0.0312 (...)`, or that the difference is noise or was not tested."""
+    """`reranked against bm25, nDCG@10: better by 0.0312 (...)`, or that the difference is noise or untested."""
     if difference.better == difference.worse == 0:
         return f"{name} against {baseline}, {metric}: the same for all {queries(difference.queries)}"
     same = difference.queries - difference.better - difference.worse
@@ -39,7 +39,7 @@ def in_words(name: str, baseline: str, metric: str, difference: Difference) -> s
 
 
 def adjustment_in_words(differences: Collection[Difference]) -> str:
-    """How intervals and p-values of several comparisons go together; empty for one, and where nothing was tested."""
+    """How the p-values of several comparisons were adjusted; empty for fewer than two tested ones."""
     tested = [one for one in differences if one.is_tested]
     if len(tested) < 2:
         return ""
@@ -70,7 +70,7 @@ def power_in_words(metric: str, difference: Difference) -> str:
 
 
 def _test_in_words(difference: Difference) -> str:
-    """Interval, p-values and effect size; empty where nothing was tested."""
+    """Interval, p-values and effect size; empty if nothing was tested."""
     if difference.interval is None or difference.adjusted_p_value is None or difference.adjusted_t_p_value is None:
         return ""
     low, high = difference.interval
@@ -95,18 +95,18 @@ def _judgement(difference: Difference) -> str:
 
 
 def p_in_table(value: float | None) -> str:
-    """`p=0.004`, seven characters; empty where there was no test."""
+    """`p=0.004`, seven characters; empty if nothing was tested."""
     if value is None:
         return ""
     return "p<0.001" if value < 0.001 else f"p={value:.3f}"
 
 
 def _probability(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"  # what would be shown as 0.000
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def file_remarks(name: str, notes: RunNotes, judged: int, order: Order) -> list[str]:
-    """What is to be said of a run's file; `judged` is the number of judged queries."""
+    """Remarks on the faults of a run file; `judged` is the number of judged queries."""
     remarks = []
     if notes.twice:
         remarks.append(
@@ -130,7 +130,7 @@ def file_remarks(name: str, notes: RunNotes, judged: int, order: Order) -> list[
 
 
 def judged_remarks(results: Mapping[str, Evaluation], baseline: str, qrels: Qrels) -> list[str]:
-    """Where unjudged documents leave the numbers in doubt."""
+    """Remarks where unjudged documents cast doubt on the measures."""
     if not any(grade <= 0 for grades in qrels.values() for grade in grades.values()):
         relevant = sum(map(len, qrels.values())) / len(qrels)
         return [
@@ -156,7 +156,7 @@ def judged_remarks(results: Mapping[str, Evaluation], baseline: str, qrels: Qrel
 
 
 def overlap_remark(name: str, overlap: Overlap) -> str:
-    """What of the test was seen before; empty where nothing was."""
+    """Which test queries were seen before; empty if none were."""
     if not overlap.query_ids:
         return ""
     return (

@@ -1,8 +1,7 @@
-"""Small charts as inline SVG: histograms, lines, sorted differences, intervals, bars, steps. No library, no script.
+"""Small charts as inline SVG, without a library or scripts: histograms, lines, differences, intervals, bars, diagrams.
 
-Values in, text out. Each chart has a name that says what it shows in words; lines differ by colour and by dashes.
-Nothing to show gives an empty text. Widths are those of a phone, so that labels stay readable there; the page scales a
-drawing up to its column.
+Each chart has an accessible name that describes it; lines differ in colour and dashes. A chart without data is an empty
+string. Drawings are as wide as a phone, so that labels stay readable there; the page scales them up to its column.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 12, 26, 46
 TICKS = 5
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # times a power of ten
 BOX_WIDTH, GAP, PADDING, LINE = 340, 20, 8, 16
-BOX_CHARACTERS = 44  # of a line in a box
+BOX_CHARACTERS = 44  # per line in a box
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Counts of two kinds in bins of equal width from `low`."""
+    """Counts of kept and dropped values in bins of equal width, starting at `low`."""
 
     low: float
     width: float
@@ -50,7 +49,7 @@ class Bins:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A mean between two ends; `sure` where the difference is believed."""
+    """A mean with its interval; `sure` if the difference is significant."""
 
     name: str
     mean: float
@@ -61,7 +60,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What one direction shows; `whole` numbers have no ticks between them, `log` has equal steps for equal factors."""
+    """One axis: `whole` allows only integer ticks, `log` is logarithmic."""
 
     low: float
     high: float
@@ -72,17 +71,17 @@ class Axis:
 
     @property
     def span(self) -> float:
-        """Its length; 1 where all values are the same."""
+        """The length of the axis, 1 if all values are equal."""
         return (self.high - self.low) or 1.0
 
     def share(self, value: float) -> float:
-        """How far along a value lies, from 0 to 1."""
+        """The relative position of a value, from 0 to 1."""
         if self.log:
             return math.log(value / self.low) / (math.log(self.high / self.low) or 1.0)
         return (value - self.low) / self.span
 
     def ticks(self) -> list[float]:
-        """Round numbers on it, about five."""
+        """About five round numbers."""
         if self.marks:
             return list(self.marks)
         raw = self.span / TICKS
@@ -95,54 +94,54 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Where values come to lie on the drawing."""
+    """Two axes, and the positions of values on the drawing."""
 
     across: Axis
     up: Axis
 
     def x(self, value: float) -> float:
-        """Across."""
+        """The horizontal position."""
         return LEFT + self.across.share(value) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """Up."""
+        """The vertical position."""
         return HEIGHT - BOTTOM - self.up.share(value) * (HEIGHT - TOP - BOTTOM)
 
     def draw(self, content: str, name: str) -> str:
-        """The whole drawing, with its axes around the content."""
+        """The content with axes, grid and labels."""
         bottom = HEIGHT - BOTTOM
         parts = [
             *(_line(LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick), "grid") for tick in self.up.ticks()),
             content,
             _line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"),
             *(_line(self.x(tick), bottom, self.x(tick), bottom + 4, "axis") for tick in self.across.ticks()),
-            *(text(LEFT - 7, self.y(tick) + 4, shown(tick), "end") for tick in self.up.ticks()),
-            *(text(self.x(tick), bottom + 18, shown(tick), "middle") for tick in self.across.ticks()),
-            text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, self.across.label, "middle"),
-            text(2, 12, self.up.label, "start"),
+            *(_text(LEFT - 7, self.y(tick) + 4, tick_label(tick), "end") for tick in self.up.ticks()),
+            *(_text(self.x(tick), bottom + 18, tick_label(tick), "middle") for tick in self.across.ticks()),
+            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, self.across.label, "middle"),
+            _text(2, 12, self.up.label, "start"),
         ]
-        return drawing(WIDTH, HEIGHT, "".join(parts), name)
+        return _drawing(WIDTH, HEIGHT, "".join(parts), name)
 
-    def upright(self, value: float | None, label: str = "") -> str:
-        """A line across all heights at a value, where it lies on the plot."""
+    def vertical_line(self, value: float | None, label: str = "") -> str:
+        """A vertical line at a value, empty if the value is off the plot."""
         if value is None or not self.across.low <= value <= self.across.high:
             return ""
         x = self.x(value)
         left = x > (LEFT + WIDTH) / 2
-        words = text(x - 5 if left else x + 5, TOP - 4, label, "end" if left else "start", "cutlabel") if label else ""
+        words = _text(x - 5 if left else x + 5, TOP - 4, label, "end" if left else "start", "cutlabel") if label else ""
         return _line(x, TOP - 2, x, HEIGHT - BOTTOM, "cut") + words
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A box: what is done or there, and what is to be said of it."""
+    """A box of a diagram."""
 
     title: str
     detail: str = ""
 
 
 def bins_of(kept: Sequence[float], dropped: Sequence[float] = (), count: int = BINS) -> Bins | None:
-    """Finite values in equal bins; None where there are none."""
+    """Count finite values in equal bins; None if there are no such values."""
     parts = [[value for value in part if math.isfinite(value)] for part in (kept, dropped)]
     values = [value for part in parts for value in part]
     if not values:
@@ -150,14 +149,14 @@ def bins_of(kept: Sequence[float], dropped: Sequence[float] = (), count: int = B
     low, high = min(values), max(values)
     width = (high - low) / count or 1.0
     counts = [[0] * count, [0] * count]
-    for part, found in zip(parts, counts, strict=True):
+    for part, bins in zip(parts, counts, strict=True):
         for value in part:
-            found[min(count - 1, int((value - low) / width))] += 1
+            bins[min(count - 1, int((value - low) / width))] += 1
     return Bins(low, width, *counts)
 
 
 def histogram(bins: Bins | None, label: str, *, cut: float | None = None, unit: str = "queries") -> str:
-    """Counts of kept and dropped values, one on the other, with the cut as a line."""
+    """Stacked counts of kept and dropped values, with a line at the cut."""
     if bins is None:
         return ""
     totals = [one + other for one, other in zip(bins.kept, bins.dropped, strict=True)]
@@ -171,8 +170,9 @@ def histogram(bins: Bins | None, label: str, *, cut: float | None = None, unit: 
             _bar(left, plot.y(kept), width, plot.y(0), "kept"),
             _bar(left, plot.y(total), width, plot.y(kept), "dropped"),
         ]
-    name = f"{sum(totals)} {unit} by {label}, from {shown(bins.low)} to {shown(high)}"
-    return plot.draw("".join(bars) + plot.upright(cut, f"cut {shown(cut)}" if cut is not None else ""), name)
+    name = f"{sum(totals)} {unit} by {label}, from {tick_label(bins.low)} to {tick_label(high)}"
+    cut_line = "" if cut is None else plot.vertical_line(cut, f"cut {tick_label(cut)}")
+    return plot.draw("".join(bars) + cut_line, name)
 
 
 def line_chart(
@@ -186,35 +186,35 @@ def line_chart(
     whole: bool = False,
     marks: Sequence[float] = (),
 ) -> str:
-    """Lines over a common axis; nothing where none has two points. With `marks` across, equal factors are equally far.
+    """Lines over a common axis; empty if no line has two points.
 
-    `whole` says that what lies across is counted.
+    `marks` are ticks of the x axis, which is then logarithmic; `whole` allows only integer ticks there.
     """
-    there = [line for line in lines if len(line.xs) > 1]
-    if not there:
+    drawable = [line for line in lines if len(line.xs) > 1]
+    if not drawable:
         return ""
-    xs, ys = [x for line in there for x in line.xs], [y for line in there for y in line.ys]
+    xs, ys = [x for line in drawable for x in line.xs], [y for line in drawable for y in line.ys]
     low, high = (min(0.0, *ys) if from_zero else min(ys)), max(ys)
     room = (high - low) * (HEADROOM - 1) or abs(high) * 0.1 or 1.0
     plot = Plot(
         Axis(min(xs), max(xs), x_label, whole, bool(marks), marks),
         Axis(low if from_zero else low - room, high + room, y_label),
     )
-    drawn = [_polyline(plot, line, lines.index(line)) for line in there]
-    ends = "; ".join(f"{line.name} from {shown(line.ys[0])} to {shown(line.ys[-1])}" for line in there)
-    return plot.draw("".join(drawn) + plot.upright(cut, cut_label), f"{y_label} by {x_label}: {ends}")
+    curves = "".join(_polyline(plot, line, lines.index(line)) for line in drawable)
+    ends = "; ".join(f"{line.name} from {tick_label(line.ys[0])} to {tick_label(line.ys[-1])}" for line in drawable)
+    return plot.draw(curves + plot.vertical_line(cut, cut_label), f"{y_label} by {x_label}: {ends}")
 
 
 def legend(names: Sequence[str]) -> str:
-    """Which line is whose, in the order of the chart's lines; nothing for a single one."""
+    """The legend of a line chart, in the order of its lines; empty for a single line."""
     if len(names) < 2:
         return ""
-    marks = (f'<line class="curve c{place % STYLES}" x1="1" x2="27" y1="5" y2="5"/>' for place in range(len(names)))
+    marks = (f'<line class="curve c{index % STYLES}" x1="1" x2="27" y1="5" y2="5"/>' for index in range(len(names)))
     return _legend(zip(names, marks, strict=True))
 
 
 def filled_legend(names: Sequence[tuple[str, str]]) -> str:
-    """Which colour of bars is what: names with their classes."""
+    """The legend of a bar chart, from names and CSS classes."""
     return _legend((name, f'<rect class="{kind}" width="28" height="10"/>') for name, kind in names)
 
 
@@ -224,7 +224,7 @@ def _legend(marks: Iterable[tuple[str, str]]) -> str:
 
 
 def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
-    """Differences from the largest gain to the largest loss; `values` may be an even sample of all `queries`."""
+    """Bars from the largest gain to the largest loss; `values` may be an even sample of all `queries`."""
     if not any(values):
         return ""
     low, high = min(0.0, *values), max(0.0, *values)
@@ -240,12 +240,13 @@ def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
             _bar(LEFT + position * width, top, width - 1 if width > 3 else width + 0.4, bottom, kind) if value else ""
         )
     zero = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{plot.y(0):.1f}" y2="{plot.y(0):.1f}"/>'
-    name = f"{label} of {counted(queries, 'query', 'queries')}, from {shown(max(values))} to {shown(min(values))}"
+    ends = f"from {tick_label(max(values))} to {tick_label(min(values))}"
+    name = f"{label} of {counted(queries, 'query', 'queries')}, {ends}"
     return plot.draw("".join(bars) + zero, name)
 
 
 def intervals_chart(rows: Sequence[Range], label: str) -> str:
-    """Means with their intervals below each other, and where no difference would lie."""
+    """Means with their intervals, one per row, and a line at zero."""
     if not rows:
         return ""
     height = TOP + len(rows) * ROW_HEIGHT + BOTTOM - 8
@@ -259,44 +260,44 @@ def intervals_chart(rows: Sequence[Range], label: str) -> str:
 
     bottom = TOP + len(rows) * ROW_HEIGHT
     parts = [f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{TOP - 6}" y2="{bottom}"/>' for t in axis.ticks()]
-    parts += [text(x(tick), bottom + 17, shown(tick), "middle") for tick in axis.ticks()]
+    parts += [_text(x(tick), bottom + 17, tick_label(tick), "middle") for tick in axis.ticks()]
     parts += [f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{TOP - 6}" y2="{bottom}"/>']
     for position, row in enumerate(rows):
         y, kind = TOP + position * ROW_HEIGHT + ROW_HEIGHT / 2, "believed" if row.sure else "unsure"
-        parts.append(text(0, y + 4, shorten(row.name, NAME_CHARACTERS), "start", "name"))
+        parts.append(_text(0, y + 4, shorten(row.name, NAME_CHARACTERS), "start", "name"))
         parts.append(
             f'<line class="{kind}" stroke-width="2" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
         )
         parts.append(f'<circle class="{kind}" cx="{x(row.mean):.1f}" cy="{y}" r="4"/>')
-    parts.append(text((NAME_WIDTH + WIDTH) / 2, bottom + 34, label, "middle"))
+    parts.append(_text((NAME_WIDTH + WIDTH) / 2, bottom + 34, label, "middle"))
     name = f"{label}: " + "; ".join(
-        f"{row.name} {shown(row.mean)}, {shown(row.low)} to {shown(row.high)}" for row in rows
+        f"{row.name} {tick_label(row.mean)}, {tick_label(row.low)} to {tick_label(row.high)}" for row in rows
     )
-    return drawing(WIDTH, height, "".join(parts), name)
+    return _drawing(WIDTH, height, "".join(parts), name)
 
 
 def diagram(steps: Sequence[Step], name: str) -> str:
-    """The steps from top to bottom."""
+    """Boxes from top to bottom, one per step."""
     parts, top, middle = [], 0.0, BOX_WIDTH / 2
     for number, step in enumerate(steps):
         if number:
-            parts.append(text(middle, top + GAP - 6, "\N{DOWNWARDS ARROW}", "middle"))
+            parts.append(_text(middle, top + GAP - 6, "\N{DOWNWARDS ARROW}", "middle"))
             top += GAP
         lines = [("name", line) for line in textwrap.wrap(step.title, BOX_CHARACTERS)]
         lines += [("", line) for line in textwrap.wrap(step.detail, BOX_CHARACTERS)]
         height = len(lines) * LINE + 2 * PADDING
         parts.append(f'<rect class="box" y="{top:g}" width="{BOX_WIDTH}" height="{height}" rx="6"/>')
         parts += [
-            text(middle, top + PADDING + place * LINE + 12, line, "middle", classes)
-            for place, (classes, line) in enumerate(lines)
+            _text(middle, top + PADDING + row * LINE + 12, line, "middle", classes)
+            for row, (classes, line) in enumerate(lines)
         ]
         top += height
-    said = "; ".join(f"{step.title}: {step.detail}" if step.detail else step.title for step in steps)
-    return drawing(BOX_WIDTH, top, "".join(parts), f"{name}: {said}")
+    description = "; ".join(f"{step.title}: {step.detail}" if step.detail else step.title for step in steps)
+    return _drawing(BOX_WIDTH, top, "".join(parts), f"{name}: {description}")
 
 
 def bar(share: float, classes: str = "kept") -> str:
-    """A bar beside a number that says the same; `share` is of the whole width."""
+    """A bar next to a number; `share` is its width, from 0 to 1."""
     return (
         '<svg class=bar viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="{classes}" width="{100 * share:.2f}" height="8"/></svg>'
@@ -304,7 +305,7 @@ def bar(share: float, classes: str = "kept") -> str:
 
 
 def evenly(values: Sequence[float], most: int = MAX_POINTS) -> list[float]:
-    """At most so many of the values, in equal steps, the first and the last among them."""
+    """At most `most` of the values in equal steps, including the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[round(position * (len(values) - 1) / (most - 1))] for position in range(most)]
@@ -312,10 +313,10 @@ def evenly(values: Sequence[float], most: int = MAX_POINTS) -> list[float]:
 
 def _polyline(plot: Plot, line: Series, position: int) -> str:
     style = f"curve c{position % STYLES}"
-    places = [(plot.x(x), plot.y(y)) for x, y in zip(line.xs, line.ys, strict=True)]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    marks = "".join(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in places)
-    return f'<polyline class="{style}" points="{points}"/>{marks if len(places) <= 16 else ""}'
+    points = [(plot.x(x), plot.y(y)) for x, y in zip(line.xs, line.ys, strict=True)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    marks = "".join(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points)
+    return f'<polyline class="{style}" points="{path}"/>{marks if len(points) <= 16 else ""}'
 
 
 def _bar(x: float, top: float, width: float, bottom: float, classes: str) -> str:
@@ -326,19 +327,18 @@ def _bar(x: float, top: float, width: float, bottom: float, classes: str) -> str
     )
 
 
-def drawing(width: float, height: float, content: str, name: str) -> str:
+def _drawing(width: float, height: float, content: str, name: str) -> str:
     """An image with an accessible name."""
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(name)}">{content}</svg>'
 
 
-def text(x: float, y: float, words: str, anchor: str, classes: str = "") -> str:
-    """Words at a place."""
+def _text(x: float, y: float, words: str, anchor: str, classes: str = "") -> str:
     named = f' class="{classes}"' if classes else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(words)}</text>'
 
 
-def shown(value: float) -> str:
-    """A tick's number, short."""
+def tick_label(value: float) -> str:
+    """A number in at most four digits, `12.5k` or `3M`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             scale = 1e3 if letter == "k" else size

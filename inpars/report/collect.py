@@ -1,7 +1,7 @@
-"""From records and the files that stages left to a report's values: results, written queries, trainings, times.
+"""Collect a report's values from records and stage outputs: results, generated queries, trainings, times.
 
-Files are read in streams, of which a few examples and counts stay. A report therefore holds the same few kilobytes
-whether sixty queries were written or a million. Texts are looked up by whoever calls.
+A report keeps counts and a few examples only, so its size does not grow with the number of queries. The caller looks up
+document texts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from inpars.report.schema import (
     Written,
 )
 
-RESAMPLES = 2_000  # for intervals of means, of which there are many
+RESAMPLES = 2_000  # fewer than the default, since a report has many intervals
 SHOWN = 5  # wins and losses
 TEXT_CHARACTERS = 400
 
@@ -53,19 +54,19 @@ BY_BM25 = (
 BY_RERANKER = "Negatives that the reranker scores highest beside their positives."
 
 Texts = Callable[[str], str | None]
-"""A document's text by its id, None where it is not known."""
+"""doc_id -> the document's text, None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a report keeps of a run, so that no two runs need be in memory together."""
+    """What a report needs of a run, so that only one run is in memory at a time."""
 
     depth_curve: Series
-    firsts: Mapping[str, str]  # query_id -> its first document
+    firsts: Mapping[str, str]  # query_id -> top doc_id
 
 
 def glance(name: str, run: Run, qrels: Qrels) -> RunSummary:
-    """Look at a run once."""
+    """Summarize a run."""
     firsts = {query_id: rank(run[query_id], 1)[0][0] for query_id in qrels if run.get(query_id)}
     return RunSummary(depth_curve(name, run, qrels), firsts)
 
@@ -80,7 +81,7 @@ def results_of(
     texts: Texts,
     notes: Sequence[str] = (),
 ) -> Results | None:
-    """All that the report shows of these systems; None where nothing was measured."""
+    """The results section of a report; None if nothing was measured."""
     if not evaluations:
         return None
     judged = metrics[0]
@@ -110,20 +111,20 @@ def results_of(
 
 
 def depth_curve(name: str, run: Run, qrels: Qrels) -> Series:
-    """The nDCG of the first k documents for several k."""
+    """NDCG at several cutoffs."""
     means = evaluate(cut(run, max(DEPTHS)), qrels, [f"nDCG@{depth}" for depth in DEPTHS]).means
     return Series(name, list(map(float, DEPTHS)), list(means.values()))
 
 
 def movement(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> Movement:
-    """How many queries moved which way."""
+    """Count the queries that gained, lost and stayed."""
     values = sorted((after[query_id] - before[query_id] for query_id in before), reverse=True)
     better, worse = sum(value > 0 for value in values), sum(value < 0 for value in values)
     return Movement(name, better, worse, len(values) - better - worse, evenly(values))
 
 
 def passage(doc_id: str, texts: Texts, relevance: int | None = None) -> Passage:
-    """A document to be shown, the beginning of its text."""
+    """A document with the beginning of its text."""
     return Passage(doc_id, (texts(doc_id) or "")[:TEXT_CHARACTERS], relevance)
 
 
@@ -145,16 +146,16 @@ def _moved(change: Change, topics: Topics, firsts: tuple[Mapping[str, str], Mapp
     relevant = max(
         (doc_id for doc_id, grade in judged.items() if grade > 0), key=lambda d: (judged[d], d), default=None
     )
-    one, other = (
-        passage(found[query_id], texts, judged.get(found[query_id])) if query_id in found else None for found in firsts
+    before, after = (
+        passage(top[query_id], texts, judged.get(top[query_id])) if query_id in top else None for top in firsts
     )
-    wanted = None if relevant is None else passage(relevant, texts, judged[relevant])
-    words = topics.queries.get(query_id, "")
-    return Moved(query_id, words, change.baseline, change.system, wanted, one, other)
+    answer = None if relevant is None else passage(relevant, texts, judged[relevant])
+    query = topics.queries.get(query_id, "")
+    return Moved(query_id, query, change.baseline, change.system, answer, before, after)
 
 
 def written_of(verdicts: Sequence[FilterOutcome], score_name: str, texts: Texts) -> Written:
-    """The verdicts on all written queries."""
+    """Summarize the filter's verdicts on all generated queries."""
     kept = [verdict for verdict in verdicts if verdict.reason is None]
     passing = sorted((v.score for v in verdicts if v.reason in (None, BELOW) and math.isfinite(v.score)), reverse=True)
     ranks = [float(rank) for rank in range(1, len(passing) + 1)]
@@ -175,25 +176,20 @@ def written_of(verdicts: Sequence[FilterOutcome], score_name: str, texts: Texts)
 def shown_queries(
     verdicts: Sequence[FilterOutcome], count: int = EXAMPLES
 ) -> tuple[list[FilterOutcome], list[FilterOutcome]]:
-    """Kept and dropped queries to show: spread evenly over the scores, dropped ones over the reasons."""
+    """Examples: kept queries spread evenly over the scores, dropped ones over the reasons."""
     kept = sorted((v for v in verdicts if v.reason is None), key=lambda v: -v.score)
     by_reason: dict[str, list[FilterOutcome]] = {}
     for verdict in verdicts:
         if verdict.reason is not None:
             by_reason.setdefault(verdict.reason, []).append(verdict)
-    queues = [iter(found) for found in by_reason.values()]
-    dropped: list[FilterOutcome] = []
-    while queues and len(dropped) < count:
-        queue = queues.pop(0)
-        if (found := next(queue, None)) is not None:
-            dropped.append(found)
-            queues.append(queue)
+    rounds = zip_longest(*by_reason.values())  # one query per reason
+    dropped = [verdict for one_round in rounds for verdict in one_round if verdict is not None]
     step = max(1, len(kept) // count)
-    return kept[::step][:count], dropped
+    return kept[::step][:count], dropped[:count]
 
 
 def negatives_of(path: Path, queries: Mapping[str, str], texts: Texts) -> Negatives | None:
-    """The file of negatives beside the triples; None where there is none."""
+    """Summarize the file of negatives next to the triples; None if there is no such file."""
     if not path.exists():
         return None
     rows = list(read_negative_rows(path))
@@ -214,24 +210,24 @@ def negatives_of(path: Path, queries: Mapping[str, str], texts: Texts) -> Negati
 
 
 def trainings_of(manifests: Mapping[str, Manifest]) -> list[Training]:
-    """Curves of the models that were trained, by the name of each."""
+    """The training curves of each model whose manifest has one."""
     return [_training(name, manifest.results) for name, manifest in manifests.items() if "curve" in manifest.results]
 
 
 def manifests_in(folder: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Every output of a folder that has a manifest, in the order they were begun."""
+    """Every output of a folder with its manifest, by starting time."""
     outputs = [path.with_name(path.name.removesuffix(MANIFEST_SUFFIX)) for path in folder.rglob(f"*{MANIFEST_SUFFIX}")]
-    found = [(output, manifest) for output in sorted(outputs) if (manifest := read_manifest(output)) is not None]
-    return iter(sorted(found, key=lambda pair: pair[1].started))
+    pairs = [(output, manifest) for output in sorted(outputs) if (manifest := read_manifest(output)) is not None]
+    return iter(sorted(pairs, key=lambda pair: pair[1].started))
 
 
 def stages_of(folder: Path) -> list[StageFacts]:
-    """The stages as their manifests have them."""
+    """The facts of all stages in a folder."""
     return [stage_facts(output.relative_to(folder).as_posix(), manifest) for output, manifest in manifests_in(folder)]
 
 
 def stage_facts(output: str, manifest: Manifest) -> StageFacts:
-    """What a report says of one stage; `output` is how its output is called."""
+    """The facts of one stage from its manifest; `output` names its output in the report."""
     return StageFacts(
         stage=manifest.stage,
         output=output,
@@ -255,9 +251,9 @@ def _example(verdict: FilterOutcome, texts: Texts) -> QueryExample:
 
 
 def _share(row: Mapping[str, Any]) -> float | None:
-    """The negative's score as a share of the positive's, by the reranker where there is one; None without both.
+    """The negative's score divided by the positive's; None without both.
 
-    A reranker's margins may be negative: there the share is of their distance, exp(negative - positive).
+    Reranker scores take precedence; as margins may be negative, their share is exp(negative - positive).
     """
     score, positive = row.get("reranker_score"), row.get("positive_reranker_score")
     if score is not None and positive is not None:

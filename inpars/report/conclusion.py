@@ -1,4 +1,4 @@
-"""What the evidence of a run says: which system to deploy, what it gains over simpler ones, what would help next."""
+"""The conclusion of a run: which system to deploy, what it gains over simpler ones, and what would help next."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def conclusion_of(
     skipped: Mapping[str, str],
     commands: Sequence[str],
 ) -> Conclusion:
-    """The system called `name`, compared with `others` (name -> what it is) and with itself without its reranker.
+    """Compare the system `name` with `others` (name -> description) and with itself without the reranker.
 
-    The searches' manifests say what a query costs; `skipped` says why a model was not trained.
+    The search manifests give the seconds per query; `skipped` maps each untrained model to the reason.
     """
     names = {**others, **({unreranked: "without the reranker"} if unreranked != name else {})}
     gains = _gains(name, evaluations, names, metric)
-    own = evaluations.get(name)
+    evaluation = evaluations.get(name)
     reranker = next((gain for gain in gains if gain.against == unreranked), None)
     return Conclusion(
         system=name,
         description=str(system),
         metric=metric,
-        value=None if own is None else own.means[metric],
-        queries=0 if own is None else own.queries,
+        value=None if evaluation is None else evaluation.means[metric],
+        queries=0 if evaluation is None else evaluation.queries,
         gains=[gain for gain in gains if gain is not reranker],
         reranker=reranker,
         seconds_per_query=_seconds_per_query(search),
@@ -51,16 +51,16 @@ def conclusion_of(
         weight_bytes=weight_bytes,
         peak_bytes=0 if search is None else search.peak_bytes,
         steps=_steps(system),
-        advice=list(_advice(metric, gains, reranker, skipped, measured=own is not None)),
+        advice=list(_advice(metric, gains, reranker, skipped, measured=evaluation is not None)),
         commands=commands,
     )
 
 
 def mix_of(results: Mapping[str, Any]) -> Mix | None:
-    """How the weights were chosen, from the results of the choice; None where there were no queries to choose by."""
+    """How the weights of the mix were chosen, from the results of the choice; None without queries to choose by."""
     if not results.get("queries"):
         return None
-    offsets = results.get("offsets", ())  # those of older runs have none
+    offsets = results.get("offsets", ())  # absent in older runs
     return Mix(
         queries=results["queries"],
         easy=results["easy"],
@@ -74,19 +74,19 @@ def mix_of(results: Mapping[str, Any]) -> Mix | None:
 
 
 def _gains(name: str, evaluations: Mapping[str, Evaluation], names: Mapping[str, str], metric: str) -> list[Gain]:
-    """Differences from each of the others that was measured, adjusted together."""
+    """Differences from each other measured system, with p-values adjusted together."""
     if name not in evaluations:
         return []
-    values = {one: found.per_query[metric] for one, found in evaluations.items()}
-    pairs = {one: (values[one], values[name]) for one in names if one in values and one != name}
+    values = {system: evaluation.per_query[metric] for system, evaluation in evaluations.items()}
+    pairs = {other: (values[other], values[name]) for other in names if other in values and other != name}
     return [
-        Gain(one, names[one], evaluations[one].means[metric], difference)
-        for one, difference in compare_pairs(pairs).items()
+        Gain(other, names[other], evaluations[other].means[metric], difference)
+        for other, difference in compare_pairs(pairs).items()
     ]
 
 
 def _steps(system: SearchSystem) -> list[Step]:
-    """From a query to its results."""
+    """The boxes of the diagram, from a query to its results."""
     stages = [stage.label for stage in system.stages]
     if len(stages) == 1:
         steps = [Step(stages[0])]
@@ -108,15 +108,15 @@ def _seconds_per_query(search: Manifest | None) -> float | None:
 def _advice(
     metric: str, gains: Sequence[Gain], reranker: Gain | None, skipped: Mapping[str, str], *, measured: bool
 ) -> Iterator[str]:
-    """What would help next, the most useful first."""
+    """Advice on what would help next, the most useful first."""
     if not measured:
         yield "Judge queries (--queries, --qrels): nothing was measured."
     elif gains:
-        main = gains[-1].difference  # the hardest to beat comes last
+        main = gains[-1].difference  # from the strongest competitor, which comes last
         if power := power_in_words(metric, main):
             yield f"{power}."
     if reranker is not None and not reranker.difference.is_believed():
-        found = "adds nothing" if reranker.difference.better == reranker.difference.worse == 0 else "may add nothing"
-        yield f"Leave the reranker out (--rerank-depth 0): queries take less time, and it {found}."
+        effect = "adds nothing" if reranker.difference.better == reranker.difference.worse == 0 else "may add nothing"
+        yield f"Leave the reranker out (--rerank-depth 0): queries take less time, and it {effect}."
     for model, reason in skipped.items():
         yield f"The {model} was not trained: {reason}."

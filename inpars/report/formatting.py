@@ -1,4 +1,4 @@
-"""How numbers, durations and tested differences read in a report."""
+"""Format numbers, durations and tested differences for reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from inpars.evaluation.significance import Difference
 
-RELATIONS = {  # of a system to another one, by the verdict
+RELATIONS = {  # verdict -> how a system relates to another
     "better": "better than",
     "worse": "worse than",
     "may be chance": "not shown to differ from",
@@ -17,17 +17,17 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, form: str = ".4f") -> str:
-    """A number with a proper minus sign; `-` where there is none."""
+    """A number with a typographic minus sign; `-` for None."""
     return "-" if value is None else format(value, form).replace("-", MINUS)
 
 
 def span(low: float, high: float) -> str:
-    """Both ends of an interval of a difference."""
+    """`+0.0123 to +0.0456`."""
     return f"{number(low, '+.4f')} to {number(high, '+.4f')}"
 
 
 def duration(seconds: float | None) -> str:
-    """`40 ms`, `1.4 s`, `12 s`, `3 min 5 s`, `2 h 4 min`; `-` where nobody knows."""
+    """`40 ms`, `1.4 s`, `12 s`, `3 min 5 s`, `2 h 4 min`; `-` if unknown."""
     if seconds is None:
         return "-"
     if 0 < seconds < 0.1:
@@ -42,12 +42,12 @@ def duration(seconds: float | None) -> str:
 
 
 def shorten(text: str, characters: int) -> str:
-    """The beginning of a text."""
+    """Cut a text to `characters`, marked by an ellipsis."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def verdict(gain: Difference) -> tuple[str, str]:
-    """What to say of a difference, and the class that it is shown in."""
+    """The verdict on a difference in words, and its CSS class."""
     if not gain.mean and gain.better == gain.worse == 0:
         return "the same", "noise"
     if not gain.is_tested:
@@ -63,11 +63,11 @@ def size(count: int) -> str:
 
 
 def comparisons(gains: Iterable[tuple[str, Difference]]) -> str:
-    """How a system compares with those named: `better than bm25 (+0.28), not shown to differ from fusion (+0.06)`."""
-    found: dict[str, list[str]] = {}
+    """How a system compares with others: `better than bm25 (+0.28), not shown to differ from fusion (+0.06)`."""
+    systems: dict[str, list[str]] = {}
     for name, gain in gains:
-        found.setdefault(verdict(gain)[0], []).append(f"{name} ({number(gain.mean, '+.4f')})")
-    return ", ".join(f"{RELATIONS[word]} {_listed(found[word])}" for word in RELATIONS if word in found)
+        systems.setdefault(verdict(gain)[0], []).append(f"{name} ({number(gain.mean, '+.4f')})")
+    return ", ".join(f"{RELATIONS[word]} {_listed(systems[word])}" for word in RELATIONS if word in systems)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -75,6 +75,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def p_value(gain: Difference) -> str:
-    """`, p = 0.012`; empty where nothing was tested."""
+    """`, p = 0.012`; empty if nothing was tested."""
     value = gain.adjusted_p_value
     return "" if value is None else ", p < 0.001" if value < 0.001 else f", p = {value:.3f}"

@@ -1,6 +1,6 @@
-"""Reports as self-contained HTML files, from the templates of this package; what templates insert is escaped.
+"""Render reports as self-contained HTML with this package's templates, which escape all values.
 
-A page holds no script and loads nothing; its own content policy forbids both, should an escape ever be forgotten.
+Pages have no scripts and load nothing; their content security policy forbids both in case an escape is missing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
 from inpars.io.storage import atomic_writer, to_json_line
 from inpars.report import charts
-from inpars.report.charts import diagram
 from inpars.report.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
 from inpars.report.schema import DEPTHS, Report, StageFacts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-CHARTS = ("histogram", "line_chart", "legend", "filled_legend", "differences_chart", "bar")  # that templates call
-MEASURES = {  # what a measure without its depth says
+CHARTS = ("histogram", "line_chart", "legend", "filled_legend", "differences_chart", "bar", "diagram")  # for templates
+MEASURES = {  # measure without its cutoff -> what it means
     "nDCG": "how near the first N results are to the best order, later ranks counting less",
     "RR": "1 over the rank of the first relevant of the first N results",
     "R": "share of the relevant documents among the first N results",
@@ -41,7 +40,7 @@ def render(report: Report) -> str:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the page, and next to it the same as JSON."""
+    """Write the page and, next to it, its values as JSON."""
     with atomic_writer(json_path(path)) as stream:
         stream.write(to_json_line(report.values()) + "\n")
     with atomic_writer(path) as stream:
@@ -49,29 +48,32 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def json_path(path: Path) -> Path:
-    """Where the values of a page are: `report.html` has `report.json`."""
+    """The file of a page's values: `report.json` for `report.html`."""
     return path.with_suffix(".json")
 
 
-def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 - what the template wants
-    """The whole page of a template."""
+def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 - template variables
+    """Fill in a template."""
     style = resources.files("inpars.data").joinpath("report.css").read_text(encoding="utf-8")
     return _environment().get_template(template).render(style=style, **values) + "\n"
 
 
 def stage_rows(report: Report) -> list[tuple[str, list[StageFacts], float]]:
-    """Each kind of stage with its outputs and the sum of their seconds, the longest first."""
-    found: dict[str, list[StageFacts]] = {}
+    """Each kind of stage with its outputs and their total seconds, the longest first."""
+    stages_by_kind: dict[str, list[StageFacts]] = {}
     for stage in report.stages:
-        found.setdefault(stage.stage, []).append(stage)
-    rows = [(name, stages, sum(stage.seconds for stage in stages)) for name, stages in found.items()]
+        stages_by_kind.setdefault(stage.stage, []).append(stage)
+    rows = [(name, stages, sum(stage.seconds for stage in stages)) for name, stages in stages_by_kind.items()]
     return sorted(rows, key=lambda row: -row[2])
 
 
 def intervals(pairs: Sequence[tuple[str, Difference]], label: str) -> str:
-    """The chart of those differences that were tested."""
-    found = [(name, gain, gain.interval) for name, gain in pairs if gain.interval is not None]
-    ranges = [charts.Range(name, gain.mean, low, high, gain.is_believed()) for name, gain, (low, high) in found]
+    """The chart of the tested differences."""
+    ranges = [
+        charts.Range(name, gain.mean, *gain.interval, gain.is_believed())
+        for name, gain in pairs
+        if gain.interval is not None
+    ]
     return charts.intervals_chart(ranges, label)
 
 
@@ -79,14 +81,14 @@ def intervals(pairs: Sequence[tuple[str, Difference]], label: str) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only where a page is written
 
-    found = Environment(
+    environment = Environment(
         loader=PackageLoader("inpars.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    environment.filters |= {
         "number": number,
         "duration": duration,
         "size": size,
@@ -94,10 +96,9 @@ def _environment() -> Environment:
         "plain": lambda name: name.replace("_", " "),
         "as_json": lambda values: json.dumps(values, indent=1, ensure_ascii=False, default=str),
     }
-    drawn: dict[str, Callable[..., str]] = {name: _markup(getattr(charts, name)) for name in CHARTS}
-    found.globals |= drawn | {
+    chart_functions: dict[str, Callable[..., str]] = {name: _markup(getattr(charts, name)) for name in CHARTS}
+    environment.globals |= chart_functions | {
         "intervals": _markup(intervals),
-        "diagram": _markup(diagram),
         "comparisons": lambda gains: comparisons((gain.against, gain.difference) for gain in gains),
         "Series": charts.Series,
         "verdict": verdict,
@@ -108,11 +109,11 @@ def _environment() -> Environment:
         "adjustment_in_words": adjustment_in_words,
         "minus": MINUS,
     }
-    return found
+    return environment
 
 
 def _markup(chart: Callable[..., str]) -> Callable[..., str]:
-    """A chart whose SVG templates insert as it is: charts escape their own texts."""
+    """Mark a chart's SVG as safe: charts escape their own texts."""
     from markupsafe import Markup
 
     return lambda *values, **settings: Markup(chart(*values, **settings))

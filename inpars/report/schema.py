@@ -1,6 +1,6 @@
-"""What reports hold: plain values; those of a run are written as `report.json` and shown as `report.html`.
+"""The values of a report, which `report.json` stores and `report.html` shows.
 
-Parts that a run does not have are None or empty. Knows nothing of files or of how anything is drawn.
+Sections that a run does not have are None or empty.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from inpars.evaluation.significance import Difference, Interval
 from inpars.report.charts import Bins, Series, Step
 
-DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves of nDCG by depth
+DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # cutoffs of the nDCG curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +23,33 @@ class System:
     name: str
     means: Mapping[str, float]
     intervals: Mapping[str, Interval]  # of the means
-    missing: int  # judged queries without a result; each scores 0
-    judged_at_10: float | None = None  # share of the first ten results that somebody judged
+    missing: int  # judged queries without results; each scores 0
+    judged_at_10: float | None = None  # share of the first ten results that are judged
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How many queries a system answers better and worse than the baseline, and by how much."""
+    """How many queries a system improves and worsens over the baseline, and by how much."""
 
     name: str
     better: int
     worse: int
     same: int
-    differences: Sequence[float]  # falling, an even sample where there are many
+    differences: Sequence[float]  # descending; an even sample if there are many
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A document that is shown."""
+    """A document with the beginning of its text."""
 
     doc_id: str
     text: str
-    relevance: int | None = None  # None where nobody judged it
+    relevance: int | None = None  # None if unjudged
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A query that one of two systems answers better; `system` less `baseline` is its difference."""
+    """A query whose value differs between the baseline and a system."""
 
     query_id: str
     query: str
@@ -62,39 +62,39 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What systems are worth."""
+    """The measures of all systems."""
 
     metrics: Sequence[str]
     queries: int
     baseline: str
     best: str
     systems: Sequence[System]
-    differences: Mapping[str, Mapping[str, Difference]]  # from the baseline: measure -> system
-    movements: Sequence[Movement]  # on the first measure
+    differences: Mapping[str, Mapping[str, Difference]]  # measure -> system -> difference from the baseline
+    movements: Sequence[Movement]  # by the first measure
     depth_curves: Sequence[Series]
     wins: Sequence[Moved] = ()
     losses: Sequence[Moved] = ()
     notes: Sequence[str] = ()
 
     def mean_of(self, name: str) -> float:
-        """The first measure of a system."""
+        """The mean of the first measure for a system."""
         return next(system.means[self.metrics[0]] for system in self.systems if system.name == name)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What systems are worth by the grades of a language model."""
+    """The measures of all systems by a language model's grades."""
 
-    by: str  # who judged, in words
+    by: str  # description of the judge
     results: Results
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the system to deploy is worth beside another one."""
+    """What the system to deploy gains over another system."""
 
-    against: str  # its name in the table
-    meaning: str  # what it is, for people
+    against: str  # the other system's name in the table
+    meaning: str  # its description
     value: float  # its mean
     difference: Difference
 
@@ -106,38 +106,38 @@ class Conclusion:
     system: str  # its name in the table
     description: str
     metric: str
-    value: float | None  # None where nothing was measured
+    value: float | None  # None if nothing was measured
     queries: int
     gains: Sequence[Gain]
-    reranker: Gain | None  # what the reranker adds, where there is one
-    seconds_per_query: float | None  # with the loading of the models
+    reranker: Gain | None  # gain from the reranker, if there is one
+    seconds_per_query: float | None  # including model loading
     seconds_without_reranker: float | None
     device: str
-    weight_bytes: Mapping[str, int]  # size of each model's weights on disk
+    weight_bytes: Mapping[str, int]  # model -> size of its weights on disk
     steps: Sequence[Step]  # from a query to its results
-    peak_bytes: int = 0  # of the process that searched, 0 where nobody knows
+    peak_bytes: int = 0  # peak memory of the search process, 0 if unknown
     advice: Sequence[str] = ()
-    commands: Sequence[str] = ()  # the next ones to type
+    commands: Sequence[str] = ()  # suggested next commands
     caveat: str = ""  # what the measures do not show
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How the weight of the bi-encoders beside BM25 was chosen, as mean nDCG@10 of the written queries."""
+    """How the bi-encoders' weight relative to BM25 was chosen; values are mean nDCG@10 of the generated queries."""
 
     queries: int
-    easy: int  # whose document BM25 finds first
-    shares: Series  # the same share for all queries
-    offsets: Series  # a gate moved by so much
+    easy: int  # queries whose document BM25 ranks first
+    shares: Series  # nDCG@10 by one share for all queries
+    offsets: Series  # nDCG@10 by the gate's offset
     offset: float
     chosen: float
-    before: float  # of the gate as it was learned on public collections
-    equal: float  # of equal weights
+    before: float  # with the gate as learned on public collections
+    equal: float  # with equal weights
 
 
 @dataclass(frozen=True, slots=True)
 class QueryExample:
-    """A written query with its document and what became of it."""
+    """A generated query with its document and the filter's verdict."""
 
     query_id: str
     query: str
@@ -148,7 +148,7 @@ class QueryExample:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The queries that a language model wrote."""
+    """The generated queries."""
 
     score_name: str
     count: int
@@ -163,7 +163,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class NegativeExample:
-    """A query between its positive and one of its negatives."""
+    """A query with its positive and one of its negatives."""
 
     query_id: str
     query: str
@@ -173,12 +173,12 @@ class NegativeExample:
     rank: int | None
     score: float | None
     positive_score: float | None
-    scored_by: str  # who gave the two scores
+    scored_by: str  # source of the two scores
 
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """The hard negatives; `suspects` may be false ones, the likeliest first."""
+    """The hard negatives; `suspects` may be false negatives, the likeliest first."""
 
     count: int
     queries: int
@@ -192,7 +192,7 @@ class Negatives:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a model's loss fell, and what it was worth on held-out queries meanwhile."""
+    """A model's training loss and its quality on held-out queries."""
 
     name: str
     loss: Series
@@ -203,17 +203,17 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class FunnelRow:
-    """How many of something a run had left, or left out: `count` and `what` read as one, `393 queries kept`."""
+    """How many items a run kept or left out, read as `count what`: `393 queries kept`."""
 
     what: str
     count: int
-    changed_by: str = ""  # the flag, or why there is none
+    changed_by: str = ""  # the flag that changes it, or the reason for the count
     left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StageFacts:
-    """One stage as its manifest has it."""
+    """One stage according to its manifest."""
 
     stage: str
     output: str  # relative to the run's folder
@@ -227,12 +227,12 @@ class StageFacts:
     dropped: Mapping[str, int]
     started: str = ""
     git_commit: str | None = None
-    workers: Sequence[Mapping[str, Any]] = ()  # what each of a cluster did: worker, node, device, items, seconds, rate
+    workers: Sequence[Mapping[str, Any]] = ()  # per worker: worker, node, device, items, seconds, rate
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """A part of a run with a budget: the seconds that were planned for it and those that it took."""
+    """Planned and actual seconds of one part of a run with a budget."""
 
     part: str
     work: str
@@ -242,16 +242,16 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report shows."""
+    """All values of a report."""
 
     title: str
     lead: str
-    facts: Mapping[str, str]  # numbers that stand at the top
+    facts: Mapping[str, str]  # numbers at the top
     results: Results | None
     conclusion: Conclusion | None = None
     mix: Mix | None = None
-    pipeline: Sequence[Step] = ()  # from the documents to the measures, as this run did it
-    definitions: Mapping[str, str] = field(default_factory=dict)  # of the systems by name
+    pipeline: Sequence[Step] = ()  # from the documents to the measures
+    definitions: Mapping[str, str] = field(default_factory=dict)  # system name -> description
     funnel: Sequence[FunnelRow] = ()
     written: Written | None = None
     negatives: Negatives | None = None
@@ -263,16 +263,16 @@ class Report:
     judged: Judged | None = None
 
     def values(self) -> dict[str, Any]:
-        """The same as JSON values; what is infinite is null."""
-        found: dict[str, Any] = _finite(asdict(self))
-        if self.judged is None:  # most reports have no such part
-            del found["judged"]
-        return found
+        """The report as JSON values; numbers that are not finite become null."""
+        values: dict[str, Any] = _finite(asdict(self))
+        if self.judged is None:  # as in most reports
+            del values["judged"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting or an input that is not the same in both runs; None where a run lacks it."""
+    """A setting or an input that differs between two runs; None if a run does not have it."""
 
     output: str
     name: str
@@ -282,7 +282,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A query of one system in both runs."""
+    """The values of one query and system in both runs."""
 
     query_id: str
     query: str
@@ -292,7 +292,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One system of both runs on one measure."""
+    """One system and measure in both runs."""
 
     system: str
     metric: str
@@ -303,16 +303,16 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The first run and the second."""
+    """The comparison of two runs."""
 
     runs: tuple[str, str]
     settings: Sequence[Setting]
     measures: Sequence[Compared]
     moved: Mapping[str, tuple[Sequence[Shift], Sequence[Shift]]]  # system -> gains and losses, on the first measure
-    records: Mapping[str, tuple[int | None, int | None]]  # by output
+    records: Mapping[str, tuple[int | None, int | None]]  # output -> records in both runs
     seconds: Mapping[str, tuple[float | None, float | None]]
     notes: Sequence[str]
-    problems: Sequence[str] = ()  # why there is nothing to compare, though both runs were measured
+    problems: Sequence[str] = ()  # why two measured runs cannot be compared
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON values

@@ -26,7 +26,7 @@ from inpars.report.charts import (
     intervals_chart,
     legend,
     line_chart,
-    shown,
+    tick_label,
 )
 from inpars.report.formatting import MINUS
 
@@ -131,4 +131,4 @@ def test_even_samples_keep_both_ends_and_the_order(values, most):
     [(0.0, "0"), (-0.5, f"{MINUS}0.5"), (12000, "12k"), (2.5e6, "2.5M"), (0.125, "0.125"), (1000, "1000")],
 )
 def test_ticks_are_short(value, text):
-    assert shown(value) == text
+    assert tick_label(value) == text
