@@ -1,6 +1,6 @@
-"""From settings to an engine: which models there are, what each system is made of, and what is left out and why.
+"""Build an engine from options: load the models and combine them into systems.
 
-BM25 is left out, with a note, where there is no Java. torch and Java are loaded when an engine is opened, not before.
+Without Java, BM25 is left out with a note. torch and Java are loaded only when an engine is opened.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULT_WRITER = "smollm2-135m"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions(ComputingOptions):
-    """What an engine searches and answers with."""
+    """The models and settings that an engine searches with."""
 
     retriever: str | None = option(
         None,
@@ -72,7 +72,7 @@ class EngineOptions(ComputingOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerOptions:
-    """Who answers, and from when on an answer is given."""
+    """The models that answer, and the minimum score of an answer."""
 
     reader: str | None = option(
         None,
@@ -119,15 +119,15 @@ def open_engine(
     writes: bool = False,
     progress: Progress = SILENT,
 ) -> Engine:
-    """An engine over a corpus or over an index on disk, with all models loaded.
+    """An engine over a corpus or an index on disk, with all models loaded.
 
-    Without `answers` it only searches; `writes` loads the language model too. Raises ConfigError where there is nothing
-    to search with, StaleInputError where the index was made with another model.
+    Without `answers` it only searches; `writes` also loads the language model. Raises ConfigError if there is nothing
+    to search with, StaleInputError if the index was built with another model.
     """
     check(options)
     if (corpus is None) == (index is None):
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
-    compute_with(options)
+    use_compute_options(options)
     stored = VectorIndex(index) if index is not None else None
     documents: Any = stored if stored is not None else corpus
     notes: list[str] = []
@@ -158,14 +158,14 @@ def open_engine(
     )
 
 
-def compute_with(options: EngineOptions) -> None:
-    """Take the engine and the threads that the options name."""
+def use_compute_options(options: EngineOptions) -> None:
+    """Set the compute engine and the number of threads."""
     use_engine(options.engine_backend)
     use_threads(options.threads)
 
 
 def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:
-    """Those that embed a text as one vector, which sentences are judged by and clients may ask for."""
+    """The bi-encoders among the retrievers: they score sentences and serve embeddings."""
     dense: Any = {name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE}
     return dict(dense)
 
@@ -182,13 +182,13 @@ def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, R
 
 
 def load_engine_retriever(model: str, options: EngineOptions) -> Retriever:
-    """The retriever of that name, of any kind."""
+    """A retriever of any kind."""
     settings = {"max_length": options.max_length, "batch_size": options.batch_size}
     return retriever_class(model)(model, **settings, **options.placement)
 
 
 def load_encoder(model: str, options: EngineOptions) -> Encoder:
-    """The bi-encoder of that name. Raises ConfigError for a retriever of another kind."""
+    """A bi-encoder. Raises ConfigError for a retriever of another kind."""
     from inpars.retrieval.dense import Encoder  # torch
 
     return Encoder(model, max_length=options.max_length, batch_size=options.batch_size, **options.placement)
@@ -197,17 +197,17 @@ def load_encoder(model: str, options: EngineOptions) -> Encoder:
 def dense_stage(
     name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Retriever, progress: Progress
 ) -> Part:
-    """A retriever over its index: `stored`, or one in the cache, built if needed."""
+    """A retriever over the index `stored`, or over one in the cache, built if needed."""
     if stored is not None:
-        of_index: Any = encoder  # a bi-encoder, as the index's own is
-        return StoredStage(name, stored, of_index)
+        bi_encoder: Any = encoder  # like the one the index was built with
+        return StoredStage(name, stored, bi_encoder)
     return Stage(name, documents, encoder.index(documents, progress=progress).search)
 
 
 def _bm25_stage(
     options: EngineOptions, documents: corpora.Documents, notes: list[str], progress: Progress
 ) -> Part | None:
-    """BM25, or None with a note where this machine cannot run it."""
+    """BM25; None, with a note, if this machine cannot run it."""
     try:
         return bm25_stage("bm25", options, documents, progress)
     except (MissingDependencyError, BackendError) as error:
@@ -217,7 +217,7 @@ def _bm25_stage(
 
 
 def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, progress: Progress) -> Stage:
-    """BM25. Raises MissingDependencyError or BackendError where this machine cannot run it."""
+    """Raises MissingDependencyError or BackendError if this machine cannot run BM25."""
     settings: dict[str, Any] = {"k1": options.k1, "b": options.b, "language": options.language}
     index = bm25_index(documents, **settings, threads=options.threads, progress=progress)
 
@@ -230,7 +230,7 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
 def _systems(
     stages: Mapping[str, Part], encoders: Mapping[str, Retriever], reranker: PairScorer | None
 ) -> dict[str, System]:
-    """All of it together first, then each part alone."""
+    """All stages together first, then each one alone."""
     labels = {name: encoders[name].name if name in encoders else "BM25" for name in stages}
     alone = {name: System((stages[name],), labels[name]) for name in ("dense", "base", "bm25") if name in stages}
     together = [name for name in ("bm25", "dense") if name in stages]
@@ -249,7 +249,7 @@ def answerers(
     *,
     writes: bool,
 ) -> tuple[Reader | None, Writer | None]:
-    """Who reads and who writes answers; sentences are judged by the reranker, else by the bi-encoder, else by words."""
+    """Reader and writer; the reranker scores their sentences, else the bi-encoder, else shared words."""
     if answers is None:
         return None, None
     check(answers)
@@ -259,7 +259,7 @@ def answerers(
 
 
 def _judge(reranker: PairScorer | None, encoder: TextEncoder | None) -> Judge:
-    """What says how near a sentence is to a question."""
+
     if reranker is not None:
         return extractive.by_reranker(reranker)
     return extractive.by_encoder(encoder) if encoder is not None else extractive.BY_WORDS
@@ -303,6 +303,6 @@ def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise ConfigError(f"--filter {pair!r} is none; it looks like source=guide.pdf")
+            raise ConfigError(f"--filter {pair!r} is not FIELD=VALUE; write source=guide.pdf, for example")
         filters[name] = value
     return filters

@@ -1,12 +1,12 @@
-"""One object that searches and answers: models are loaded once, many threads may call it.
+"""One thread-safe object that searches and answers, with models loaded once.
 
     with open_engine(EngineOptions(retriever="models/retriever"), corpus=corpus) as engine:
         engine.search(["what is duck typing"], 10)
         engine.ask("what is duck typing")
 
-An engine has several systems, which can be compared on the same query: `hybrid` (all there is), `dense` (the
-retriever), `base` (a second retriever, the untuned one for instance) and `bm25`; or `measured`, the one that a run
-measured, and each of its first stages. Knows nothing of HTTP and terminals.
+An engine has several systems, which can be compared on the same query: `hybrid` (everything available), `dense` (the
+retriever), `base` (a second retriever, such as the untuned one) and `bm25`; or `measured`, the system that a run
+measured, and each of its first stages.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from inpars.rerankers.rerank import fuse_with_first_stage
 
 SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
 Filters: TypeAlias = Mapping[str, str]
-"""Metadata fields and the value each must have; `source=*.pdf` may use `*`."""
+"""Metadata fields and their required values, where `*` matches any text: `source` -> `*.pdf`."""
 
-RERANKER, LATE_INTERACTION = "reranker", "maxsim"  # their names among the parts of a hit
+RERANKER, LATE_INTERACTION = "reranker", "maxsim"  # keys of `Hit.scores`
 DEFAULT_K = 10
 DEFAULT_SOURCES = 5
-MAX_DOCUMENTS = 20_000  # looked at for the metadata that there is
+MAX_DOCUMENTS = 20_000  # examined to list the metadata fields
 
 
 class Part(Protocol):
-    """One first stage; safe to call from several threads."""
+    """One first stage; thread-safe."""
 
     name: str
 
@@ -49,40 +49,40 @@ class Part(Protocol):
 
 
 class Reader(Protocol):
-    """Finds an answer's words in hits; safe to call from several threads."""
+    """Finds an extractive answer in hits; thread-safe."""
 
     name: str
-    closest: bool  # it only finds the sentence closest to the question: `Answer.closest`
+    closest: bool  # only finds the sentence closest to the question: `Answer.closest`
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
+        """The best span of all hits as an extractive answer; unanswered below the reader's threshold."""
 
 
 class Writer(Protocol):
-    """Writes an answer from hits; safe to call from several threads."""
+    """Generates an answer from hits; thread-safe."""
 
     name: str
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """A generated answer that cites hits by number, unanswered where the model says it does not know."""
+        """A generated answer that cites hits by number; unanswered if the model says that it does not know."""
 
     def close(self) -> None:
-        """Let go of what it holds open."""
+        """Release connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A way to search: first stages, fused by z-scores where they are several, and perhaps rerankers above them."""
+    """First stages, fused by z-scores if there are several, and optional rerankers."""
 
     parts: tuple[Part, ...]
-    description: str  # for people: which models
-    rerankers: tuple[PairScorer, ...] = ()  # one, or those of the measured system
-    measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
+    description: str  # names the models
+    rerankers: tuple[PairScorer, ...] = ()  # at most one, unless `measured` has several
+    measured: SearchSystem | None = None  # gives weights and depths; default: equal weights, the engine's depth
     coverage: Coverage | None = None  # for a measured system with a gate
 
 
 class Engine:
-    """Searches a collection with several systems, and answers questions from what they find."""
+    """Searches a collection with several systems, and answers questions from the results."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Engine:
         notes: Sequence[str] = (),
         depth: int = 50,
     ) -> None:
-        """`systems` come best first; the first is the default. `notes` say what is missing, Java for instance.
+        """`systems` are ordered, best first; the first is the default. `notes` say what is missing, such as Java.
 
-        `encoders` are the retrievers by the name of their system; `depth` hits of each part are fused and reranked.
+        `encoders` are bi-encoders by the name of their system; `depth` hits of each part are fused and reranked.
         """
         if not systems:
             raise ConfigError("there is nothing to search with; name a retriever, or install BM25")
@@ -109,16 +109,16 @@ class Engine:
 
     @property
     def default_system(self) -> str:
-        """The best one there is."""
+        """The best system."""
         return next(iter(self.systems))
 
     def search(
         self, queries: Sequence[str], k: int = DEFAULT_K, *, system: str | None = None, filters: Filters = NOTHING
     ) -> list[list[Hit]]:
-        """The k best hits of each query, in the order of the queries; one batch through every model.
+        """The k best hits per query, in the order of the queries; one batch through every model.
 
-        Raises UnknownNameError for a system that this engine lacks or a field that no document has, ConfigError for
-        k below 1.
+        Raises UnknownNameError for an unknown system or a filter on a field that no document has, ConfigError for k
+        below 1.
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
@@ -140,16 +140,13 @@ class Engine:
         system: str | None = None,
         filters: Filters = NOTHING,
     ) -> Answer:
-        """An answer from the k best hits and from nothing else.
-
-        Raises ConfigError where this engine has no reader or writer for that kind.
-        """
+        """An answer from the k best hits alone. Raises ConfigError without a reader or writer for that kind."""
         if not question.strip():
             raise ConfigError("the question is empty; ask something")
         return self.answer_from(question, self.search([question], k, system=system, filters=filters)[0], kind=kind)
 
     def answer_from(self, question: str, hits: Sequence[Hit], *, kind: AnswerKind = "extractive") -> Answer:
-        """As `ask`, from hits that were found before."""
+        """As `ask`, from given hits."""
         if kind == "extractive":
             if self.reader is None:
                 raise ConfigError("this engine reads no answers; open it with a reader")
@@ -159,7 +156,7 @@ class Engine:
         return self.writer.write(question, hits)
 
     def close(self) -> None:
-        """Close the writer's connections, and let go of models and indexes; the engine answers nothing afterwards."""
+        """Close the writer's connections and release models and indexes; the engine cannot be used afterwards."""
         if self.writer is not None:
             self.writer.close()
         self.systems, self.encoders, self.reranker, self.reader, self.writer = {}, {}, None, None, None
@@ -172,11 +169,11 @@ class Engine:
 
     @cached_property
     def _fields(self) -> frozenset[str]:
-        """Names in the metadata of the first documents."""
+        """The metadata fields of the first documents."""
         return frozenset(name for document in islice(self.documents, MAX_DOCUMENTS) for name in document.metadata)
 
     def _check_fields(self, filters: Filters) -> None:
-        """Raise UnknownNameError for a field that no document has; larger collections may have it further on."""
+        """Raise UnknownNameError for a field that no document has; collections too large to examine are not checked."""
         if filters and len(self.documents) <= MAX_DOCUMENTS:
             for name in filters:
                 if name not in self._fields:
@@ -194,13 +191,13 @@ class Engine:
     def _ordered(
         self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
     ) -> tuple[Run, dict[str, Run]]:
-        """The final run, and what each reranker said of the top."""
+        """The final run, and each reranker's scores of the top documents."""
         measured, shares = system.measured, None
         if measured is None:
             first, depth = list(runs.values()), max(k, self._depth)
             lexical = [name == BM25 for name in runs]
             run = first[0] if len(first) == 1 else fuse_z_scores(completed(first, lexical, depth), depth)
-        else:  # the order that was measured is that of files: scores rounded, equal ones apart
+        else:  # round as in run files, which were measured: it decides the order of ties
             runs = {name: as_stored(run) for name, run in runs.items()}
             texts = {query.query_id: query.text for query in queries}
             shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)
@@ -211,7 +208,7 @@ class Engine:
                 margins[RERANKER] = self._margins(system.rerankers[0], queries, cut(run, self._depth))
                 run = fuse_with_first_stage(run, margins[RERANKER], depth=self._depth)
             return run, margins
-        scorers = iter(system.rerankers)  # in the order of the rerankings
+        scorers = iter(system.rerankers)  # in the order of `measured.rerankings`
 
         def score(reranking: Reranking, run: Run) -> Run:
             name = LATE_INTERACTION if reranking is measured.late_interaction else RERANKER
@@ -232,7 +229,7 @@ class Engine:
     def _hits(self, query: Query, scores: Mapping[str, float], runs: Mapping[str, Run], k: int) -> list[Hit]:
         scores_of = {name: run.get(query.query_id, {}) for name, run in runs.items()}
         orders = {
-            name: {doc_id: number for number, (doc_id, _) in enumerate(rank(scored, len(scored)), start=1)}
+            name: {doc_id: number for number, (doc_id, _) in enumerate(rank(scored), start=1)}
             for name, scored in scores_of.items()
         }
         hits = []

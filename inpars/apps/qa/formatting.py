@@ -1,4 +1,4 @@
-"""Hits and answers as lines for a terminal, and as JSON. Control characters of documents never reach the terminal."""
+"""Hits and answers as lines for a terminal, without the documents' control characters, and as JSON."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from inpars.apps.qa.sentences import snippet
 
 WIDTH = 80  # columns
 INDENT = " " * 4
-EXCERPT = 240  # characters of a hit
-AROUND = 80  # characters shown beside an answer
+EXCERPT = 240  # characters per hit
+AROUND = 80  # characters of context on each side of an answer
 MARKS = ("»", "«")
 LINE_BREAKS = "\n\t\r\v\f\u2028\u2029"
 
 
 def hit_lines(number: int, hit: Hit) -> list[str]:
-    """A hit: its number and title, the sentences with the query's words, then its place and where each part had it."""
+    """A hit: its number and title, the sentences with the query's words, its origin, score and ranks."""
     ranks = ", ".join(f"{name} {rank}" for name, rank in hit.ranks.items())
-    found = f"score {hit.score:.3f}" + (f" (rank: {ranks})" if ranks else "")
+    score = f"score {hit.score:.3f}" + (f" (rank: {ranks})" if ranks else "")
     title = plain(hit.document.title) or plain(hit.document.doc_id)
     return [
         *_wrapped(title, f"{number:>2}. "),
         *_wrapped(excerpt(hit.document.text, hit.spans)),
-        *_wrapped(" · ".join(filter(None, [where(hit), found]))),
+        *_wrapped(" · ".join(filter(None, [where(hit), score]))),
     ]
 
 
 def answer_lines(answer: Answer) -> Iterator[str]:
-    """An answer, its score and who gave it, and the sources it cites; or that there is none, and the nearest hits."""
+    """An answer with its score, method and cited sources; without an answer, the reason and the nearest sources."""
     if not answer.answered:
         yield f"No answer: {answer.reason}. ({answer.method})"
         if answer.sources:
@@ -51,20 +51,19 @@ def answer_lines(answer: Answer) -> Iterator[str]:
 
 
 def where(hit: Hit) -> str:
-    """Id, source, page and headings, as far as the title and the id do not say them already."""
+    """Id, source, headings and page, without what the title or the id contains already."""
     document, metadata = hit.document, hit.metadata
-    said = [document.title] if document.title else [document.doc_id]
     parts = [f"[{document.doc_id}]"] if document.title else []
     headings = metadata.get("headings") or metadata.get("heading") or []
     for value in (metadata.get("source"), *(headings if isinstance(headings, list) else [headings])):
-        if value and not any(str(value) in text for text in (*said, *parts)):
+        if value and not any(str(value) in text for text in (document.title or document.doc_id, *parts)):
             parts.append(str(value))
     page = metadata.get("page")
     return plain(", ".join([*parts, *([] if page is None else [f"page {page}"])]))
 
 
 def around(answer: Answer) -> str:
-    """The answer between marks, in what stands beside it in its source."""
+    """The answer between marks, with its context in the source."""
     source, span = answer.source, answer.span
     if source is None or span is None:
         return plain(answer.text)
@@ -78,23 +77,23 @@ def around(answer: Answer) -> str:
 
 def excerpt(text: str, spans: Sequence[Span]) -> str:
     """The sentences of a text with most of the query's words, which are marked."""
-    marked = snippet(text, spans, EXCERPT)
-    parts, position = [], marked.start
+    shown = snippet(text, spans, EXCERPT)
+    parts, position = [], shown.start
     for span in spans:
-        if span.start >= position and span.end <= marked.end:
+        if span.start >= position and span.end <= shown.end:
             parts += [text[position : span.start], MARKS[0], span.of(text), MARKS[1]]
             position = span.end
-    return plain("".join([*parts, text[position : marked.end]]))
+    return plain("".join([*parts, text[position : shown.end]]))
 
 
 def plain(text: str) -> str:
     """One line without control characters."""
-    signs = (" " if sign in LINE_BREAKS else sign for sign in text)
-    return " ".join("".join(sign for sign in signs if sign.isprintable()).split())
+    chars = (" " if char in LINE_BREAKS else char for char in text)
+    return " ".join("".join(char for char in chars if char.isprintable()).split())
 
 
 def hit_values(hit: Hit, number: int) -> dict[str, Any]:
-    """A hit as JSON has it."""
+    """A hit as a JSON object."""
     return {
         "rank": number,
         "doc_id": hit.document.doc_id,
@@ -109,7 +108,7 @@ def hit_values(hit: Hit, number: int) -> dict[str, Any]:
 
 
 def answer_values(answer: Answer) -> dict[str, Any]:
-    """An answer as JSON has it."""
+    """An answer as a JSON object."""
     return {
         "question": answer.question,
         "answered": answer.answered,
@@ -126,6 +125,6 @@ def answer_values(answer: Answer) -> dict[str, Any]:
 
 
 def _wrapped(text: str, first: str = INDENT, rest: str = INDENT) -> list[str]:
-    """Lines for a terminal; what is longer than one, an id perhaps, stays whole."""
+    """Lines for a terminal; words longer than a line, such as ids, stay whole."""
     wrapper = textwrap.TextWrapper(WIDTH, first, rest, break_long_words=False, break_on_hyphens=False)
     return wrapper.wrap(text)

@@ -1,16 +1,15 @@
-"""Models of answers on this machine: one that writes them, and one that marks them in texts.
+"""Local models for answers: a language model that writes them and a reader that marks them in texts.
 
-The writer is greedy, with the model's own chat template. The reader (SQuAD 2.0 and its like) has its own idea of no
-answer: the score is the best span's logits less those of "no answer", as `rerankers.answerability` has it; above 0 the
-model prefers the span. Readers of `inpars train reader` know a better threshold. A hit's place decides nothing: the
-surest of all hits' spans is the answer.
+The language model decodes greedily with its chat template. A reader trained on SQuAD 2.0 or similar scores a span by
+its logits minus those of "no answer" (`rerankers.answerability`): above 0 it prefers the span. Readers of
+`inpars train reader` come with a calibrated threshold. The best span of all hits is the answer, whatever its rank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 
@@ -24,11 +23,11 @@ from inpars.models.compute_options import Placement
 from inpars.models.networks import pad_id
 from inpars.rerankers.answerability import AnswerabilityScorer
 
-PLAIN_END = "\n\nAnswer:"  # for models that have no chat template
+PLAIN_END = "\n\nAnswer:"  # for models without a chat template
 
 
 class LocalChat:
-    """Replies to messages; safe to call from several threads, which take turns."""
+    """A local language model; thread-safe, callers take turns."""
 
     def __init__(self, model: str, **where: Unpack[Placement]) -> None:
         self.name, self._lock = model, Lock()
@@ -36,7 +35,7 @@ class LocalChat:
         self._limit = int(getattr(self._network.config, "max_position_embeddings", None) or 2048)
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
-        """The reply's text. Raises ConfigError where messages and reply do not fit the model."""
+        """The reply's text. Raises ConfigError if messages and reply do not fit the model's input length."""
         with self._lock, torch.inference_mode():
             ids = self._ids(messages)
             if len(ids) + max_new_tokens > self._limit:
@@ -56,29 +55,29 @@ class LocalChat:
             return str(self._tokenizer.decode(generated[0, len(ids) :], skip_special_tokens=True))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """There is nothing to release."""
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         if not self._tokenizer.chat_template:
             text = "\n\n".join(message["content"] for message in messages) + PLAIN_END
             return list(self._tokenizer(text)["input_ids"])
-        form: Any = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-        return list(self._tokenizer(form, add_special_tokens=False)["input_ids"])
+        text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 class SpanReader:
-    """Marks the answer in the text of a hit; safe to call from several threads, which take turns."""
+    """Marks the answer in the text of a hit; thread-safe, callers take turns."""
 
     closest = False
 
     def __init__(self, model: str, *, threshold: float | None = None, **where: Unpack[Placement]) -> None:
-        """Load the model. Raises ConfigError where it is not one that marks answers."""
+        """Load the model. Raises ConfigError for a model that is not an extractive reader."""
         self._scorer = AnswerabilityScorer(model, **where)
         self.name, self._lock = f"span marked by {model}", Lock()
         self.threshold = self._scorer.threshold if threshold is None else threshold
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
-        """The surest span of all hits."""
+        """The best span of all hits."""
         if not hits:
             return unanswered(question, self.name, hits, NO_HITS)
         with self._lock:

@@ -1,6 +1,6 @@
-"""An engine that searches with a measured system: its first stages with their weights, its reranker, nothing else.
+"""An engine for the measured system of a run: its first stages with their weights, and its rerankers.
 
-Nothing is left out in silence: where this machine cannot run a part, there is no engine.
+If this machine cannot run a part, opening the engine fails; no part is left out.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from inpars.apps.qa.build_engine import (
     EngineOptions,
     answerers,
     bm25_stage,
-    compute_with,
     dense_alone,
     dense_stage,
     load_encoder,
     load_engine_retriever,
+    use_compute_options,
 )
 from inpars.apps.qa.engine import Engine, Part, System
 from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage
@@ -48,17 +48,17 @@ def open_measured(
     writes: bool = False,
     progress: Progress = SILENT,
 ) -> Engine:
-    """An engine over a corpus, or over an index of the system; each of its first stages is offered too.
+    """An engine over a corpus or an index of the system; offers `measured` and each of its first stages.
 
-    The system's own name is `measured`. Of `options` only those of computing count. Raises BackendError where BM25 is
-    wanted and cannot run, StaleInputError where the index was built for another system.
+    Only the compute options among `options` are used. Raises BackendError if the system needs BM25 and it cannot run,
+    StaleInputError if the index was built for another system.
     """
     check(options)
-    compute_with(options)
+    use_compute_options(options)
     options = replace(options, k1=system.k1, b=system.b, language=system.language, max_length=None)
-    lexical = [stage for stage in system.stages if stage.retriever == BM25]  # first: where it cannot run, at once
+    lexical = [stage for stage in system.stages if stage.retriever == BM25]  # first, to fail early
     bm25 = {stage.name: _bm25(stage, options, corpus, progress) for stage in lexical}
-    load = cache(lambda model: load_engine_retriever(model, options))  # one network for all stages that it serves
+    load = cache(lambda model: load_engine_retriever(model, options))  # stages of one model share its network
     encoders = {
         stage.name: load(stage.retriever).reading(stage.window_tokens)
         for stage in system.stages
@@ -69,8 +69,8 @@ def open_measured(
         if isinstance(corpus, VectorIndex)
         else {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
     )
-    rerankers = tuple(LockedScorer(_load_reranker(each, options, load)) for each in system.rerankings)
-    # sentences are judged by a bi-encoder: a likelihood's scores have no threshold from which they answer
+    rerankers = tuple(LockedScorer(_load_reranker(reranking, options, load)) for reranking in system.rerankings)
+    # a bi-encoder scores sentences, since the scores of a query likelihood have no threshold for an answer
     reader, writer = answerers(options, answers, None, _weightiest(system, dense_alone(encoders)), writes=writes)
     return Engine(
         corpus,
@@ -90,9 +90,9 @@ def _bm25(stage: FirstStage, options: EngineOptions, corpus: Documents, progress
 
 
 def load_views(system: SearchSystem, options: EngineOptions) -> tuple[Encoder, dict[str, Encoder]]:
-    """The encoder of whole documents that an index of the system embeds with, and that of each further view.
+    """The encoder of whole documents for an index of the system, and the encoder of each further view.
 
-    Those of one model share its network. Raises ConfigError where the system has a retriever that is no bi-encoder.
+    Encoders of one model share its network. Raises ConfigError if a retriever of the system is not a bi-encoder.
     """
     for stage in system.stages:
         if stage.retriever != BM25 and (kind := retriever_kind(stage.retriever)) != DENSE:
@@ -106,12 +106,14 @@ def load_views(system: SearchSystem, options: EngineOptions) -> tuple[Encoder, d
 
 
 def _stored(system: SearchSystem, index: VectorIndex, encoders: Mapping[str, Encoder]) -> dict[str, StoredStage]:
-    """The stages over an index. Raises StaleInputError where it was made for another system."""
+    """The stages over an index. Raises StaleInputError if it was built for another system."""
     check_views(index.state, {name: encoders[name] for name in system.views})
     for name in encoders.keys() - system.views.keys():
         check_encoder(index.state, encoders[name])
-    view_names = {name: name if name in system.views else None for name in encoders}
-    return {name: StoredStage(name, index, encoder, view_names[name]) for name, encoder in encoders.items()}
+    return {
+        name: StoredStage(name, index, encoder, view=name if name in system.views else None)
+        for name, encoder in encoders.items()
+    }
 
 
 def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[[str], Any]) -> PairScorer:
@@ -135,7 +137,7 @@ def _weightiest(system: SearchSystem, encoders: Mapping[str, TextEncoder]) -> Te
 def _systems(
     system: SearchSystem, bm25: Mapping[str, Stage], parts: Mapping[str, Part], rerankers: tuple[LockedScorer, ...]
 ) -> dict[str, System]:
-    """The whole first, then each stage alone."""
+    """The whole system first, then each stage alone."""
     coverage = next((part.coverage for part in bm25.values()), None)
     whole = System(tuple(parts[stage.name] for stage in system.stages), str(system), rerankers, system, coverage)
     return {MEASURED: whole, **{stage.name: System((parts[stage.name],), stage.label) for stage in system.stages}}

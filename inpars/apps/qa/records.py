@@ -1,6 +1,6 @@
-"""What the engine gives back: hits, extracts and answers. Frozen; offsets are characters of `document.text`.
+"""The engine's results: hits and answers. Offsets are characters of `document.text`.
 
-Knows nothing of models. Texts are as the documents have them: whoever shows them on a page escapes them.
+Texts are not escaped.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Literal, TypeAlias
 from inpars.records import Document
 
 AnswerKind: TypeAlias = Literal["extractive", "generated"]
-"""Words of a document as they stand, or a text that a language model wrote from several."""
+"""Quoted from a document, or written by a language model from several."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters `start` up to, not including, `end` of a document's text."""
+    """Characters `start` to `end` (exclusive) of a document's text."""
 
     start: int
     end: int
@@ -31,11 +31,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document that was found.
+    """One retrieved document.
 
-    `score` orders the hits of one query and means nothing across queries. `scores` holds what each part said of the
-    document (`bm25`, `dense`, `base`, `maxsim`, `reranker`), without those that did not find it, and `ranks` where each
-    part has it, from 1. `spans` are the query's words in `document.text`, in order, without overlap.
+    `score` orders the hits of one query and is not comparable across queries. `scores` and `ranks` (from 1) are those
+    of each part of the system that found the document (`bm25`, `dense`, `base`, `maxsim`, `reranker`). `spans` are the
+    query's words in `document.text`, in order, without overlap.
     """
 
     document: Document
@@ -46,18 +46,18 @@ class Hit:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What ingestion knew of the document: source, page, headings, offsets; empty where it knew nothing."""
+        """Source, page, headings and offsets, as far as ingestion knew them."""
         return self.document.metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, or that there is none: then `answered` is False, `text` empty and `reason` says why.
+    """An answer; without one, `answered` is False, `text` is empty and `reason` says why.
 
-    `sources` are the retrieved hits that could be used; their numbers are their places, from 1. `cited` are the
-    numbers of those the answer rests on. An extractive answer is `span` of the text of the source it cites; `score`
-    is the reader's, comparable for one reader only, and None for generated answers. `method` names the model that
-    answered and how. `closest` says that the text is only the sentence closest to the question, which no model read.
+    `sources` are the retrieved hits, numbered from 1; `cited` are the numbers of those that support the answer. An
+    extractive answer is `span` of the cited source's text; its `score` is the reader's, comparable for one reader only;
+    generated answers have none. `method` names the model and how it answered. `closest`: the text is only the sentence
+    closest to the question, and no reader judged it.
     """
 
     question: str
@@ -71,9 +71,8 @@ class Answer:
     sources: tuple[Hit, ...] = ()
     reason: str = ""
     closest: bool = False
-    alternatives: tuple[Answer, ...] = field(default=(), repr=False)
 
     @property
     def source(self) -> Hit | None:
-        """The first hit the answer rests on."""
+        """The first cited hit."""
         return self.sources[self.cited[0] - 1] if self.cited else None

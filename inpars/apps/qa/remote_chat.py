@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server, for written answers. The key comes from the environment."""
+"""A language model on an OpenAI-compatible server, for generated answers. The API key comes from the environment."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from inpars.generation.api.client import FilteredError, NoAnswerError, RateLimit
 from inpars.generation.api.formats import read_reply
 from inpars.generation.api.replies import find_answer
 
-RETRIES = 2  # somebody is waiting for the answer
+RETRIES = 2  # few, since a person is waiting for the answer
 
 
 class RemoteChat:
-    """Asks a server for replies; safe to call from several threads."""
+    """Asks a server for replies; thread-safe."""
 
-    def __init__(self, model: str, url: str, *, timeout_seconds: float = 120.0, retries: int = RETRIES) -> None:
-        """Raises ConfigError where the key is missing or cannot be one."""
+    def __init__(self, model: str, url: str, *, timeout_seconds: float = 120.0) -> None:
+        """Raises ConfigError if the API key is missing or malformed."""
         self.name, self._model, self._url = f"{model} at {url}", model, url
-        self._server = Server(url, timeout_seconds=timeout_seconds, retries=retries, stopped=threading.Event())
-        self._server.spelling.may_drop_temperature = True  # the answer is read once and compared with nothing
+        self._server = Server(url, timeout_seconds=timeout_seconds, retries=RETRIES, stopped=threading.Event())
+        self._server.spelling.may_drop_temperature = True  # the answer need not be reproducible
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
-        """The reply's text without the model's thoughts. Raises BackendError where the server gives none."""
+        """The reply's text without the model's reasoning. Raises BackendError if the server returns none."""
         body = {"model": self._model, "messages": list(messages), "temperature": 0, "max_tokens": max_new_tokens}
         try:
             text, finish, thoughts = self._server.ask("chat", body, _read, RateLimiter())
@@ -41,12 +41,12 @@ class RemoteChat:
         return text
 
     def close(self) -> None:
-        """Close the connections."""
+
         self._server.close()
 
 
 def _read(payload: Any) -> tuple[str, str, bool]:  # noqa: ANN401 - JSON
-    """The text, how it ended, and whether the model thought before it."""
+    """The text, the finish reason, and whether there was reasoning before the text."""
     reply = read_reply(payload)
     answer = find_answer(reply.text)
     return reply.text[answer.start : answer.end].strip(), reply.finish, reply.thoughts or answer.thoughts

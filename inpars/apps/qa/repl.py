@@ -1,4 +1,4 @@
-"""A loop of queries typed in, for `inpars search --interactive`. Knows an engine and two streams, no flags."""
+"""The query prompt of `inpars search --interactive`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HELP = (
     "a query and Enter searches; an empty line or :quit ends",
     ":ask QUESTION       an answer instead of hits",
     ":system NAME        search with another system",
-    ":k N                so many hits",
-    ":filter FIELD=VALUE only documents with this metadata (* stands for anything); :filter alone takes filters away",
+    ":k N                number of hits",
+    ":filter FIELD=VALUE only documents with this metadata (* matches any text); :filter alone removes all filters",
 )
 
 
 @dataclass
 class Conversation:
-    """What was set so far."""
+    """An interactive session with its current settings."""
 
     engine: Engine
     k: int = DEFAULT_K
@@ -31,7 +31,7 @@ class Conversation:
     filters: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, queries: IO[str], answers: IO[str], prompts: IO[str]) -> None:
-        """Answer lines until there are no more, or an empty one."""
+        """Answer lines until an empty one or the end of input."""
         prompts.write(f"{len(self.engine.documents)} documents; systems: {', '.join(self.engine.systems)}; :help\n")
         while True:
             prompts.write(PROMPT)
@@ -46,7 +46,7 @@ class Conversation:
                 prompts.write(f"{error}\n")
 
     def respond(self, line: str) -> Iterator[str]:
-        """The response to a line. Raises ConfigError or UnknownNameError."""
+        """Raises ConfigError or UnknownNameError."""
         if not line.startswith(":"):
             return search_lines(self.engine, line, self.k, self.system, self.filters)
         command, _, rest = line[1:].partition(" ")
@@ -61,7 +61,7 @@ class Conversation:
             self.k = int(value)
             return f"{self.k} hits"
         if command == "system":
-            self.engine.search([], 1, system=value)  # says which there are
+            self.engine.search([], 1, system=value)  # raises UnknownNameError
             self.system = value
             return f"{value}: {self.engine.systems[value].description}"
         if command == "filter":
@@ -71,7 +71,7 @@ class Conversation:
 
 
 def search_lines(engine: Engine, query: str, k: int, system: str | None, filters: Mapping[str, str]) -> Iterator[str]:
-    """The hits of one query."""
+    """The hits of one query as lines."""
     hits = engine.search([query], k, system=system, filters=filters)[0]
     if not hits:
         yield "nothing found"

@@ -1,7 +1,7 @@
-"""The engine's first stages over real indexes, and a lock for what only one thread may use at a time.
+"""The engine's first stages over real indexes, with locks for models that are not thread-safe.
 
-Filters narrow what is searched: an index on disk knows which rows match; elsewhere hits are read deeper and deeper
-until enough of them do. Importing it loads neither torch nor Java.
+An index on disk searches only the rows that match a filter; other stages search deeper and deeper until enough hits
+match. Importing this module loads neither torch nor Java.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import Document, Query, Run
 from inpars.retrieval.vector_index import VectorIndex
 
-DEEPER = 8  # times as many hits are looked at in each further attempt
+DEEPER = 8  # factor by which the depth grows until enough hits match a filter
 
 
 class Stage:
-    """A first stage that is called for the k best documents of queries; `exclusive` for one thread at a time.
+    """A first stage that calls `search` for the k best documents; `exclusive` allows one thread at a time.
 
-    BM25 has a `coverage`, which says how much of a query a text holds.
+    BM25 also has a `coverage`, which says how much of a query a text contains.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Stage:
         if not filters:
             return self._search(queries, k)
         depth, matching = k, Run()
-        waiting = list(queries)
-        while waiting:
+        remaining = list(queries)
+        while remaining:
             depth = min(depth * DEEPER, len(self._documents))
-            run = self._search(waiting, depth)
-            for query in waiting:
+            run = self._search(remaining, depth)
+            for query in remaining:
                 matching[query.query_id] = self._matching(run.get(query.query_id, {}), k, filters)
             if depth == len(self._documents):
                 break
-            waiting = [  # too few match, and there are more to look at
+            remaining = [  # too few hits match, and there are more
                 query
-                for query in waiting
+                for query in remaining
                 if len(matching[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth
             ]
         return matching
@@ -71,7 +71,7 @@ class Stage:
 
 
 class StoredStage:
-    """A first stage over an index on disk, or over a view of it; only the rows that match are searched."""
+    """A first stage over an index on disk or one of its views; searches only the rows that match the filters."""
 
     def __init__(self, name: str, index: VectorIndex, encoder: TextEncoder, view: str | None = None) -> None:
         self.name, self._index, self._encoder, self._view = name, index, encoder, view
@@ -87,7 +87,7 @@ class StoredStage:
 
 
 class LockedScorer:
-    """A scorer that several threads may call; they take turns."""
+    """A thread-safe scorer: callers take turns."""
 
     def __init__(self, scorer: PairScorer) -> None:
         self.name, self._scorer, self._lock = scorer.name, scorer, Lock()
@@ -98,7 +98,7 @@ class LockedScorer:
 
 
 def matches(document: Document, filters: Filters) -> bool:
-    """Whether a document's metadata has all these values; `*` stands for anything, and of a list one is enough."""
+    """Whether a document's metadata has all these values; `*` matches any text, and one item of a list is enough."""
     return all(_fits(document.metadata.get(name), pattern) for name, pattern in filters.items())
 
 

@@ -1,7 +1,7 @@
-"""What every request passes before the application sees it: host, key, concurrency, size, time.
+"""ASGI middleware that checks every request first: host, API key, concurrency, body size, time.
 
-An ASGI layer that knows no endpoint but the open ones. A refusal costs no model time and is counted. The body is read
-here, whole and within the limit, so that a slow sender is bounded by the same timeout as slow work.
+Refusals are counted and cost no model time. The whole body is read here, within the limit, so that one timeout covers
+slow senders and slow work.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from inpars.apps.serve.error_responses import fault
 from inpars.apps.serve.metrics import Metrics
 from inpars.apps.serve.options import ServeOptions
 
-DRAINED_BYTES = 64 * 1024 * 1024  # of a body that is too large, so that its sender comes to read the refusal
-LENGTH_DIGITS = 18  # of a length that anybody could mean
+DRAINED_BYTES = 64 * 1024 * 1024  # read of a body that is too large, so that its sender gets to read the refusal
+LENGTH_DIGITS = 18  # longer content lengths are not parsed
 RETRY_SECONDS = 1
-UNLIMITED = ("/healthz", "/metrics")  # must answer under load too
-KEYLESS = ("/healthz", "/", "/docs", "/openapi.json")  # nothing of the documents is in them
+UNLIMITED = ("/healthz", "/metrics")  # must answer under load
+KEYLESS = ("/healthz", "/", "/docs", "/openapi.json")  # expose nothing of the documents
 KEYLESS_FOLDER = "/page/"
 BODY_METHODS = ("POST", "PUT", "PATCH")
 SECURITY_HEADERS = {
@@ -46,7 +46,7 @@ Log: TypeAlias = Callable[[str], None]
 
 
 class Gate:
-    """Lets a request through, or answers it."""
+    """Passes a request on to the application, or refuses it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Gate:
         hosts: Collection[str] = (),
         log: Log = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     ) -> None:
-        """`hosts` are the names it answers to, any where empty: pages of other names must not reach a local server."""
+        """`hosts` are the accepted host names, any if empty; they protect a local server from DNS rebinding."""
         self._app, self._options, self._metrics, self._path_label, self._log = app, options, metrics, path_label, log
         self._key = _digest(api_key.encode()) if api_key else None
         self._hosts = frozenset(hosts)
@@ -96,8 +96,9 @@ class Gate:
                 await self._answered(scope, receive, answer)
         except TimeoutError:
             self._metrics.refused.labels("timeout").inc()
-            await answer.instead(fault(503, _TOO_LATE, "timeout", retry_after=RETRY_SECONDS), scope, receive)
-        except Exception as error:  # noqa: BLE001, RUF100 - the last one who can say so
+            message = "the request timed out; try again, or ask for less"
+            await answer.instead(fault(503, message, "timeout", retry_after=RETRY_SECONDS), scope, receive)
+        except Exception as error:  # noqa: BLE001, RUF100 - the outermost handler
             frame = traceback.extract_tb(error.__traceback__)[-1]
             self._log(f"inpars: {scope['path']}: {type(error).__name__} in {frame.filename}:{frame.lineno}")
             await answer.instead(fault(500, "the server failed; its log says where", "server_error"), scope, receive)
@@ -132,7 +133,7 @@ class Gate:
             await self._app(scope, _replay(body, receive), answer)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body, None where it is too large: then it is read on and forgotten, up to a point."""
+        """The whole body; None if it is too large, after up to `DRAINED_BYTES` have been read and discarded."""
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and (len(declared) > LENGTH_DIGITS or int(declared) > DRAINED_BYTES):
             return None
@@ -152,11 +153,8 @@ class Gate:
                 return b"".join(parts) if size <= self._options.max_body_bytes else None
 
 
-_TOO_LATE = "this took too long and was given up; try again, or ask for less"
-
-
 class _Answer:
-    """The way back: adds the headers, remembers the status."""
+    """Sends the response: adds the security headers and remembers the status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -172,32 +170,32 @@ class _Answer:
         await self._send(message)
 
     async def instead(self, response: Response, scope: Scope, receive: Receive) -> None:
-        """Another response, unless one has begun."""
+        """Send this response unless another has started."""
         if self.status is None:
             await response(scope, receive, self)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read, then what comes after it."""
+    """A `receive` that gives the body again, then continues with the original."""
     replayed = False
 
-    async def again() -> Message:
+    async def replaying() -> Message:
         nonlocal replayed
         if replayed:
             return await receive()
         replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replaying
 
 
 def _digest(key: bytes) -> bytes:
-    """Of one length, so that comparing tells nothing of the key's."""
+    """Digests have one length, so that comparing them does not leak the key's."""
     return hashlib.sha256(key).digest()
 
 
 def _host_name(host: str) -> str:
-    """Without its port: `[::1]:8000` is `::1`."""
+    """A Host header without its port: `[::1]:8000` is `::1`."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0].lower() if ":" in host else host.lower()

@@ -1,6 +1,6 @@
-"""The endpoints. Each takes a shape of wire.py, asks the service and answers; everything else is the gate's.
+"""The endpoints: each takes a request of wire.py and calls the service. The gate does everything else.
 
-Bodies are strict JSON, and no parameter of an address is passed over unsaid.
+Bodies are strict JSON; unknown query parameters are refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DESCRIPTION = "Search, answers, embeddings and reranking over one collection of 
 
 
 def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> ASGIApp:
-    """The whole application behind its gate; closing it closes the service."""
+    """The whole application behind its gate; its shutdown closes the service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -65,13 +65,13 @@ def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str
 _FAULTS: dict[int | str, dict[str, Any]] = {
     code: {"model": wire.Fault, "description": text}
     for code, text in (
-        (400, "It asks for what cannot be"),
-        (401, "A key is needed"),
-        (404, "There is no such model, system or document"),
+        (400, "The request cannot be fulfilled"),
+        (401, "The API key is missing or wrong"),
+        (404, "No such model, system or document"),
         (413, "The body is too large"),
-        (422, "A field is missing or wrong"),
-        (429, "Too many requests at once; see Retry-After"),
-        (503, "It took too long"),
+        (422, "A field is missing or invalid"),
+        (429, "Too many concurrent requests; see Retry-After"),
+        (503, "The request timed out"),
     )
 }
 
@@ -93,7 +93,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", tags=["models"])
     async def models() -> Response:
-        """The models that are loaded, in OpenAI's shape."""
+        """The loaded models, in OpenAI's shape."""
         rows = [{"id": name, "object": "model", "created": 0, "owned_by": "inpars"} for name in service.models()]
         return Json({"object": "list", "data": rows})
 
@@ -103,7 +103,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
     @app.post("/search", response_model=wire.SearchResponse, **shared)
     async def search(body: wire.SearchRequest) -> Response:
-        """The documents that fit a query best."""
+        """Search the documents."""
         return Json(await service.search(body))
 
     @app.get("/search", response_model=wire.SearchResponse, **shared)
@@ -115,7 +115,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         source: str | None = None,
         heading: str | None = None,
     ) -> Response:
-        """The same for a browser's address line."""
+        """Search the documents, by query parameters."""
         check_parameters(request, ("q", "k", "system", "source", "heading"))
         filters = {name: value for name, value in (("source", source), ("headings", heading)) if value}
         try:
@@ -126,23 +126,23 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
     @app.post("/ask", response_model=wire.AnswerOut, **shared)
     async def ask(body: wire.AskRequest) -> Response:
-        """An answer from the documents alone, with its sources, or that there is none."""
+        """Answer a question from the documents alone, with sources, or say that there is no answer."""
         return Json(await service.ask(body))
 
     @app.get("/v1/collection", response_model=wire.Collection, tags=["search"])
     async def collection() -> Response:
-        """What is served: systems, kinds of answers, fields to filter by."""
+        """Describe the collection: systems, kinds of answers, fields to filter by."""
         return Json(service.collection())
 
     @app.get("/file", response_class=Response, **shared)
     async def file(request: Request, doc_id: Annotated[str, Query(max_length=1000)]) -> Response:
-        """The file that a document was read from, where the server has the folder."""
+        """The source file of a document, if the server has its folder."""
         check_parameters(request, ("doc_id",))
         return file_response(await run_in_threadpool(service.source_file, doc_id))
 
     @app.post("/feedback", status_code=201, **shared)
     async def feedback(vote: wire.Vote) -> Response:
-        """Keep a judgement of one hit."""
+        """Store a judgement of one hit."""
         if service.feedback is None:
             raise ConfigError("this server keeps no judgements; see --feedback")
         service.document(vote.doc_id)
@@ -157,17 +157,17 @@ def _add_search(app: FastAPI, service: Service) -> None:
 def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> Response:
-        """Whether it answers."""
+        """Health check."""
         return Json({"status": "ok", "version": __version__, "documents": len(service.engine.documents)})
 
     @app.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
-        """Counters in Prometheus' text form."""
+        """Metrics in Prometheus' text format."""
         return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _add_pages(app: FastAPI) -> Callable[[str], str]:
-    """The page, the documentation and what they load; returns how paths are called in metrics."""
+    """Add the search page, the documentation and their assets; return the label of a path in the metrics."""
     files = {
         file.name: (file.read_bytes(), MEDIA_TYPES[file.name.rpartition(".")[2]])
         for file in resources.files("inpars.apps.serve").joinpath(PAGE_FOLDER).iterdir()
@@ -176,7 +176,7 @@ def _add_pages(app: FastAPI) -> Callable[[str], str]:
 
     def page_file(name: str) -> Response:
         if name not in files:
-            return fault(404, "there is no such file", "not_found")
+            return fault(404, "no such file", "not_found")
         content, media_type = files[name]
         return Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
 
@@ -201,26 +201,25 @@ def _add_pages(app: FastAPI) -> Callable[[str], str]:
 
 
 class JsonRequest(Request):
-    """A request whose body is refused in one sentence where it is no JSON, or JSON that cannot be held."""
+    """A request that refuses a body that is not valid JSON with one sentence."""
 
     async def json(self) -> Any:  # noqa: ANN401  JSON values
         try:
             text = (await self.body()).decode("utf-8-sig")
             value = json.loads(text, parse_constant=_refuse_constant)
-            if "\\ud" in text.lower():  # what parse_json would replace is refused here: who sent it can still mend it
+            if "\\ud" in text.lower():  # parse_json would replace unpaired surrogates, but here the client can fix them
                 json.dumps(value, ensure_ascii=False).encode()
             return value
         except UnicodeEncodeError:
-            raise HTTPException(400, "body: half of a surrogate pair, which is no character") from None
+            raise HTTPException(400, "body: an unpaired surrogate, which is not a character") from None
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, f"body: {json_error(error)}") from None
 
 
 class JsonRoute(APIRoute):
-    """A route that reads bodies so."""
+    """A route that reads its body as a `JsonRequest`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's, over our kind of request."""
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
@@ -230,7 +229,7 @@ class JsonRoute(APIRoute):
 
 
 def check_parameters(request: Request, known: Collection[str]) -> None:
-    """Raise RequestValidationError for a parameter of an address that is not known, or given twice."""
+    """Raise RequestValidationError for a query parameter that is unknown or given twice."""
     for name in request.query_params:
         if name not in known:
             raise _invalid(name, unknown_field(name, known))
@@ -243,4 +242,4 @@ def _invalid(name: str, message: str) -> RequestValidationError:
 
 
 def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,7 +1,7 @@
-"""Requests of many clients joined into one pass through a model.
+"""Dynamic batching: requests of many clients share one pass through a model.
 
-A batcher has one thread that computes. A job that arrives while it is idle waits a few milliseconds for company; those
-that arrive while it computes go together in the next pass. Knows nothing of HTTP and models.
+A batcher computes in one thread. A job that arrives while it is idle waits a few milliseconds for others; jobs that
+arrive during a pass share the next one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
 
-DEFAULT_ITEMS = 32
-DEFAULT_WAIT_SECONDS = 0.004
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Items of a pass. On a processor torch keeps what it prepared for each shape it has met: with any size from 1 to 32
-memory grew by 500 MiB over 500 passes of MiniLM and went on growing, with these by 200 and stayed."""
+"""Batch sizes. On a CPU torch caches what it prepared for every shape: over 500 passes of MiniLM with any size from 1
+to 32, memory grew by 500 MiB without levelling off; with these sizes it levelled off at 200 MiB."""
 
 
 @dataclass(slots=True)
 class _Job(Generic[Key, Item, Result]):
-    """The items of one request and who waits for their results."""
+    """The items of one request and the future of their results."""
 
     key: Key
     items: Sequence[Item]
@@ -35,26 +33,26 @@ class _Job(Generic[Key, Item, Result]):
 
 
 def one_thread(name: str) -> ThreadPoolExecutor:
-    """A thread for batchers."""
+    """An executor with one thread."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"inpars-{name}")
 
 
 class Batcher(Generic[Key, Item, Result]):
-    """Joins jobs of the same key; the work gives one result an item, in order."""
+    """Joins jobs of the same key; `work` returns one result per item, in order."""
 
     def __init__(
         self,
         name: str,
         work: Callable[[Key, Sequence[Item]], Sequence[Result]],
         *,
-        max_items: int = DEFAULT_ITEMS,
-        wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        max_items: int = 32,
+        wait_seconds: float = 0.004,
         observe: Callable[[str, int], None] = lambda name, items: None,
         thread: ThreadPoolExecutor | None = None,
     ) -> None:
-        """A pass takes jobs until it has `max_items`; one job is never split. `observe` is told the size of each.
+        """A pass takes at most `max_items`, but never splits a job; `observe` receives (name, size) of each pass.
 
-        Batchers that share models share a `thread` of one worker; its own is made otherwise.
+        Batchers that share models must share a `thread` of one worker (default: a new one).
         """
         self.name = name
         self._work, self._max_items, self._wait_seconds, self._observe = work, max_items, wait_seconds, observe
@@ -64,7 +62,7 @@ class Batcher(Generic[Key, Item, Result]):
         self._loop: asyncio.Task[None] | None = None
 
     async def submit(self, key: Key, items: Sequence[Item]) -> Sequence[Result]:
-        """The results of these items; raises what the work raises for them."""
+        """The results of these items. Raises what `work` raises for them."""
         if not items:
             return ()
         if self._loop is None:
@@ -77,7 +75,7 @@ class Batcher(Generic[Key, Item, Result]):
         return await job.results
 
     async def close(self) -> None:
-        """Stop taking jobs; who still waits is told that the work was cancelled."""
+        """Stop, and cancel the jobs that still wait."""
         if self._loop is not None:
             self._loop.cancel()
         for job in self._jobs:
@@ -97,14 +95,14 @@ class Batcher(Generic[Key, Item, Result]):
                 await self._compute(jobs)
 
     async def _gather(self) -> None:
-        """Wait a little for company unless there is enough of it."""
+        """Wait `wait_seconds` for more jobs, or until a pass is full."""
         self._full.clear()
         if self._wait_seconds and self._waiting() < self._max_items:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._wait_seconds)
 
     def _take(self) -> list[_Job[Key, Item, Result]]:
-        """Jobs of the key that has waited longest, without those that nobody waits for any more."""
+        """Jobs of the key that has waited longest; jobs whose client has left are dropped."""
         alive = [job for job in self._jobs if not job.results.done()]
         taken: list[_Job[Key, Item, Result]] = []
         waiting: deque[_Job[Key, Item, Result]] = deque()
@@ -124,10 +122,12 @@ class Batcher(Generic[Key, Item, Result]):
         return taken
 
     async def _compute(self, jobs: Sequence[_Job[Key, Item, Result]]) -> None:
-        """One pass; where it fails, each job alone, so that only the guilty one hears of it."""
+        """Run one pass; if it fails, run each job alone, so that only the job at fault gets the error."""
+        items = [item for job in jobs for item in job.items]
+        loop = asyncio.get_running_loop()
         try:
-            results = await self._pass(jobs)
-        except Exception as error:  # noqa: BLE001, RUF100 - whatever it is, it belongs to who asked
+            results = await loop.run_in_executor(self._thread, self._work, jobs[0].key, items)
+        except Exception as error:  # noqa: BLE001, RUF100 - any error is passed on to the client
             if len(jobs) > 1:
                 for job in jobs:
                     await self._compute([job])
@@ -140,14 +140,12 @@ class Batcher(Generic[Key, Item, Result]):
                 job.results.set_result(results[start : start + len(job.items)])
             start += len(job.items)
 
-    async def _pass(self, jobs: Sequence[_Job[Key, Item, Result]]) -> Sequence[Result]:
-        items = [item for job in jobs for item in job.items]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._work, jobs[0].key, items)
-
 
 def _spare(jobs: Sequence[_Job[Key, Item, Result]]) -> int:
-    """How many of the last jobs wait for the next pass so that this one has a size of `SIZES`; only single items do."""
+    """How many of the last jobs to leave for the next pass, so that this one has a size of `SIZES`.
+
+    Only jobs of a single item are left.
+    """
     total = sum(len(job.items) for job in jobs)
     spare = total - max((size for size in SIZES if size <= total), default=0)
     return spare if all(len(job.items) == 1 for job in jobs[len(jobs) - spare :]) and spare < len(jobs) else 0

@@ -1,7 +1,7 @@
-"""What clients of other servers call our fields, and which of theirs may be passed over.
+"""Field names of other servers: synonyms of our fields, and fields that can safely be ignored.
 
-A field that is none of these could change what a client expects to get: it is refused by name. Known by their public
-documentation: Cohere, Jina, Voyage, Text Embeddings Inference, Infinity, vLLM, llama.cpp, NVIDIA NIM, Mixedbread.
+Any other field could change the result that a client expects, so it is refused by name. Collected from the public
+documentation of Cohere, Jina, Voyage, Text Embeddings Inference, Infinity, vLLM, llama.cpp, NVIDIA NIM and Mixedbread.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-NAME_CHARACTERS = 40  # of a field's name that are shown
+NAME_CHARACTERS = 40  # longer field names are cut in messages
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Other servers' fields for one endpoint; any of them may be null, which asks for nothing."""
+    """Other servers' fields for one endpoint; a null value of any of them is ignored."""
 
     synonyms: Mapping[str, str] = field(default_factory=dict)  # theirs -> ours
-    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of our field: theirs -> ours
-    harmless: Collection[str] = ()  # change no result
-    as_always: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # values that ask for what is done anyway
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # our field -> {their value: our value}
+    harmless: Collection[str] = ()  # never change a result
+    as_always: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # accepted values: what is done anyway
 
 
-WHO_ASKS = ("user", "request_id", "priority")  # for a provider's own records and queues
-CUT_AT_THE_END = {"truncate": (True, "END"), "truncation": (True,), "truncation_direction": ("right", "Right")}
+WHO_ASKS = ("user", "request_id", "priority")  # for a provider's logs and queues
+TRUNCATION = {"truncate": (True, "END"), "truncation": (True,), "truncation_direction": ("right", "Right")}
 
 RERANK = Dialect(
     synonyms={
@@ -39,7 +39,7 @@ RERANK = Dialect(
     },
     harmless=WHO_ASKS,
     as_always={
-        **CUT_AT_THE_END,
+        **TRUNCATION,
         "rank_fields": (["text"],),
         "return_embeddings": (False,),
         "return_len": (False,),
@@ -50,33 +50,33 @@ EMBEDDINGS = Dialect(
     synonyms={"inputs": "input", "texts": "input"},
     values={"input_type": {"search_query": "query", "search_document": "document", "passage": "document"}},
     harmless=WHO_ASKS,
-    as_always={**CUT_AT_THE_END, "late_chunking": (False,)},
+    as_always={**TRUNCATION, "late_chunking": (False,)},
 )
 SEARCH = Dialect(synonyms={"top_k": "k", "q": "query"}, harmless=WHO_ASKS)
 OURS = Dialect(harmless=WHO_ASKS)
 
 
 def translated(body: Mapping[str, Any], fields: Collection[str], dialect: Dialect) -> dict[str, Any]:
-    """The body in our fields. Raises PydanticCustomError for what is not understood, or said twice in two ways."""
-    ours_by_name = {name: value for name, value in body.items() if name in fields}
+    """The body with our field names. Raises PydanticCustomError for unknown fields and contradicting synonyms."""
+    values = {name: value for name, value in body.items() if name in fields}
     for name, value in body.items():
         if name in fields or value is None or name in dialect.harmless:
             continue
-        ours = dialect.synonyms.get(name)
-        if ours is None:
+        synonym = dialect.synonyms.get(name)
+        if synonym is None:
             _refuse_unless_usual(name, value, fields, dialect)
-        elif ours_by_name.get(ours) in (None, value):
-            ours_by_name[ours] = value
+        elif values.get(synonym) in (None, value):
+            values[synonym] = value
         else:
-            raise _refusal(f"{_excerpt(name)} and {ours!r} mean the same and say different things; send one of them")
+            raise _refusal(f"{_excerpt(name)} and {synonym!r} mean the same but differ; send one of them")
     for name, known in dialect.values.items():
-        if isinstance(ours_by_name.get(name), str):
-            ours_by_name[name] = known.get(ours_by_name[name], ours_by_name[name])
-    return ours_by_name
+        if isinstance(values.get(name), str):
+            values[name] = known.get(values[name], values[name])
+    return values
 
 
 def unknown_field(name: str, known: Collection[str]) -> str:
-    """Why a field is refused."""
+    """The message for a field that is refused."""
     close = difflib.get_close_matches(name[:NAME_CHARACTERS], sorted(known), n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f"{_excerpt(name)} is not understood here and could change the result{guess} (known: {', '.join(known)})"

@@ -1,4 +1,4 @@
-"""Errors as clients see them: OpenAI's shape, one sentence, never what they sent.
+"""Errors in OpenAI's shape: one sentence, which never repeats the client's text.
 
 {"error": {"message": ..., "type": "invalid_request_error", "code": ..., "param": ...}}
 """
@@ -22,7 +22,7 @@ SHOWN_PROBLEMS = 3
 
 
 class Json(Response):
-    """JSON that bears what documents may contain: lone surrogates, and numbers that are none."""
+    """Valid JSON for any document: unpaired surrogates are replaced, NaN and infinities are null."""
 
     media_type = JSON
 
@@ -39,29 +39,29 @@ def fault(
     retry_after: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Json:
-    """The response that says so."""
+    """An error response; `retry_after` in seconds."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    more = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    retry = {} if retry_after is None else {"Retry-After": str(retry_after)}
     body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
-    return Json(body, status_code=status, headers={**(headers or {}), **more})
+    return Json(body, status_code=status, headers={**(headers or {}), **retry})
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error of this package, and the framework's own, in this shape."""
+    """Answer every error of this package and of FastAPI in this shape."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         problems = error.errors()
-        listed = "; ".join(f"{_location(one)}: {one['msg']}" for one in problems[:SHOWN_PROBLEMS])
+        message = "; ".join(f"{_location(problem)}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS])
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-        return fault(422, listed + more, "invalid_value", param=_location(problems[0]) if problems else None)
+        return fault(422, message + more, "invalid_value", param=_location(problems[0]) if problems else None)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
         return fault(error.status_code, str(error.detail), "http_error", headers=error.headers)
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, __: Exception) -> Response:  # raised again after this, for the gate to log
+    async def broken(_: Request, __: Exception) -> Response:  # Starlette re-raises the error, and the gate logs it
         return fault(500, "the server failed; its log says where", "server_error")
 
     @app.exception_handler(InparsError)
@@ -72,5 +72,5 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _location(problem: Mapping[str, Any]) -> str:
-    """`body.documents.3`; a name that a client made up is cut."""
+    """`body.documents.3`; long names, which the client chose, are cut."""
     return ".".join(str(part)[:40] for part in problem["loc"][:6]) or "request"

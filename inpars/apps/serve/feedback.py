@@ -1,11 +1,11 @@
-"""Thumbs up and down as judgements: one JSON line a vote, which `--qrels` reads, and each query once beside it.
+"""Thumbs up and down as judgements: one JSON line per vote, which `--qrels` reads, and each query once in another file.
 
-Whatever the file is called it holds JSON lines, and they are what is read.
+The file holds JSON lines whatever its name is, and is read as such.
 
     feedback.jsonl           {"query_id": ..., "doc_id": ..., "relevance": 1, "query": ..., "system": ..., "rank": ...}
     feedback.queries.jsonl   {"_id": ..., "text": ...}
 
-The last vote of a (query, document) counts; one that was taken back has relevance null. Knows nothing of HTTP.
+The last vote for a (query, document) counts; relevance null takes a vote back.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ QUERY_ID_DIGITS = 16
 
 
 class Feedback:
-    """Appends votes durably; threads may share it."""
+    """Appends votes durably; thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open both files, and cut lines that a loss of power tore. Raises ConfigError for a file of something else."""
+        """Open both files and cut incomplete last lines. Raises ConfigError for a file that holds no votes."""
         _check(path)
         self.path, self.queries_path = path, path.with_name(f"{path.stem}.queries.jsonl")
         self._lock = Lock()
@@ -34,7 +34,7 @@ class Feedback:
         self._known = {query.query_id for query in read_queries(self.queries_path)}
 
     def add(self, query: str, doc_id: str, relevance: int | None, *, system: str | None, rank: int | None) -> str:
-        """Store one vote and return the query's id; the query is stored first, so that no vote lacks its text."""
+        """Store one vote and return the query's id. The query is stored first, so that every vote has its text."""
         query_id = query_id_of(query)
         vote = {
             "query_id": query_id,
@@ -58,15 +58,15 @@ class Feedback:
 
 
 def _check(path: Path) -> None:
-    """Votes are not added to what is packed or holds other things, judgements in columns for instance."""
+    """Raise ConfigError for a compressed file, or one with other content such as qrels in columns."""
     if is_gzip(path):
-        raise ConfigError(f"{path}: votes are added one by one, which no packed file takes; leave .gz out of the name")
+        raise ConfigError(f"{path}: votes cannot be appended to a compressed file; leave .gz out of the name")
     first = next(read_lines(path), None) if path.is_file() else None
     if first is not None and not first[1].startswith("{"):
-        raise ConfigError(f"{path}: holds something else than votes; choose another --feedback")
+        raise ConfigError(f"{path}: holds something other than votes; choose another --feedback")
 
 
 def query_id_of(query: str) -> str:
-    """The same for the same words, however they are spaced and capitalised."""
+    """A hash of the query's words; spacing and case do not matter."""
     plain = " ".join(query.split()).casefold()
     return hashlib.sha256(plain.encode()).hexdigest()[:QUERY_ID_DIGITS]

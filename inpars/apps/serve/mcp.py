@@ -1,6 +1,6 @@
-"""The engine as tools of an agent, by the Model Context Protocol over stdin and stdout: search, ask, rerank.
+"""The engine as an agent's tools (search, ask, rerank): the Model Context Protocol over stdin and stdout.
 
-A tool that the engine cannot do is not offered. Knows nothing of HTTP.
+Only tools that the engine supports are offered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INSTRUCTIONS = (
 
 
 def create_mcp(engine: Engine, max_texts: int) -> MCPServer:
-    """A server with the tools that this engine has; at most `max_texts` are reranked at once."""
+    """A server with the engine's tools; one request reranks at most `max_texts` texts."""
     server = MCPServer("inpars", instructions=INSTRUCTIONS, version=__version__)
     _add_search(server, engine)
     if engine.reader is not None or engine.writer is not None:
@@ -68,12 +68,12 @@ def _add_rerank(server: MCPServer, engine: Engine, max_texts: int) -> None:
     def rerank(query: QueryText, texts: Texts) -> dict[str, Any]:
         if len(texts) > max_texts:
             raise ToolError(f"{len(texts)} texts; at most {max_texts} go in one request")
-        assert scorer is not None  # noqa: S101, RUF100 - `create_mcp` has looked
+        assert scorer is not None  # noqa: S101, RUF100 - checked by `create_mcp`
         scores = scorer.score([(query, text) for text in texts])
         order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
         return {"results": [{"index": index, "score": scores[index]} for index in order]}
 
 
 def _hit(row: Row) -> Row:
-    """A hit as an agent needs it: its whole text, not the places of words."""
+    """A hit as an agent needs it: the whole text, without highlights and scores per part."""
     return {name: value for name, value in row.items() if name not in ("spans", "scores", "ranks", "snippet")}

@@ -1,7 +1,4 @@
-"""What the service counts, for Prometheus.
-
-A registry of its own: several services in one process (tests) share no numbers.
-"""
+"""Prometheus metrics of the service, in a separate registry: services in one process (tests) share no numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """All that the service measures."""
+    """The service's counters and histograms."""
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._all = registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "inpars_requests", "Requests by path and status.", ["path", "status"], registry=registry
         )
@@ -37,5 +34,5 @@ class Metrics:
         gauge.set_function(lambda: self.in_flight)
 
     def text(self) -> str:
-        """In Prometheus' text form (version 0.0.4)."""
-        return generate_latest(self._all).decode()
+        """Prometheus' text format, version 0.0.4."""
+        return generate_latest(self._registry).decode()

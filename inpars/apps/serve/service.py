@@ -1,7 +1,4 @@
-"""What the endpoints do: the engine behind batchers, so that many clients share one pass through a model.
-
-Knows the engine and the wire's shapes, nothing of HTTP.
-"""
+"""The endpoints' work without HTTP: each request goes to the engine through a batcher shared by all clients."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.apps.qa.engine import MAX_DOCUMENTS, Engine
-from inpars.apps.qa.records import Answer, Hit
+from inpars.apps.qa.records import Answer, AnswerKind, Hit
 from inpars.apps.serve import wire
 from inpars.apps.serve.batcher import Batcher, one_thread
 from inpars.apps.serve.feedback import Feedback
@@ -31,14 +28,14 @@ from inpars.protocols import TextEncoder
 from inpars.records import Document
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
-"""(model, texts) -> tokens of each; called from one thread."""
+"""(model, texts) -> tokens per text; called from one thread."""
 SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
 EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
 Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
-Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
+Question: TypeAlias = tuple[str, Sequence[Hit], AnswerKind]
 
-WARMING = "which words warm a model"
-MAX_VALUES = 200  # of a field
+WARM_UP_QUERY = "which words warm a model"
+MAX_VALUES = 200  # per field
 USUAL_FIELDS = ("source", "headings")
 
 
@@ -56,7 +53,7 @@ class Service:
         files: SourceFiles | None = None,
         count_tokens: CountTokens | None = None,
     ) -> None:
-        """`fields` can be filtered by, `examples` are queries to try; without `count_tokens` words are counted."""
+        """`fields` are the metadata to filter by, `examples` queries to try; `count_tokens` defaults to words."""
         self.engine, self.metrics, self.feedback = engine, Metrics(), feedback
         self.fields = {name: dict(values) for name, values in (fields or {}).items()}
         self.examples, self.files = list(examples), files
@@ -70,61 +67,62 @@ class Service:
         self._searches: Batcher[SearchKey, str, list[Hit]] = Batcher("search", self._search, **common)
         self._embeds: Batcher[EmbedKey, str, Embedded] = Batcher("embed", self._embed, **common)
         self._reranks: Batcher[None, tuple[str, str], tuple[float, int]] = Batcher("rerank", self._rerank, **common)
-        # written answers take seconds, searches must not wait for them
+        # generated answers take seconds: searches must not wait for them
         self._answers: Batcher[None, Question, Answer] = Batcher(
             "ask", self._answer, max_items=1, wait_seconds=0.0, **observed
         )
 
     def warm(self) -> None:
-        """Let every model compute once, before the first client has to wait for that."""
+        """Run every model once, so that the first client does not wait for its set-up."""
         for name in self.engine.systems:
-            self.engine.search([WARMING], 1, system=name)
+            self.engine.search([WARM_UP_QUERY], 1, system=name)
         for name in self.engine.encoders:
-            self._embed((name, "document"), [WARMING])
+            self._embed((name, "document"), [WARM_UP_QUERY])
 
     async def close(self) -> None:
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
     async def search(self, request: wire.SearchRequest) -> Row:
-        """As `wire.SearchResponse`."""
+        """A `wire.SearchResponse`."""
         started = time.perf_counter()
-        system = self._system(request.system)
+        system = request.system or self.engine.default_system
         hits = await self._hits(request.query, request.k, system, request.filters)
         return {
             "query": request.query,
             "system": system,
             "hits": [hit_row(hit) | self._file_of(hit) for hit in hits],
-            "took_ms": _since(started),
+            "took_ms": _milliseconds_since(started),
         }
 
     async def ask(self, request: wire.AskRequest) -> Row:
-        """As `wire.AnswerOut`."""
+        """A `wire.AnswerOut`."""
         started = time.perf_counter()
         if request.kind not in self.answers():
             raise ConfigError(f"this server gives no {request.kind} answers; see /v1/collection")
-        hits = await self._hits(request.question, request.k, self._system(request.system), request.filters)
+        system = request.system or self.engine.default_system
+        hits = await self._hits(request.question, request.k, system, request.filters)
         [answer] = await self._answers.submit(None, [(request.question, hits, request.kind)])
         row = answer_row(answer)
         sources = [source | self._file_of(hit) for source, hit in zip(row["sources"], answer.sources, strict=True)]
-        return row | {"sources": sources, "took_ms": _since(started)}
+        return row | {"sources": sources, "took_ms": _milliseconds_since(started)}
 
     async def embeddings(self, request: wire.EmbeddingsRequest) -> Row:
-        """As `wire.EmbeddingsResponse`."""
+        """A `wire.EmbeddingsResponse`."""
         texts = [request.input] if isinstance(request.input, str) else request.input
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(request.model)
         encoded = await self._embeds.submit((name, request.input_type), texts)
-        rows = [_shortened(vector, request.dimensions) for vector, _ in encoded]
-        as_text = request.encoding_format == "base64"
+        vectors = [_truncated(vector, request.dimensions) for vector, _ in encoded]
+        as_base64 = request.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": n, "embedding": _packed(row) if as_text else row.tolist()}
-            for n, row in enumerate(rows)
+            {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector.tolist()}
+            for index, vector in enumerate(vectors)
         ]
         return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in encoded)}
 
     async def rerank(self, request: wire.RerankRequest) -> Row:
-        """As `wire.RerankResponse`."""
+        """A `wire.RerankResponse`."""
         scorer = self.engine.reranker
         if scorer is None:
             raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
@@ -149,7 +147,7 @@ class Service:
         return [kind for kind, part in kinds.items() if part is not None]
 
     def collection(self) -> Row:
-        """As `wire.Collection`."""
+        """A `wire.Collection`."""
         engine = self.engine
         systems = [
             {"name": name, "description": system.description, "default": name == engine.default_system}
@@ -169,12 +167,12 @@ class Service:
         }
 
     def models(self) -> list[str]:
-        """Names of the models that /v1/embeddings and /v1/rerank take."""
+        """The models that /v1/embeddings and /v1/rerank accept."""
         reranker = [self.engine.reranker.name] if self.engine.reranker else []
         return list(dict.fromkeys([encoder.name for encoder in self.engine.encoders.values()] + reranker))
 
     def source_file(self, doc_id: str) -> Path:
-        """The file that a document was read from. Raises UnknownNameError where it is not there."""
+        """The source file of a document. Raises UnknownNameError if it is not in the folder of --files."""
         path = self.files.path_of(self.document(doc_id)) if self.files is not None else None
         if path is None:
             raise UnknownNameError("file of", doc_id[:80], [], "it is not in the folder of --files")
@@ -184,16 +182,11 @@ class Service:
         return {"file": self.files is not None and self.files.path_of(hit.document) is not None}
 
     def document(self, doc_id: str) -> Document:
-        """Raises UnknownNameError for a document that is not served."""
+        """Raises UnknownNameError for a document that is not in the collection."""
         try:
             return self.engine.documents[doc_id]
         except (KeyError, DataFormatError) as error:
             raise UnknownNameError("document", doc_id[:80], [], "it is not in this collection") from error
-
-    def _system(self, name: str | None) -> str:
-        if name is not None and name not in self.engine.systems:
-            raise UnknownNameError("system", name, self.engine.systems)
-        return name or self.engine.default_system
 
     async def _hits(self, query: str, k: int, system: str, filters: Mapping[str, str]) -> list[Hit]:
         [hits] = await self._searches.submit((system, k, tuple(sorted(filters.items()))), [query])
@@ -210,7 +203,7 @@ class Service:
         if count > self.options.max_texts:
             raise ConfigError(f"{field}: {count} texts; at most {self.options.max_texts} go in one request")
 
-    # what the batchers' threads do
+    # run in the batchers' threads
 
     def _search(self, key: SearchKey, queries: Sequence[str]) -> list[list[Hit]]:
         system, k, filters = key
@@ -224,10 +217,10 @@ class Service:
 
     def _rerank(self, _: None, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         scorer = self.engine.reranker
-        assert scorer is not None  # noqa: S101, RUF100 - `rerank` has looked
+        assert scorer is not None  # noqa: S101, RUF100 - checked by `rerank`
         queries = self._count_tokens(scorer.name, [query for query, _ in pairs])
         documents = self._count_tokens(scorer.name, [document for _, document in pairs])
-        tokens = [first + second for first, second in zip(queries, documents, strict=True)]
+        tokens = [query + document for query, document in zip(queries, documents, strict=True)]
         return list(zip(scorer.score(pairs), tokens, strict=True))
 
     def _answer(self, _: None, questions: Sequence[Question]) -> list[Answer]:
@@ -239,44 +232,47 @@ def _words(_: str, texts: Sequence[str]) -> list[int]:
 
 
 def _logistic(margin: float) -> float:
-    """Between 0 and 1; of monoT5's margin it is the probability of `true`."""
+    """A margin as a value from 0 to 1; for monoT5, the probability of `true`."""
     return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
 
 
-def _shortened(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
-    """The first numbers, of unit length again, as Matryoshka models are cut."""
+def _truncated(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
+    """The first dimensions, normalised again, as for Matryoshka models."""
     if dimensions is None or dimensions == len(vector):
         return vector
     if dimensions > len(vector):
-        raise ConfigError(f"dimensions: {dimensions} asked for, the model has {len(vector)}")
-    part = vector[:dimensions]
-    norm = float(np.linalg.norm(part))
-    return part / np.float32(norm) if norm else part
+        raise ConfigError(f"dimensions: {dimensions} requested, the model has {len(vector)}")
+    head = vector[:dimensions]
+    norm = float(np.linalg.norm(head))
+    return head / np.float32(norm) if norm else head
 
 
-def _packed(vector: npt.NDArray[np.float32]) -> str:
-    """A vector as OpenAI's base64: little-endian float32."""
+def _base64(vector: npt.NDArray[np.float32]) -> str:
+    """OpenAI's encoding: little-endian float32."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
 def _usage(tokens: Iterable[int]) -> Row:
-    """What a request cost, in tokens."""
+
     total = sum(tokens)
     return {"prompt_tokens": total, "total_tokens": total}
 
 
-def _since(started: float) -> float:
-    """Milliseconds since a value of `time.perf_counter`."""
+def _milliseconds_since(started: float) -> float:
+    """`started` is a value of `time.perf_counter`."""
     return round((time.perf_counter() - started) * 1000, 2)
 
 
 def metadata_fields(documents: Iterable[Document]) -> dict[str, dict[str, int]]:
-    """Source, headings and other texts that documents share, with their counts; commonest values first."""
+    """The metadata fields to filter by (source, headings, text that documents share): document counts per value.
+
+    The most common values come first.
+    """
     counts: dict[str, Counter[str]] = {}
     for document in islice(documents, MAX_DOCUMENTS):
         for name, value in getattr(document, "metadata", {}).items():
             values = value if isinstance(value, list) else [value]
-            counts.setdefault(name, Counter()).update({part for part in values if isinstance(part, str) and part})
+            counts.setdefault(name, Counter()).update({text for text in values if isinstance(text, str) and text})
     return {
         name: dict(values.most_common(MAX_VALUES))
         for name, values in sorted(counts.items())

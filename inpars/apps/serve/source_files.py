@@ -1,7 +1,6 @@
-"""The files that documents were read from, as a browser may have them: nothing in them runs as the server's own.
+"""The files that documents were read from, sent to browsers so that no script in them runs.
 
-Clients name documents, never paths: only a file that the metadata of a document names is given, and none outside the
-folder.
+Clients name documents, never paths: only files that a document's metadata names are sent, and none outside the folder.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ POLICIES = {
 
 @dataclass(frozen=True, slots=True)
 class SourceFiles:
-    """A folder that was ingested."""
+    """The files of an ingested folder."""
 
     folder: Path
 
     def path_of(self, document: Document) -> Path | None:
-        """The file that a document was read from; None where it is not in the folder."""
+        """The source file of a document; None if it is not in the folder."""
         source, root = document.metadata.get("source"), self.folder.resolve()
         if not isinstance(source, str) or "\0" in source:
             return None
@@ -44,7 +43,7 @@ class SourceFiles:
 
 
 def file_response(path: Path) -> FileResponse:
-    """The file: shown where browsers can show its kind without running it, else to be saved."""
+    """The file: shown inline if browsers can do that safely, else as a download."""
     media_type = TYPES.get(path.suffix.lower(), OTHER)
     policy = POLICIES.get(media_type)
     return FileResponse(

@@ -1,7 +1,7 @@
-"""What goes over the wire: requests and responses of every endpoint, as pydantic models, and as the OpenAPI shows them.
+"""Requests and responses of every endpoint as pydantic models, which the OpenAPI documentation shows.
 
-Embeddings have OpenAI's shape, reranking Jina's and Cohere's; search, answers and votes are ours.
-`hit_row` and `answer_row` make such rows of hits and answers, for HTTP and for agents. Knows no model.
+Embeddings follow OpenAI's format, reranking Jina's and Cohere's; search, answers and votes have our own. `hit_row` and
+`answer_row` convert hits and answers, for HTTP and for agents.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ Filters = Annotated[dict[Name, FilterValue], Field(max_length=MAX_FILTERS)]
 SNIPPET = 420  # characters
 
 Row: TypeAlias = dict[str, Any]
-"""A response as JSON has it."""
+"""A JSON object."""
 
 
 class Wire(BaseModel):
-    """Whole numbers are not taken from texts, nor texts from numbers."""
+    """Strict types: no numbers from strings or strings from numbers."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
 
 class RequestBody(Wire):
-    """A request: other servers' names for its fields are taken, and a field that is not understood is refused."""
+    """A request: accepts other servers' names for its fields, and refuses unknown fields."""
 
     dialect: ClassVar[dialects.Dialect] = dialects.OURS
 
     @model_validator(mode="before")
     @classmethod
-    def _in_our_words(cls, body: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+    def _translate(cls, body: Any) -> Any:  # noqa: ANN401  a JSON value
         return dialects.translated(body, cls.model_fields, cls.dialect) if isinstance(body, dict) else body
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's request; `input_type` is ours."""
+    """OpenAI's request; `input_type` is our addition."""
 
     dialect = dialects.EMBEDDINGS
     input: (
         Annotated[str, StringConstraints(min_length=1)]
         | Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)]
-    ) = Field(description="One text or several; token ids are not taken, their vocabulary is another model's.")
-    model: str | None = Field(None, max_length=500, description="A system that has a retriever, or its model's name.")
+    ) = Field(description="One text or several, not token ids, which belong to another model's vocabulary.")
+    model: str | None = Field(None, max_length=500, description="A system with a bi-encoder, or its model's name.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, le=MAX_DIMENSIONS, description="Keep the first so many, normalised.")
-    input_type: Literal["document", "query"] = Field("document", description="Which of the model's prompts to put.")
+    dimensions: int | None = Field(None, ge=1, le=MAX_DIMENSIONS, description="Dimensions to keep, normalised again.")
+    input_type: Literal["document", "query"] = Field("document", description="Which of the model's prompts to use.")
     user: str | None = Field(None, max_length=500)
 
     @field_validator("input", mode="before")
     @classmethod
-    def _texts_alone(cls, value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
-        if isinstance(value, list) and any(isinstance(each, int | list) for each in value):
+    def _refuse_token_ids(cls, value: Any) -> Any:  # noqa: ANN401  a JSON value
+        if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
             raise PydanticCustomError("token_ids", "token ids are another model's; send the texts themselves")
         return value
 
@@ -84,7 +84,7 @@ class Embedding(Wire):
 
 
 class Usage(Wire):
-    """Tokens that were read."""
+    """Input tokens."""
 
     prompt_tokens: int
     total_tokens: int
@@ -100,7 +100,7 @@ class EmbeddingsResponse(Wire):
 
 
 class RerankDocument(Wire):
-    """A document that is more than its text."""
+    """A document with a title or other fields."""
 
     model_config = ConfigDict(extra="allow")
     text: str
@@ -108,12 +108,12 @@ class RerankDocument(Wire):
 
     @property
     def full_text(self) -> str:
-        """What is read: the title, where there is one, before the text."""
+        """The model's input: the title, if any, before the text."""
         return Document("", self.text, self.title or "").full_text
 
 
 class RerankRequest(RequestBody):
-    """Jina's and Cohere's request; `texts` and `top_k`, as others call two of its fields, are taken too."""
+    """Jina's and Cohere's request; other servers' names for its fields (`texts`, `top_k`) are accepted too."""
 
     dialect = dialects.RERANK
     query: QueryText
@@ -121,11 +121,11 @@ class RerankRequest(RequestBody):
     model: str | None = Field(None, max_length=500)
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False
-    raw_scores: bool = Field(False, description="Give the model's margin as relevance_score too.")
+    raw_scores: bool = Field(False, description="Return the model's margin as relevance_score too.")
 
 
 class RerankResult(Wire):
-    """One document's place; `relevance_score` is the logistic function of `score`, the model's margin."""
+    """One document; `relevance_score` is the logistic function of `score`, the model's margin."""
 
     index: int
     relevance_score: float
@@ -142,35 +142,35 @@ class RerankResponse(Wire):
 
 
 class SearchRequest(RequestBody):
-    """A query, and with what and where to search."""
+    """A query, the system to search with, and filters."""
 
     dialect = dialects.SEARCH
     query: QueryText
     k: int = Field(10, ge=1, le=MAX_K)
-    system: Name | None = Field(None, description="One of /v1/systems; the best by default.")
-    filters: Filters = Field(default_factory=dict, description="Metadata that hits must have; * stands for anything.")
+    system: Name | None = Field(None, description="A system of /v1/collection; the best by default.")
+    filters: Filters = Field(default_factory=dict, description="Metadata that hits must have; * matches any text.")
 
 
 class SpanOut(Wire):
-    """Characters (Unicode code points) of a text."""
+    """A range of characters (Unicode code points) in a text."""
 
     start: int
     end: int
 
 
 class HitOut(Wire):
-    """A document that was found."""
+    """A retrieved document."""
 
     doc_id: str
     title: str
     text: str
     score: float | None
-    scores: dict[str, float | None] = Field(description="What each part of the system said of it.")
-    ranks: dict[str, int] = Field(description="Where each part of the system has it, from 1.")
+    scores: dict[str, float | None] = Field(description="The score from each part of the system.")
+    ranks: dict[str, int] = Field(description="The rank in each part of the system, from 1.")
     spans: list[SpanOut] = Field(description="The query's words in the text.")
     snippet: SpanOut = Field(description="The whole sentences of the text with most of the query's words.")
     metadata: dict[str, Any]
-    file: bool = Field(description="Whether GET /file?doc_id=ID gives the file that it was read from.")
+    file: bool = Field(description="Whether GET /file?doc_id=ID returns its source file.")
 
 
 class SearchResponse(Wire):
@@ -193,7 +193,7 @@ class AskRequest(RequestBody):
 
 
 class AnswerOut(Wire):
-    """An answer from the sources alone, or why there is none."""
+    """An answer from the sources alone, or the reason why there is none."""
 
     question: str
     kind: str
@@ -202,15 +202,15 @@ class AnswerOut(Wire):
     reason: str
     method: str
     score: float | None
-    closest: bool = Field(description="The text is the sentence closest to the question, which no model has read.")
-    span: SpanOut | None = Field(description="Where an extractive answer stands in the first cited source.")
-    cited: list[int] = Field(description="Places of the sources it rests on, from 1.")
+    closest: bool = Field(description="The text is only the sentence closest to the question; no reader judged it.")
+    span: SpanOut | None = Field(description="The position of an extractive answer in the first cited source.")
+    cited: list[int] = Field(description="Numbers of the sources that support it, from 1.")
     sources: list[HitOut]
     took_ms: float
 
 
 class Vote(RequestBody):
-    """A judgement: 1 is relevant, 0 is not, null takes an earlier one back."""
+    """A judgement: 1 relevant, 0 not relevant, null takes an earlier vote back."""
 
     query: QueryText
     doc_id: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -220,7 +220,7 @@ class Vote(RequestBody):
 
 
 class SystemOut(Wire):
-    """A way to search."""
+    """A system to search with."""
 
     name: str
     description: str
@@ -228,16 +228,16 @@ class SystemOut(Wire):
 
 
 class Collection(Wire):
-    """What is served."""
+    """The documents served, and the features available."""
 
     documents: int
     systems: list[SystemOut]
-    answers: list[str] = Field(description="Kinds of answers there are.")
+    answers: list[str] = Field(description="Available kinds of answers.")
     closest: bool = Field(description="Extractive answers are only the sentences closest to the question.")
     fields: dict[str, dict[str, int]] = Field(
-        description="Metadata to filter by: the commonest values, each with the documents that have it."
+        description="Metadata to filter by: the most common values with their document counts."
     )
-    counted: int = Field(description="Documents that were looked at for `fields`.")
+    counted: int = Field(description="Documents counted for `fields`.")
     examples: list[str] = Field(description="Queries to try.")
     reranker: str | None
     feedback: bool
@@ -245,7 +245,7 @@ class Collection(Wire):
 
 
 class FaultBody(Wire):
-    """What went wrong."""
+    """OpenAI's error object."""
 
     message: str
     type: str
@@ -254,13 +254,13 @@ class FaultBody(Wire):
 
 
 class Fault(Wire):
-    """OpenAI's shape of errors."""
+    """OpenAI's error response."""
 
     error: FaultBody
 
 
 def hit_row(hit: Hit, quoted: Span | None = None) -> Row:
-    """A hit, as `wire.HitOut`; the snippet is around what an answer quotes of it, if anything."""
+    """A `wire.HitOut` without `file`; the snippet surrounds the text that an answer quotes, if any."""
     spans = hit.spans if quoted is None else (quoted,)
     return {
         "doc_id": hit.document.doc_id,
@@ -276,8 +276,7 @@ def hit_row(hit: Hit, quoted: Span | None = None) -> Row:
 
 
 def answer_row(answer: Answer) -> Row:
-    """An answer, as `wire.AnswerOut` without its time."""
-    row = asdict(replace(answer, sources=(), alternatives=()))
-    del row["alternatives"]
+    """A `wire.AnswerOut` without its time."""
     quoted = dict.fromkeys(answer.cited, answer.span)
+    row = asdict(replace(answer, sources=()))
     return row | {"sources": [hit_row(hit, quoted.get(number)) for number, hit in enumerate(answer.sources, start=1)]}

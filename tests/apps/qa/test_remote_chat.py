@@ -26,17 +26,17 @@ def reply(answer):
             return chat.reply(ASKED, 20)
 
 
-def said(content, finish="stop", **message):
+def payload(content, finish="stop", **message):
     return {"choices": [{"message": {"content": content, **message}, "finish_reason": finish}]}
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        said("Mice [1].\n\nAnd fish [2]."),
-        said("<think>\nCats.\n</think>\n\nMice [1].\n\nAnd fish [2]."),
-        said([{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "Mice [1].\n\nAnd fish [2]."}]),
-        said("Mice [1].\n\nAnd fish [2].", reasoning_content="Cats."),
+        payload("Mice [1].\n\nAnd fish [2]."),
+        payload("<think>\nCats.\n</think>\n\nMice [1].\n\nAnd fish [2]."),
+        payload([{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "Mice [1].\n\nAnd fish [2]."}]),
+        payload("Mice [1].\n\nAnd fish [2].", reasoning_content="Cats."),
     ],
 )
 def test_all_of_an_answer_is_kept_and_no_thoughts(answer):
@@ -44,7 +44,7 @@ def test_all_of_an_answer_is_kept_and_no_thoughts(answer):
 
 
 def test_an_empty_answer_is_one():
-    assert reply(said("")) == ""
+    assert reply(payload("")) == ""
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_an_empty_answer_is_one():
         ((401, "who?"), "status 401: who", 1),
         ((400, "too long"), "status 400: too long", 1),
         ((400, "content management policy"), "content filter refuses", 1),
-        (said(None, "content_filter"), "content filter refuses", 1),
-        (said(None, refusal="No."), "content filter refuses", 1),
+        (payload(None, "content_filter"), "content filter refuses", 1),
+        (payload(None, refusal="No."), "content filter refuses", 1),
         ({"choices": []}, "`choices` is empty", 3),
-        (said("", "length"), "no text in 20 tokens; raise --max-new-tokens", 1),
-        (said("<think>Cats are", "length"), "thoughts and no answer in 20 tokens; raise --max-new-tokens", 1),
-        (said("", "length", reasoning_content="Cats"), "thoughts and no answer", 1),
+        (payload("", "length"), "no text in 20 tokens; raise --max-new-tokens", 1),
+        (payload("<think>Cats are", "length"), "thoughts and no answer in 20 tokens; raise --max-new-tokens", 1),
+        (payload("", "length", reasoning_content="Cats"), "thoughts and no answer", 1),
     ],
 )
 def test_the_servers_reason_is_given(answer, message, asked):
@@ -80,7 +80,7 @@ def test_parameters_that_a_model_does_not_take_are_left_out(monkeypatch, refused
     answer = FakeApi.answer
 
     def refusing(self, handler, body, chat, number, fault):
-        answer(self, handler, body, chat, number, (400, message) if refused in body else said("Mice."))
+        answer(self, handler, body, chat, number, (400, message) if refused in body else payload("Mice."))
 
     monkeypatch.setattr(FakeApi, "answer", refusing)
     with FakeApi() as api:

@@ -126,9 +126,9 @@ def test_a_hit_says_where_it_comes_from():
 
 def test_a_hit_names_its_title_and_source_once_and_fits_a_terminal():
     title = "Python (programming language) / Languages influenced by Python and by what came before it, at length"
-    told = {"source": "html/Python.html", "headings": title.split(" / ")}
+    metadata = {"source": "html/Python.html", "headings": title.split(" / ")}
     hit = Hit(
-        Document("html/Python.html#72", "Its design philosophy emphasizes code readability. " * 9, title, told), 2.0
+        Document("html/Python.html#72", "Its design philosophy emphasizes code readability. " * 9, title, metadata), 2.0
     )
     lines = hit_lines(10, hit)
     assert max(map(len, lines)) <= WIDTH == 80

@@ -25,8 +25,8 @@ class Server:
 
     def ask(self, method, path, body=None, headers=(), timeout=60):
         """Status, headers and the body as JSON where it is JSON."""
-        place = urlsplit(self.url)
-        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
         with contextlib.closing(connection):
             given = {"Content-Type": "application/json", **dict(headers)}
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -65,13 +65,13 @@ def started(command, stream="stdout", **environment):
         lines = []
         for line in getattr(process, stream):
             lines.append(line)
-            if found := ADDRESS.search(line):
+            if match := ADDRESS.search(line):
                 break
         else:
             _, stderr = process.communicate()
             raise AssertionError(f"the server did not start: {''.join(lines)}{stderr}")
         giving_up.cancel()
-        yield Server(process, found.group())
+        yield Server(process, match.group())
     finally:
         giving_up.cancel()
         if process.poll() is None:

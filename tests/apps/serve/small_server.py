@@ -80,16 +80,16 @@ class Part:
 
 
 def fits(document, filters):
-    given = {name: value if isinstance(value, list) else [value] for name, value in document.metadata.items()}
+    values = {name: value if isinstance(value, list) else [value] for name, value in document.metadata.items()}
     return all(
-        any(re.fullmatch(pattern.replace("*", ".*"), value) for value in given.get(name, []))
+        any(re.fullmatch(pattern.replace("*", ".*"), value) for value in values.get(name, []))
         for name, pattern in filters.items()
     )
 
 
 def count_words(query, document):
-    found = words(document.full_text)
-    return float(sum(found.count(word) for word in set(words(query))))
+    tokens = words(document.full_text)
+    return float(sum(tokens.count(word) for word in set(words(query))))
 
 
 def compare_letters(query, document):

@@ -182,11 +182,11 @@ def test_slow_work_is_given_up():
 
 def test_a_slow_sender_is_given_up():
     with small_server("--timeout", 0.5) as server:
-        place = urlsplit(server.url)
+        address = urlsplit(server.url)
 
         async def dribble():
-            reader, writer = await asyncio.open_connection(place.hostname, place.port)
-            head = f"POST /search HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            head = f"POST /search HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
             writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             line = await asyncio.wait_for(reader.readline(), 20)
             writer.close()
@@ -229,11 +229,11 @@ def test_a_signal_lets_what_was_asked_finish(number):
 
 async def flood(server, count, body):
     """Statuses of requests that are all sent before the first answer is read."""
-    place = urlsplit(server.url)
+    address = urlsplit(server.url)
 
     async def one():
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        head = f"POST /search HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"POST /search HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         answer = await reader.read()
         writer.close()

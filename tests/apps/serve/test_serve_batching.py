@@ -31,22 +31,22 @@ class Work:
 
 async def submit_all(work, jobs, **settings):
     batcher = Batcher("double", work, **settings)
-    found = await asyncio.gather(*(batcher.submit(key, items) for key, items in jobs), return_exceptions=True)
+    results = await asyncio.gather(*(batcher.submit(key, items) for key, items in jobs), return_exceptions=True)
     await batcher.close()
-    return [list(part) if not isinstance(part, Exception) else type(part) for part in found]
+    return [list(part) if not isinstance(part, Exception) else type(part) for part in results]
 
 
 def test_jobs_that_come_together_go_together():
     work = Work()
-    found = asyncio.run(submit_all(work, [("a", [1]), ("a", [2, 3]), ("a", [4])]))
-    assert found == [[2], [4, 6], [8]]
+    results = asyncio.run(submit_all(work, [("a", [1]), ("a", [2, 3]), ("a", [4])]))
+    assert results == [[2], [4, 6], [8]]
     assert work.passes == [("a", [1, 2, 3, 4])]
 
 
 def test_keys_are_not_mixed_and_the_oldest_goes_first():
     work = Work()
-    found = asyncio.run(submit_all(work, [("a", [1]), ("b", [2]), ("a", [3])]))
-    assert found == [[2], [4], [6]]
+    results = asyncio.run(submit_all(work, [("a", [1]), ("b", [2]), ("a", [3])]))
+    assert results == [[2], [4], [6]]
     assert work.passes == [("a", [1, 3]), ("b", [2])]
 
 
@@ -59,8 +59,8 @@ def test_a_pass_has_a_limit_but_a_job_is_not_split():
 def test_few_sizes_are_used_and_the_rest_goes_next():
     """Of 29 single items 24 go, then 4 of the 5 left, then 1; memory is kept for each size that a model meets."""
     work = Work()
-    found = asyncio.run(submit_all(work, [("a", [n]) for n in range(29)]))
-    assert found == [[2 * n] for n in range(29)]
+    results = asyncio.run(submit_all(work, [("a", [n]) for n in range(29)]))
+    assert results == [[2 * n] for n in range(29)]
     assert [len(items) for _, items in work.passes] == [24, 4, 1]
     assert [item for _, items in work.passes for item in items] == list(range(29))
 
@@ -84,9 +84,9 @@ def test_a_job_that_nobody_waits_for_is_left_out():
         stays = asyncio.create_task(batcher.submit("a", [2]))
         await asyncio.sleep(0)
         gone.cancel()
-        found = list(await stays)
+        results = list(await stays)
         await batcher.close()
-        return found
+        return results
 
     work = Work()
     assert asyncio.run(scene()) == [4]
@@ -121,5 +121,5 @@ def test_no_items_need_no_pass():
     st.integers(1, 8),
 )
 def test_any_mix_of_jobs_gets_its_own_results(jobs, max_items):
-    found = asyncio.run(submit_all(Work(), jobs, max_items=max_items, wait_seconds=0.0))
-    assert found == [[item * 2 for item in items] for _, items in jobs]
+    results = asyncio.run(submit_all(Work(), jobs, max_items=max_items, wait_seconds=0.0))
+    assert results == [[item * 2 for item in items] for _, items in jobs]
