@@ -16,6 +16,7 @@ from typing import Any
 from inpars.cli.common import DatasetFlags, add_output_flags, add_path, console, open_dataset_if_named, print_result
 from inpars.options import add_flags, from_flags
 from inpars.prompts.load import load_prompt
+from inpars.report.formatting import shorten
 from inpars.stages.audit import AuditOptions, audit_triples, load_auditor, report_path
 
 SHOWN_CHARACTERS = 160
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action, text in (
         ("keep", "write all triples, with the reranker's scores (the default)"),
         ("drop", "leave out triples with a false negative"),
-        ("relabel", "make a false negative another positive of its query, against the negatives that are left"),
+        ("relabel", "make a false negative another positive of its query, paired with the remaining negatives"),
     ):
         actions.add_argument(f"--{action}", dest="action", action="store_const", const=action, help=text)
     parser.set_defaults(action="keep")
@@ -58,7 +59,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def _text(report: Mapping[str, Any], output: Path, margin: float) -> str:
     lines = [
-        f"{output}: {report['written']} triples ({report['dropped']} dropped, {report['relabelled']} new ones)",
+        f"{output}: {report['written']} triples ({report['dropped']} dropped, {report['relabelled']} added)",
         f"{_share(report, 'above_positive')} score above their positive",
     ]
     if margin:
@@ -66,9 +67,9 @@ def _text(report: Mapping[str, Any], output: Path, margin: float) -> str:
     if len(report["by_source"]) > 1:
         lines += [f"  {source}: {_share(counts, 'above_margin')}" for source, counts in report["by_source"].items()]
     for example in report["examples"]:
-        lines += ["", f"query     {_shortened(example['query'])}"]
+        lines += ["", f"query     {shorten(example['query'], SHOWN_CHARACTERS)}"]
         lines += [
-            f"{name}  {example[score]:8.3f}  {_shortened(example[name])}"
+            f"{name}  {example[score]:8.3f}  {shorten(example[name], SHOWN_CHARACTERS)}"
             for name, score in (("positive", "positive_reranker_score"), ("negative", "reranker_score"))
         ]
     return "\n".join(lines)
@@ -76,7 +77,3 @@ def _text(report: Mapping[str, Any], output: Path, margin: float) -> str:
 
 def _share(counts: Mapping[str, int], name: str) -> str:
     return f"{counts[name]} of {counts['triples']} negatives ({counts[name] / max(1, counts['triples']):.1%})"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

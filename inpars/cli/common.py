@@ -1,4 +1,4 @@
-"""Flags and closing words that several commands share."""
+"""Flags and output that several commands share."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
 
 
 def query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
-    """The queries' texts where they can be had; without them the numbers are the same."""
+    """The query texts, if available; results do not depend on them."""
     if chosen.queries is not None:
         return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
     if chosen.dataset is None:
@@ -91,12 +91,12 @@ def query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[st
     except InparsError as error:
         if chosen.qrels is None:
             raise
-        progress.note(f"the queries' texts are not at hand: {error}")
+        progress.note(f"the query texts are not available: {error}")
         return {}
 
 
 def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
-    """The flags that name the dataset and were given, with the split, so that it can be opened again."""
+    """The given flags that name the dataset, and the split, to open it again."""
     values = {field.name: getattr(flags, field.name) for field in fields(DatasetFlags)} | {"split": flags.split}
     return {name: str(value) for name, value in values.items() if value is not None}
 
@@ -107,17 +107,17 @@ def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
-    """The prompt that the flags of `add_prompt_flags` name; None where they name none."""
+    """The prompt of the flags of `add_prompt_flags`, None without --prompt."""
     examples = from_flags(ExampleOptions, flags)
     if flags.prompt is None:
         if examples != ExampleOptions():
-            raise ConfigError("the flags of examples go with --prompt; give that too, or leave them out")
+            raise ConfigError("the example flags need --prompt; give it too, or leave them out")
         return None
-    named = load_prompt(flags.prompt)
-    prompt = named if examples == ExampleOptions() else choose_prompt(named, examples)
+    loaded = load_prompt(flags.prompt)
+    prompt = loaded if examples == ExampleOptions() else choose_prompt(loaded, examples)
     if not isinstance(prompt, Prompt):
         raise ConfigError(
-            f"--examples-choice {examples.examples_choice}: a reranker is shown all documents' examples alike"
+            f"--examples-choice {examples.examples_choice}: a reranker sees the same examples for every document"
         )
     return prompt
 
@@ -144,7 +144,7 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def console(flags: argparse.Namespace) -> Console:
-    """Progress on stderr, as the flags say."""
+    """Progress on stderr, none with --quiet."""
     progress = Console(quiet=flags.quiet)
     trial.report_to(progress)
     return progress
@@ -159,13 +159,13 @@ def add_track_flag(parser: argparse.ArgumentParser) -> None:
     flag.advanced = True
 
 
-def tracked(flags: argparse.Namespace, shown: Progress) -> AbstractContextManager[None]:
+def tracked(flags: argparse.Namespace, progress: Progress) -> AbstractContextManager[None]:
     settings = {name: value for name, value in vars(flags).items() if name not in UNTRACKED}
-    return tracking(flags.track, flags.output, settings, shown.note)
+    return tracking(flags.track, flags.output, settings, progress.note)
 
 
 def typed_text(text: str) -> str:
-    """Words typed on a command line whose locale could not read all of their letters, as UTF-8."""
+    """An argument as UTF-8, also where the locale could not decode all of it."""
     return os.fsencode(text).decode(errors="replace")
 
 
@@ -175,7 +175,7 @@ def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    """The values; letters that stdout cannot write as JSON's own escapes."""
+    """JSON, escaped if stdout's encoding lacks a character."""
     text = to_json(values, indent=1, default=str)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -185,7 +185,7 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def say_no_result(problems: Sequence[str]) -> int:
-    """Exit code 1, and on stderr why, where what was printed is no result."""
+    """The exit code: 1 if there are problems, which go to stderr, since the output is not a result."""
     if problems:
         print(f"inpars: {'; '.join(problems)}", file=sys.stderr)
     return 1 if problems else 0
@@ -207,7 +207,8 @@ def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
 def filter_context(
     flags: argparse.Namespace, dataset: Dataset | None, progress: Progress, examples: Sequence[str] = ()
 ) -> FilterContext:
-    """The prompt's examples, the queries of --exclude-queries, and the dataset's own of all splits."""
+    """The prompt's examples, the queries of --exclude-queries, and the dataset's queries of all splits."""
     excluded = [query.text for path in flags.exclude_queries for query in read_queries(path, progress.note)]
-    own = {text for load in (dataset.splits if dataset else {}).values() for text in load().queries.values()}
-    return FilterContext(example_queries=examples, excluded_queries=excluded, own_queries=list(own))
+    splits = dataset.splits.values() if dataset else ()
+    dataset_queries = {text for load in splits for text in load().queries.values()}
+    return FilterContext(example_queries=examples, excluded_queries=excluded, own_queries=list(dataset_queries))

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Compare; exit code 1 where runs that were measured have no system or no query in common."""
+    """Compare; the exit code is 1 if measured runs have no system or no query in common."""
     comparison = compare_runs(read_run_folder(flags.first), read_run_folder(flags.second), flags.moved)
     if flags.report is not None:
         write_comparison(comparison, flags.report)

@@ -1,7 +1,6 @@
-"""Flags from a YAML file (`--config`) or from an earlier run (`--like`), put before those that were typed.
+"""Flags from a YAML file (`--config`) or an earlier run (`--like`), inserted before the typed ones, which replace them.
 
-A file maps flags without their dashes to values: a list for a flag that takes several, true or false for a switch. A
-flag that is typed replaces the file's.
+A file maps flags without their dashes to values: a list for a flag that takes several, true or false for a switch.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def add_config_flags(parser: Parser, *, like: bool = False) -> None:
 
 
 def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
-    """The arguments with those of --config and --like in place of these two. Raises ConfigError."""
+    """The arguments with --config and --like replaced by the flags they stand for. Raises ConfigError."""
     rest, config = _pop_flag(list(arguments), CONFIG)
     rest, like = _pop_flag(rest, LIKE)
     if config is None and like is None:
@@ -54,7 +53,7 @@ def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
 
 
 def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str], arguments: Sequence[str]) -> str:
-    """All values in the form of --config, each with its source; `typed` are the arguments before `expanded`."""
+    """All values in the format of --config, each with its source; `typed` are the arguments before `expanded`."""
     import yaml
 
     subparser, _ = _parser_of(parser, arguments)
@@ -72,9 +71,9 @@ def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str],
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a flag holds
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a flag's value
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
@@ -90,7 +89,7 @@ def _pop_flag(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
 
 
 def _parser_of(parser: Parser, arguments: Sequence[str]) -> tuple[Parser, list[str]]:
-    """The parser of the subcommand that the arguments name, and the words up to there."""
+    """The parser of the subcommand among the arguments, and the arguments up to its name."""
     kinds = parser.kinds()
     for position, argument in enumerate(arguments):
         if argument in kinds:
@@ -100,7 +99,7 @@ def _parser_of(parser: Parser, arguments: Sequence[str]) -> tuple[Parser, list[s
 
 
 def _before(parser: Parser, flags: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
-    """The config's flags that were not typed, then the typed arguments."""
+    """The given flags unless they were also typed, then the typed arguments."""
     typed_flags = _flags_in(typed)
     aliases = {name: _names(action) for name, action in parser._option_string_actions.items()}
     added = [words for name, words in flags.items() if not aliases.get(name, {name}) & typed_flags]
@@ -134,7 +133,7 @@ def _file_flags(parser: Parser, path: Path) -> dict[str, list[str]]:
 
 
 def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> dict[str, list[str]]:
-    """The arguments of each flag. Raises ConfigError with all that is wrong; `source` is named in front of it."""
+    """The arguments of each flag. Raises ConfigError with all problems, each after the name of their `source`."""
     known = parser._option_string_actions
     problems, flags = [], {}
     for key, value in values.items():
@@ -145,7 +144,7 @@ def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], sourc
         elif isinstance(words := _words(known[name], name, value), str):
             problems.append(f"{source}: {key}: {words}")
         elif name in flags:
-            problems.append(f"{source}: {name[2:]} is given twice, with - and with _; keep one of them")
+            problems.append(f"{source}: {name[2:]} is given twice, with - and with _; keep one")
         else:
             flags[name] = words
     if problems:
@@ -153,21 +152,21 @@ def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], sourc
     return flags
 
 
-def _words(action: argparse.Action, name: str, value: Any) -> list[str] | str:  # noqa: ANN401 - of any YAML
-    """The words of a flag with that value, or what is wrong with it."""
+def _words(action: argparse.Action, name: str, value: Any) -> list[str] | str:  # noqa: ANN401 - a YAML value
+    """The arguments of a flag with that value, or the problem with it."""
     if value is None:
         return []
     if action.nargs == 0:
         return _switch(action, name, value) if isinstance(value, bool) else f"{value!r} is not true or false"
-    parts = value if isinstance(value, list) else [value]
-    if isinstance(value, bool) or not all(isinstance(part, SCALARS) and not isinstance(part, bool) for part in parts):
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, SCALARS) for item in items):
         return "a number, a text or a list of them is needed"
     if action.nargs in ("+", "*"):
-        return [name, *map(str, parts)] if parts else []
+        return [name, *map(str, items)] if items else []
     several = isinstance(action, argparse._AppendAction) or getattr(action, "several", False)
-    if len(parts) != 1 and not several:
-        return f"it takes one value, not {len(parts)}"
-    return [f"{name}={part}" for part in parts]
+    if len(items) != 1 and not several:
+        return f"it takes one value, not {len(items)}"
+    return [f"{name}={item}" for item in items]
 
 
 def _switch(action: argparse.Action, name: str, value: bool) -> list[str]:
@@ -182,7 +181,7 @@ def _run_flags(folder: Path) -> dict[str, list[str]]:
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
         raise ConfigError(f"--like {folder}: no `inpars run` with a stored command there") from None
     flags: dict[str, list[str]] = {}
-    name = ""
+    name = ""  # of the flag that the word belongs to
     for word in words:
         if word.startswith("--"):
             name = word.partition("=")[0]

@@ -45,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subparser.add_argument("action", choices=("create", "update", "status", "invoke", "delete"))
     subparser.add_argument("--name", required=True, metavar="NAME", help="the endpoint's name")
     subparser.add_argument("--region", metavar="NAME", help="region (default: boto3's)")
-    add_path(subparser, "--archive", "what `inpars deploy archive` wrote")
+    add_path(subparser, "--archive", "archive from `inpars deploy archive`")
     subparser.add_argument("--body", metavar="JSON", help="for invoke: the request")
     subparser.add_argument("--role", metavar="ARN", help="role that the endpoint runs as")
     subparser.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")
     subparser.add_argument("--bucket", metavar="NAME", help="bucket for the archive")
-    subparser.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
-    add_number(subparser, "--instances", bounds=COUNT, default=1, help="how many (1)")
-    add_number(subparser, "--serverless-memory-mb", bounds=COUNT, help="serverless with this memory, no instances")
+    subparser.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(default: %(default)s)")
+    add_number(subparser, "--instances", bounds=COUNT, default=1, help="number of instances (default: 1)")
+    add_number(subparser, "--serverless-memory-mb", bounds=COUNT, help="serverless endpoint with this memory")
     subparser.add_argument("--yes", action="store_true", help="proceed; without it nothing is created or deleted")
     add_display_flags(subparser)
 
@@ -99,7 +99,7 @@ def _write(flags: argparse.Namespace) -> None:
             folder = Path(scratch) / "model"
             kind, warnings = export_folder(flags.model, folder, trust_remote_code=flags.trust_remote_code)
             count = write_archive(folder, flags.output)
-        warnings = []  # they are about other servers
+        warnings = []  # they concern other servers
         text = f"{flags.output}: a {kind} with its handler, {count} files, {flags.output.stat().st_size / 1e6:.1f} MB"
     for warning in warnings:
         progress.note(f"note: {warning}")
@@ -149,8 +149,9 @@ def _create(flags: argparse.Namespace) -> None:
 def _delete(flags: argparse.Namespace) -> None:
     if not flags.yes:
         raise ConfigError(f"this deletes endpoint {flags.name} with its models and archives; add --yes")
-    taken = delete(connect(flags.region), flags.name, flags.bucket)
-    print_result(flags, "\n".join(f"deleted {name}" for name in taken) or "there was nothing left", {"deleted": taken})
+    deleted = delete(connect(flags.region), flags.name, flags.bucket)
+    text = "\n".join(f"deleted {name}" for name in deleted) or "nothing to delete"
+    print_result(flags, text, {"deleted": deleted})
 
 
 def _body(text: str | None) -> dict[str, object]:
@@ -159,5 +160,5 @@ def _body(text: str | None) -> dict[str, object]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise ConfigError('--body must be a JSON object, {"input": ["a text"]} for instance')
+        raise ConfigError('--body must be a JSON object, such as {"input": ["a text"]}')
     return body

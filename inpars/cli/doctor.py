@@ -26,7 +26,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
-    """The findings by topic: `+` before what is there, `-` before what is not, with the line that installs it."""
+    """The findings by topic: `+` marks what is there, `-` what is missing, with the command that installs it."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"inpars {__version__}"]
     for topic, members in groupby(findings, key=lambda finding: finding.topic):

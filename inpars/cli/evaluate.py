@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Evaluate; exit code 1 where a run and the judgements have nothing in common."""
+    """Evaluate; the exit code is 1 if a run and the judgements have nothing in common."""
     chosen, options, progress = from_flags(DatasetFlags, flags), from_flags(EvaluateOptions, flags), console(flags)
     preset = preset_for(options, chosen.dataset)
     prompts = [load_prompt(name) for name in flags.prompt]

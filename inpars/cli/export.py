@@ -29,11 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--input", "synthetic queries, JSON lines")
     add_path(parser, "--run", "TREC run")
     parser.add_argument(
-        "--retriever", metavar="MODEL", help="sparse retriever that weighs words, for opensearch, elasticsearch, qdrant"
+        "--retriever",
+        metavar="MODEL",
+        help="sparse retriever for the word weights of opensearch, elasticsearch, qdrant",
     )
     add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    add_output_flags(parser, "file or folder, as the format has it")
+    add_output_flags(parser, "file or folder, depending on the format")
     parser.epilog = listing(FORMATS)
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     progress, options = console(flags), from_flags(ExportModelOptions, flags)
     if (flags.triples is None) == (flags.dataset is None and flags.corpus is None):
-        raise ConfigError("queries to check with are needed: give --dataset, or --triples, and not both")
+        raise ConfigError("the check needs queries: give either --dataset or --triples")
     if flags.triples is not None:
         inputs = {"triples": stamp(flags.triples)}
         groups = grouped(read_triple_texts(flags.triples))

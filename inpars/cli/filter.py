@@ -80,7 +80,7 @@ def run(flags: argparse.Namespace) -> None:
         print_result(flags, "\n".join(lines), {"output": str(flags.output), **manifest.results})
         return
     if flags.write_kept is not None:
-        raise ConfigError("--write-kept goes with --compare; a filter alone writes to --output")
+        raise ConfigError("--write-kept needs --compare; without it the kept queries go to --output")
     _print_kept(flags, filter_file(flags.input, options, **common))
 
 
@@ -88,7 +88,7 @@ def _print_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     text = f"{flags.output}: {manifest.output.records} of {manifest.results['read']} queries kept"
     resembling = manifest.results.get(RESEMBLING)
     remark = (
-        f"; {resembling} of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
+        f"; {resembling} are equal or similar to the dataset's queries (--exclude-queries drops them)"
         if resembling
         else ""
     )
@@ -98,11 +98,11 @@ def _print_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
         "dropped": manifest.dropped,
         **manifest.results,
     }
-    kinds = "".join(f"\n  {kind}" for kind in kind_lines(manifest.results.get(BY_PROMPT, {})))
+    kinds = "".join(f"\n  {line}" for line in _kind_lines(manifest.results.get(BY_PROMPT, {})))
     print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){remark}{kinds}", values)
 
 
-def kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+def _kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """`claim: 40 of 50 kept (10 dropped: copied 10)` for each prompt or kind of pair."""
     lines = []
     for kind, kind_counts in counts.items():

@@ -52,7 +52,7 @@ def run(flags: argparse.Namespace) -> None:
     output = own_output(flags.output, options)
     if flags.pairs is not None and options.part is not None:
         raise ConfigError(
-            "--pairs needs all queries; merge the shards and give it with the same command without --shard"
+            "--pairs needs all queries; merge the shards, then run the same command with --pairs and without --shard"
         )
     examples = from_flags(ExampleOptions, flags)
     prompt: PromptSource

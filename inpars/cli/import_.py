@@ -37,6 +37,6 @@ def run(flags: argparse.Namespace) -> None:
         overwrite=flags.overwrite,
     )
     made_ids = format_of(flags.format)[1].made_ids
-    note = f"; {made_ids} are made from the texts, this format has none" if made_ids else ""
+    note = f"; {made_ids} are derived from the texts, since this format has none" if made_ids else ""
     values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "made_ids": made_ids}
     print_result(flags, f"{flags.output}: {exchanged_line(manifest)}{note}", values)

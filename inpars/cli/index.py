@@ -60,24 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--structure",
         choices=("auto", "exact", "hnsw", "ivf", "int8", "binary"),
         default="auto",
-        help="how it is searched; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
-        "lists; int8, binary: by 8 or 1 bit per number in memory, the best compared exactly (default: auto)",
+        help="how to search; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
+        "lists; int8, binary: with 8 or 1 bits per number in memory, then exactly among the best (default: auto)",
     )
     parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
-    parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")
+    parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not in this corpus")
     parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
-    add_path(parsers["delete"], "--ids-file", "the same, one a line")
+    add_path(parsers["delete"], "--ids-file", "file with ids of documents to delete, one per line")
     parsers["delete"].add_argument(
         "--filter", action="append", default=[], metavar="FIELD=VALUE", help="delete documents with this metadata"
     )
     add_path(
         parsers["build"],
         "--run",
-        "build for the measured system of this `inpars run`, over its documents unless others are named; the "
-        "index then searches in the very order that was measured",
+        "build for the measured system of this `inpars run`, over its documents unless others are given; the "
+        "index then returns exactly the measured ranking",
         metavar="FOLDER",
     )
-    add_push_arguments(parsers["push"])
+    _add_push_flags(parsers["push"])
     for subparser in parsers.values():
         add_display_flags(subparser)
 
@@ -88,8 +88,8 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
     parser.add_argument(
         "--retriever", metavar="TEXT", help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})"
     )
-    add_number(parser, "--max-length", bounds=COUNT, help="tokens of a text that it reads (default: the model's limit)")
-    add_number(parser, "--batch-size", bounds=COUNT, default=64, help="texts encoded together (default: 64)")
+    add_number(parser, "--max-length", bounds=COUNT, help="maximum input length in tokens (default: the model's limit)")
+    add_number(parser, "--batch-size", bounds=COUNT, default=64, help="texts per batch (default: 64)")
     add_flags(parser, ClusterOptions)
 
 
@@ -98,7 +98,7 @@ def run(flags: argparse.Namespace) -> None:
         _print_info(flags)
         return
     if flags.action == "push":
-        run_push(flags)
+        _push(flags)
         return
     change = _delete(flags) if flags.action == "delete" else _write(flags)
     index = VectorIndex(flags.index)
@@ -116,8 +116,8 @@ def _write(flags: argparse.Namespace) -> Change:
     documents = open_dataset(flags, progress).corpus
     if flags.action == "build":
         return _build(flags, documents, None, progress)
-    own = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
-    encoder, views = _encoders(flags, own)
+    system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
+    encoder, views = _encoders(flags, system)
     return add_documents(
         *(flags.index, documents, encoder), sync=flags.sync, views=views, fill=_fill(flags, encoder), progress=progress
     )
@@ -126,7 +126,7 @@ def _write(flags: argparse.Namespace) -> Change:
 def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem | None, progress: Progress) -> Change:
     encoder, views = _encoders(flags, system)
     if is_index(flags.index) and not flags.overwrite:
-        system = None  # build_index says that there is one
+        system = None  # build_index will refuse to replace the index
     elif system is None:
         (flags.index / SYSTEM_FILE).unlink(missing_ok=True)
     else:
@@ -143,7 +143,7 @@ def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem
 
 
 def _encoders(flags: argparse.Namespace, system: SearchSystem | None) -> tuple[Encoder, Mapping[str, Encoder]]:
-    """What embeds the documents, and what embeds them once more for the system of a run."""
+    """The encoder of the documents, and the encoders of further views for the system of a run."""
     options = from_flags(EngineOptions, flags, retriever=None)
     if system is not None:
         return load_views(system, options)
@@ -162,7 +162,7 @@ def _delete(flags: argparse.Namespace) -> Change:
         doc_ids += [line.strip() for _, line in read_lines(flags.ids_file)]
     filters = parse_filters(flags.filter)
     if not doc_ids and not filters:
-        raise ConfigError("nothing named to delete; give --ids, --ids-file or --filter")
+        raise ConfigError("nothing to delete; give --ids, --ids-file or --filter")
     if filters:
         doc_ids += [document.doc_id for document in VectorIndex(flags.index) if matches(document, filters)]
     return delete_documents(flags.index, doc_ids, progress=console(flags))
@@ -179,7 +179,7 @@ def _print_info(flags: argparse.Namespace) -> None:
     print_result(flags, "\n".join(lines), values)
 
 
-def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_push_flags(parser: argparse.ArgumentParser) -> None:
     kinds = "; ".join(f"{name}: {text}" for name, text in STORES.items())
     parser.add_argument("target", metavar="URL_OR_PATH", help=f"where the store is. {kinds}")
     parser.add_argument("--to", choices=tuple(STORES), required=True, help="kind of store")
@@ -187,25 +187,27 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
         "--collection",
         default=DEFAULT_COLLECTION,
         metavar="NAME",
-        help=f"collection or table, made if it is not there (default: {DEFAULT_COLLECTION})",
+        help=f"collection or table, created if missing (default: {DEFAULT_COLLECTION})",
     )
     parser.add_argument("--sync", action="store_true", help="also delete passages that the index does not have")
 
 
-def run_push(flags: argparse.Namespace) -> None:
-    """Push, and say what differs. Raises BackendError where the store then lacks passages or has others."""
+def _push(flags: argparse.Namespace) -> None:
+    """Push and compare. Raises BackendError if the store still lacks passages or has different ones."""
     index, progress = VectorIndex(flags.index), console(flags)
     if index.state.views:
         progress.note(f"embeddings of windows are not pushed: {', '.join(sorted(index.state.views))}")
     with store_errors(flags.to), closing(open_store(flags.to, flags.target, flags.collection)) as store:
         pushed = push(index, store, sync=flags.sync, progress=progress)
     target = f"{flags.to} collection {flags.collection!r}"
-    print_result(flags, "\n".join(_lines(target, pushed)), {"collection": flags.collection, **asdict(pushed)})
+    print_result(flags, "\n".join(_push_lines(target, pushed)), {"collection": flags.collection, **asdict(pushed)})
     if pushed.missing or pushed.changed:
-        raise BackendError(f"{target} differs from the index ({'; '.join(pushed.differences)}); run the same again")
+        raise BackendError(
+            f"{target} differs from the index ({'; '.join(pushed.differences)}); run the same command again"
+        )
 
 
-def _lines(target: str, pushed: Pushed) -> Iterator[str]:
+def _push_lines(target: str, pushed: Pushed) -> Iterator[str]:
     stored = pushed.documents - len(pushed.missing) + len(pushed.extra)
     counts = f"{pushed.sent} sent, {pushed.unchanged} unchanged, {pushed.deleted} deleted"
     yield f"{target}: {counts}; {stored} passages there, {pushed.documents} in the index"

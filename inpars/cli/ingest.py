@@ -43,16 +43,16 @@ def add_documents_flags(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="URL|FILE",
-        help="web pages instead of a dataset: addresses, a sitemap's address, or a file with an address a line",
+        help="web pages instead of a dataset: addresses, a sitemap's address, or a file with one address per line",
     )
 
 
 def names_documents(flags: argparse.Namespace) -> bool:
-    """Whether files or pages were named. Raises ConfigError where a dataset was named too."""
+    """Whether files or pages were named. Raises ConfigError if a dataset was named too."""
     sources = [name for name in ("documents", "urls") if getattr(flags, name)]
     named = [name for name in ("dataset", "corpus", "queries", "qrels") if getattr(flags, name) is not None]
     if sources and named:
-        raise ConfigError(f"--{sources[0]} stands for itself; leave out --{' --'.join(named)}")
+        raise ConfigError(f"--{sources[0]} replaces a dataset; leave out --{' --'.join(named)}")
     return bool(sources)
 
 

@@ -57,7 +57,7 @@ from inpars.stages.stage import dropped_line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, DatasetFlags)
-    parser.set_defaults(unknown_judgements="keep")  # they are only compared with
+    parser.set_defaults(unknown_judgements="keep")  # only used for comparison
     add_split_flag(parser)
     add_path(parser, "--run", "run whose top documents are judged; repeatable", several=True, required=True)
     parser.add_argument(
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric", default="nDCG@10", metavar="NAME", help="measure by which systems are ordered (default: nDCG@10)"
     )
     add_flags(parser, ApiOptions)
-    add_output_flags(parser, "judgements; in BEIR's columns where the name ends in .tsv, else in TREC's")
+    add_output_flags(parser, "judgements; in BEIR format if the name ends in .tsv, else in TREC format")
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -126,30 +126,31 @@ def _report(
     runs: dict[str, Run],
     metric: str,
 ) -> None:
-    """Print what was judged, how far it agrees with others, and what to think of it."""
+    """Print the grades, their agreement with other judgements, and warnings."""
     model = str(manifest.results["model"])
     agreements = agreements_with(grades, others)
     orders = {
-        one.reference: order_systems(runs, others[one.reference], grades, metric)
-        for one in agreements
-        if one.reference != PERSON and len(runs) > 1
+        agreement.reference: order_systems(runs, others[agreement.reference], grades, metric)
+        for agreement in agreements
+        if agreement.reference != PERSON and len(runs) > 1
     }
-    with_people = [one for one in agreements if BY_MODEL not in one.reference]
+    with_people = [agreement for agreement in agreements if BY_MODEL not in agreement.reference]
     warnings = cautions(with_people, manifest.results.get("parameters"))
     note_agreement(flags.output, with_people)
     counts = ", ".join(f"{grade}: {count}" for grade, count in manifest.results["grades"].items())
     dropped = f"; {dropped_line(manifest.dropped)}" if manifest.dropped else ""
     lines = [f"{flags.output}: {sum(map(len, grades.values()))} pairs judged by {model}, grades {counts}{dropped}"]
-    for one in agreements:
-        lines += agreement_lines(one, model)
-        lines += order_lines(orders[one.reference], one.reference, model) if one.reference in orders else []
+    for agreement in agreements:
+        reference = agreement.reference
+        lines += agreement_lines(agreement, model)
+        lines += order_lines(orders[reference], reference, model) if reference in orders else []
     lines += [f"warning: {warning}" for warning in warnings]
     values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "warnings": warnings}
     print_result(flags, "\n".join(lines), {**values, **as_values(agreements, list(orders.values()))})
 
 
 def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, Qrels]:
-    """Judgements to compare with, by their name: the file that is named, else the dataset's own, else none."""
+    """Judgements to compare with, by name: those of --qrels, else the dataset's, else none."""
     if chosen.qrels is not None:
         topics, name = load_judged(None, chosen.qrels, split, progress), chosen.qrels.name
     elif chosen.dataset is not None and chosen.queries is None:
@@ -160,7 +161,7 @@ def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str
 
 
 def _ask(pairs: Sequence[Pair], grades: Qrels, count: int, seed: int, output: Path) -> None:
-    """Have a person judge a sample, from stdin; prompts go to stderr, results alone to stdout."""
+    """Have a person judge a sample on stdin; prompts go to stderr, since stdout is for results."""
     by_ids = {(pair.query_id, pair.document.doc_id): pair for pair in pairs}
     sample = [by_ids[pair] for pair in drawn(pairs_of(grades), count, seed)]
 

@@ -1,9 +1,9 @@
 # PYTHON_ARGCOMPLETE_OK
 """The `inpars` command: parse, call one command module, exit.
 
-Exit codes: 0 done, 1 an error explained in one line on stderr, 2 wrong usage, 130 interrupted. Command modules are
-imported when they are named, so that `--help` and `--version` load no torch and no JVM. INPARS_TRACEBACK=1 shows where
-an error came from.
+Exit codes: 0 done, 1 an error explained in one line on stderr, 2 wrong usage, 130 interrupted. Only the module of the
+given command is imported, so that `--help` and `--version` load neither torch nor a JVM. INPARS_TRACEBACK=1 prints the
+traceback of an error.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 
 COMMAND_GROUPS = {
-    "the whole": {
-        "run": "the whole pipeline: from documents to a measured search system and a report",
+    "the whole pipeline": {
+        "run": "run everything: from documents to a measured search system and a report",
         "doctor": "report what this machine has and lacks",
     },
     "stages": {
@@ -41,7 +41,7 @@ COMMAND_GROUPS = {
         "evaluate": "measure TREC runs, with paired tests",
     },
     "between the stages": {
-        "pairs": "make training pairs of what people wrote: headings, FAQs, search logs, votes",
+        "pairs": "make training pairs from what people wrote: headings, FAQs, search logs, votes",
         "score": "score queries for the filter: log-probs, reranker, round trip",
         "split": "hold out a development set of queries",
         "audit": "find false negatives among triples with a reranker",
@@ -69,11 +69,11 @@ ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEM
 
 
 EXPLAINED = (InparsError, ModuleNotFoundError, OSError, MemoryError, RecursionError, UnicodeError, OverflowError)
-RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; the second is what the C locale sets
+RAISING = ("strict", "surrogateescape")  # error handlers that raise; the C locale sets the second
 INTERRUPTED = "interrupted; run the same command again to resume"
 TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
 HELP = "help"
-COMPLETING = "_ARGCOMPLETE"  # in the environment while a shell completes
+COMPLETING = "_ARGCOMPLETE"  # set in the environment during shell completion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The exit code of the work; an error is one line on stderr. What only a fault of ours explains is raised on."""
+    """Run `work` and return its exit code; expected errors become one line on stderr, bugs are raised."""
     for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
@@ -98,20 +98,20 @@ def guarded(work: Callable[[], int]) -> int:
         sys.stderr.close()
         return 0
     except EXPLAINED as error:
-        line = _explanation(error)
+        explanation = _explanation(error)
         if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             traceback.print_exception(error, file=sys.stderr)
-        print(f"inpars: {line}", file=sys.stderr)
+        print(f"inpars: {explanation}", file=sys.stderr)
         return 1
 
 
 def _complete() -> None:
-    """Answer a shell that completes the line it is at (docs/tasks.md), and exit."""
-    import argcomplete  # of whoever registered the completion
+    """Complete the shell's current line (docs/tasks.md), and exit."""
+    import argcomplete  # installed by everyone who registers the completion
 
     _, *words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
     if len(words) > 1 and words[0] in COMMANDS:  # else the command itself is being typed
-        os.environ[COMPLETING] = "2"  # where the words of the parser begin
+        os.environ[COMPLETING] = "2"  # the word at which the parser's arguments begin
         parser = _parser_of(words[0], importlib.import_module(module_of(words[0])))
     else:
         parser = _parser()
@@ -119,14 +119,14 @@ def _complete() -> None:
 
 
 def _parser_of(name: str, command: ModuleType) -> Parser:
-    own = Parser(prog=f"inpars {name}", description=command.__doc__)
-    command.add_arguments(own)
-    add_config_flags(own, like=name == "run")
-    return own
+    parser = Parser(prog=f"inpars {name}", description=command.__doc__)
+    command.add_arguments(parser)
+    add_config_flags(parser, like=name == "run")
+    return parser
 
 
 def _explanation(error: Exception) -> str:
-    """An error in one line. A module of ours that is missing is raised on: it is a fault."""
+    """An error in one line; a missing module of this package is a bug and raised."""
     if isinstance(error, InparsError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
@@ -145,7 +145,7 @@ def _explanation(error: Exception) -> str:
 
 
 def accept_all_letters() -> None:
-    """Have stdout and stderr write what their encoding lacks as an escape, and stdin replace what it cannot read."""
+    """Make stdout and stderr escape characters that their encoding lacks, and stdin replace undecodable bytes."""
     for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "replace")):
         if getattr(stream, "errors", "") in RAISING and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
@@ -170,7 +170,7 @@ def _dispatch(arguments: list[str]) -> int:
             return 0
         if not any("://" in argument for argument in rest):
             return _run(command, parser.parse_args(rest))
-        from inpars.console import Console  # only for paths that may be in an object store
+        from inpars.console import Console  # only needed for paths in an object store
         from inpars.contrib.remote.arguments import local_paths
 
         parser.parse_args(rest)  # report wrong usage before anything is fetched
@@ -185,7 +185,7 @@ def _run(command: ModuleType, flags: argparse.Namespace) -> int:
 
 
 def _refuse(name: str, arguments: Sequence[str]) -> None:
-    """Exit: with --help or --version as they are asked for, else with what is wrong."""
+    """Exit with the output of --help or --version, or with a usage error."""
     parser = _parser()
     if not name.startswith("-"):
         parser.error(f"unknown command {name!r}{guess(name, COMMANDS)}")
@@ -196,13 +196,13 @@ def _refuse(name: str, arguments: Sequence[str]) -> None:
 
 
 def module_of(name: str) -> str:
-    """The module of a command; `import`, which Python keeps for itself, has an underscore."""
+    """The module of a command; `import`, a keyword of Python, gets an underscore."""
     return f"inpars.cli.{name}_" if keyword.iskeyword(name) else f"inpars.cli.{name.replace('-', '_')}"
 
 
 def _missing(error: ModuleNotFoundError) -> InparsError:
-    """What to install for a command whose packages are absent; a module of ours that is missing is a fault."""
-    from inpars.extras import missing_module  # only on the way out
+    """An error with the packages to install; raises the original for a missing module of this package."""
+    from inpars.extras import missing_module  # only needed here
 
     if not error.name or error.name.partition(".")[0] == "inpars":
         raise error

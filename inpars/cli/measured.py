@@ -1,4 +1,4 @@
-"""What `search`, `ask` and `serve` share of --run FOLDER: the system that a run measured, over the run's documents."""
+"""--run FOLDER of `search`, `ask` and `serve`: the system that a run measured, over the run's documents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from inpars.progress import Progress
 from inpars.provenance import current_argv
 from inpars.retrieval.vector_index import VectorIndex
 
-FIXED = (  # by the system, or unused with one
+FIXED = (  # flags that the system fixes or does not use
     *("retriever", "base_retriever", "reranker", "bm25", "no_bm25", "index", "depth", "fusion_depth"),
     *("k1", "b", "language", "max_length", "window_tokens", "engine", "address", "workers"),
     *("cpus_per_worker", "gpus_per_worker"),
 )
-DOCUMENTS = "documents"  # where a run of --documents keeps what it read
+DOCUMENTS = "documents"  # folder of the passages in a run of --documents
 
 
 def add_run_flag(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +55,9 @@ def read_measured(flags: argparse.Namespace, folder: Path, *, named: str = "--ru
 def open_run(
     flags: argparse.Namespace, folder: Path, progress: Progress, *, named: str = "--run"
 ) -> tuple[SearchSystem, Dataset]:
-    """The system with the documents that the flags name, else those of the run; `named` is the flag of its folder.
+    """The system with the documents of the flags, else those of the run; `named` is the flag of its folder.
 
-    Raises StaleInputError where these have changed; others that were named are searched, with a note.
+    Raises StaleInputError if the run's documents have changed; a note says if the flags name other documents.
     """
     system, mark = read_measured(flags, folder, named=named), read_mark(folder)
     if flags.dataset is not None or flags.corpus is not None:
@@ -65,11 +65,11 @@ def open_run(
         if dataset.corpus.sha256 != mark.get("corpus_sha256"):
             progress.note(f"{dataset.name}: not the documents that the system of {folder} was measured on")
         return system, dataset
-    dataset = _own_dataset(flags, folder, mark, progress)
+    dataset = _run_dataset(flags, folder, mark, progress)
     if dataset.corpus.sha256 != mark.get("corpus_sha256"):
         raise StaleInputError(
-            f"{dataset.corpus.path}: not the documents that {folder} was measured on, they have changed since; run "
-            "`inpars run` again, or name them with --corpus to search them nevertheless"
+            f"{dataset.corpus.path}: these documents have changed since {folder} was measured; run `inpars run` again, "
+            "or search them anyway with --corpus"
         )
     return system, dataset
 
@@ -83,9 +83,9 @@ def open_named_engine(
     writes: bool = False,
     options: EngineOptions | None = None,
 ) -> Engine:
-    """The engine of a run's folder, else over the documents or the index that the flags name.
+    """The engine of a run's folder or of its index, else over the documents or the index that the flags name.
 
-    An index of a run searches as the run does. Its options are those of the flags where none are given.
+    `options` default to those of the flags.
     """
     options = options or from_flags(EngineOptions, flags)
     common: dict[str, Any] = {"answers": answers, "writes": writes, "progress": progress}
@@ -96,8 +96,8 @@ def open_named_engine(
         system = read_measured(flags, flags.index, named="--index")
         return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
     _check_name(flags, get_args(SystemName))
-    named = open_dataset_if_named(flags, progress)
-    return open_engine(options, corpus=named.corpus if named else None, index=flags.index, **common)
+    dataset = open_dataset_if_named(flags, progress)
+    return open_engine(options, corpus=dataset.corpus if dataset else None, index=flags.index, **common)
 
 
 def is_measured(index: Path | None) -> bool:
@@ -110,13 +110,13 @@ def _check_name(flags: argparse.Namespace, names: Sequence[str]) -> None:
         raise UnknownNameError("system", name, names)
 
 
-def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object], progress: Progress) -> Dataset:
-    """The dataset of the run as its mark names it; of a run of --documents, the one in the folder, if it was moved."""
+def _run_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object], progress: Progress) -> Dataset:
+    """The dataset named in the run's mark; for a run of --documents the one in the folder, which may have moved."""
     source = dict(mark.get("source") or {})  # type: ignore[call-overload]
     if mark.get("documents"):
         source["dataset"] = str(folder / DOCUMENTS)
         if not (folder / DOCUMENTS).is_dir():
-            problem = f"its folder {DOCUMENTS}/ is missing, which holds the passages; copy it too, or give --corpus"
+            problem = f"its folder {DOCUMENTS}/ with the passages is missing; copy it too, or give --corpus"
             raise DataFormatError(problem, path=folder)
     if not source.keys() & {"dataset", "corpus"}:
         lacks = "names no documents" if (folder / FOLDER_MARK).exists() else "is missing, which names the documents"
@@ -128,7 +128,7 @@ def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object
 
 
 def _dataset_flags(flags: argparse.Namespace, source: dict[str, str]) -> argparse.Namespace:
-    """Flags that name the run's documents, and its queries where the flags name none."""
+    """The flags with the run's documents, and with its queries unless the flags name some."""
     queries_source = {} if flags.queries is not None or flags.qrels is not None else source
     values = {field.name: queries_source.get(field.name, getattr(flags, field.name)) for field in fields(DatasetFlags)}
     values |= {name: source.get(name) for name in ("dataset", "corpus")}

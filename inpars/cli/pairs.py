@@ -1,7 +1,7 @@
-"""Make training pairs of what people wrote: headings, FAQs, search logs with clicks, votes.
+"""Make training pairs from what people wrote: headings, FAQs, search logs with clicks, votes.
 
 The output is a file of queries like that of `inpars generate`, without log-probs: `filter`, `split`, `triples` and
-`inpars run --pairs` take it. Give as many sources as there are; the same words count once.
+`inpars run --pairs` take it. Give any number of sources; duplicate queries count once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     add_output_flags(
-        parser, "queries of people, JSON lines; of --faq without a corpus the answers in NAME.corpus.jsonl"
+        parser, "queries by people, JSON lines; for --faq without a corpus, the answers go to NAME.corpus.jsonl"
     )
 
 
@@ -61,7 +61,7 @@ def run(flags: argparse.Namespace) -> None:
     kinds = ", ".join(f"{kind} {counts['kept']}" for kind, counts in results[BY_PROMPT].items() if counts["kept"])
     text = f"{flags.output}: {manifest.output.records} pairs: {kinds} ({dropped_line(manifest.dropped)})"
     if resembling := results.get(RESEMBLING):
-        text += f"; {resembling} equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
+        text += f"; {resembling} are equal or similar to the dataset's queries (--exclude-queries drops them)"
     if dataset is None:
         text += f"\ntheir documents: {answers_path(flags.output)}"
     values = {"output": str(flags.output), "pairs": manifest.output.records, "dropped": manifest.dropped, **results}

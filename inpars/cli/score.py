@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     progress, options = console(flags), from_flags(ScoreOptions, flags)
     if options.on_ray and options.kind != "log-probs":
-        raise ConfigError(f"--kind {options.kind} is not done by workers; leave --engine ray out, or use --shard")
+        raise ConfigError(f"--kind {options.kind} does not run on workers; leave --engine ray out, or use --shard")
     output = own_output(flags.output, options)
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {"output": output, "progress": progress, "overwrite": flags.overwrite}
@@ -70,8 +70,8 @@ def _summary(options: ScoreOptions, manifest: Manifest) -> str:
         return f"by {options.model_name}: {results['clusters']} clusters, {results['largest']} queries in the largest"
     if options.kind == "log-probs":
         mean = results["mean_log_prob"]
-        mean_text = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
+        mean_text = "no tokens" if mean is None else f"mean log-probability per token {mean:.4f}"
         return f"with {options.model_name}, {mean_text}"
     mean = "none has a score" if results["mean"] is None else f"mean {results['mean']:.4f}"
-    absent = f", {results['missing']} of them not among the first {options.depth}"
-    return f"by {options.kind}{absent if options.kind.endswith('-rank') else ''}, {mean}"
+    missing = f", {results['missing']} of them not among the first {options.depth}"
+    return f"by {options.kind}{missing if options.kind.endswith('-rank') else ''}, {mean}"

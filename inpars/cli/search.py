@@ -80,7 +80,7 @@ def run(flags: argparse.Namespace) -> None:
     only_typed = [name for name in ("system", "reranker", "base_retriever", "filter") if getattr(flags, name)]
     if only_typed:
         flag = only_typed[0].replace("_", "-")
-        raise ConfigError(f"--{flag} is for a query that is typed in; for a run see `inpars rerank`")
+        raise ConfigError(f"--{flag} is for a typed query; for a run see `inpars rerank`")
     if flags.output is None:
         raise ConfigError('give --output PATH for a run of all queries, a "query", or --interactive')
     if flags.run and folder is None:
@@ -97,7 +97,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _folder(flags: argparse.Namespace) -> Path | None:
-    """The folder of a measured run; None where --run names runs to fuse, or nothing."""
+    """The folder of a measured run; None if --run names runs to fuse, or nothing."""
     folders = [path for path in flags.run if path.is_dir()]
     if folders and len(flags.run) > 1:
         raise ConfigError(f"--run {folders[0]} is a folder; give it alone, or TREC runs to fuse")
@@ -129,8 +129,8 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
         return search_dataset(dataset, topics, options, workers=workers_of(options), **common)
     if is_measured(flags.index):
         raise ConfigError(
-            f"{flags.index} searches as the system of a run, for a query that is typed in; for a run of many queries "
-            "give --run FOLDER in place of --index"
+            f"{flags.index} is the index of a run's system, which searches for a typed query; for many queries give "
+            "--run FOLDER instead of --index"
         )
     options = _run_options(flags, (VectorIndex(flags.index).state.model,))
     return search_index(
@@ -142,12 +142,12 @@ def _fuse(flags: argparse.Namespace) -> None:
     options = _run_options(flags, DEFAULT_RETRIEVERS)
     if len(flags.run) < 2:
         raise ConfigError(
-            f"--run {flags.run[0]} is no folder of an `inpars run`; to fuse TREC runs, give --run at least twice"
+            f"--run {flags.run[0]} is not the folder of an `inpars run`; to fuse TREC runs, give --run at least twice"
         )
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
-        raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
+        raise ConfigError("--run fuses existing runs; leave --index and --retriever out")
     stage_kwargs = {"progress": console(flags), "overwrite": flags.overwrite}
-    from inpars.pipeline.system_runs import fuse_runs  # not for `--help`
+    from inpars.pipeline.system_runs import fuse_runs  # not loaded for `--help`
 
     fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, stage_kwargs=stage_kwargs)
     text = f"{flags.output}: {len(flags.run)} runs fused, {options.fusion_depth} documents of each read"
@@ -155,7 +155,7 @@ def _fuse(flags: argparse.Namespace) -> None:
 
 
 def _remaining_topics(flags: argparse.Namespace, topics: Topics) -> Topics:
-    """The queries without those of --leave-out; --limit counts them before."""
+    """The queries without those of --leave-out, which applies after --limit."""
     if flags.leave_out is None:
         return topics
     left_out, first = set(read_ids(flags.leave_out)), topics.first(flags.limit)
@@ -170,12 +170,12 @@ def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> Sear
 
 
 def _topics(flags: argparse.Namespace) -> Topics:
-    """The queries for an index, which has none itself."""
+    """The queries to search an index with."""
     if flags.queries is not None:
         queries = read_queries(flags.queries, console(flags).note)
         return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in queries}, {})
     if flags.dataset is None:
-        raise ConfigError("an index has no queries; give --queries FILE or the --dataset that they are of")
+        raise ConfigError("an index has no queries; give --queries FILE or --dataset NAME")
     return load_topics(flags.dataset, flags.split)
 
 
@@ -186,8 +186,8 @@ def _search_typed(flags: argparse.Namespace, folder: Path | None) -> None:
         raise ConfigError("--leave-out is for a run of many queries; leave it out, or the query")
     if flags.run and folder is None:
         raise ConfigError(
-            f"--run {flags.run[0]}: a query that is typed in takes the folder of an `inpars run`; TREC runs are fused "
-            "with --output and no query"
+            f"--run {flags.run[0]}: a typed query needs the folder of an `inpars run`; to fuse TREC runs, give "
+            "--output and no query"
         )
     if flags.query is not None and not flags.query.strip():
         raise ConfigError("the query is empty; search for something")
@@ -207,11 +207,11 @@ def _search_typed(flags: argparse.Namespace, folder: Path | None) -> None:
 
 
 def _engine_options(flags: argparse.Namespace) -> EngineOptions:
-    """--retriever as an engine's system: several are fused, one is used alone."""
+    """The engine's options for --retriever: several are fused, one is used alone."""
     if flags.retriever is DEFAULT_RETRIEVERS or flags.retriever is None:
         return from_flags(EngineOptions, flags, retriever=None)
     encoders = [name for name in flags.retriever if name != BM25]
     if len(encoders) > 1:
-        raise ConfigError("one bi-encoder at a time for a query that is typed in; --base-retriever takes another")
+        raise ConfigError("a typed query takes one bi-encoder; give another as --base-retriever")
     bm25 = len(encoders) < len(flags.retriever)
     return from_flags(EngineOptions, flags, retriever=encoders[0] if encoders else NO_RETRIEVER, bm25=bm25)

@@ -1,14 +1,15 @@
 """Compare wordings and examples of a prompt by small runs, and write the best as a prompt file.
 
 Candidates: the first --prompt, which is the baseline; the others as they are and with its examples; its examples in
-reverse order, and without each in turn. With judged queries (--split) each gets a run of its own, measured on them;
-report results on other queries. Without, only how many of its queries look like queries is compared. Run the same
-command again to resume.
+reverse order, and without each in turn. With judged queries (--split) each candidate gets its own run, measured on
+them; report results on other queries. Without judged queries, candidates are compared only by how many of their queries
+look like queries. Run the same command again to resume.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import asdict
 from itertools import islice
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="NAME|PATH",
-        help="prompt to start from, name or file, then others to take wording from; repeatable (default: inpars)",
+        help="prompt to start from, then others to take wording from; name or file, repeatable (default: inpars)",
     )
     add_number(
         parser, "--candidates", bounds=COUNT, default=CANDIDATES, help="maximum candidates (default: %(default)s)"
@@ -60,9 +61,10 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError("--budget is for one run; give --max-documents and --candidates")
     base, *others = [load_prompt(name) for name in flags.prompt or ["inpars"]]
     candidates = list(islice(candidates_of(base, others), flags.candidates))
-    if twice := {one.name for one in candidates if [other.name for other in candidates].count(one.name) > 1}:
-        raise ConfigError(f"--prompt: two prompts are called {sorted(twice)[0]!r}; name one of them otherwise")
-    found = search_prompts(
+    counts = Counter(candidate.name for candidate in candidates)
+    if repeated := [name for name, count in sorted(counts.items()) if count > 1]:
+        raise ConfigError(f"--prompt: two prompts are called {repeated[0]!r}; rename one of them")
+    result = search_prompts(
         open_dataset(flags, progress),
         candidates,
         options,
@@ -73,12 +75,15 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
-    values = as_values(found.evaluations, found.differences) | {"looks": found.looks, "seconds": dict(found.seconds)}
-    values |= {"winner": found.winner, "evidence": found.evidence, "options": asdict(options)}
-    print_result(flags, "\n".join([*_lines(found, metrics[0]), f"prompt file: {flags.output / WINNER}"]), values)
+    values = as_values(result.evaluations, result.differences) | {
+        "looks": result.looks,
+        "seconds": dict(result.seconds),
+    }
+    values |= {"winner": result.winner, "evidence": result.evidence, "options": asdict(options)}
+    print_result(flags, "\n".join([*_lines(result, metrics[0]), f"prompt file: {flags.output / WINNER}"]), values)
 
 
-def _lines(found: FoundPrompt, metric: str) -> list[str]:
-    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in found.seconds.items())
-    shown = table(found.evaluations, found.differences, [metric]) if found.evaluations else found.looks
-    return [f"compared by {found.evidence}", shown, f"time of all stages: {times}", f"winner: {found.winner}"]
+def _lines(result: FoundPrompt, metric: str) -> list[str]:
+    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())
+    comparison = table(result.evaluations, result.differences, [metric]) if result.evaluations else result.looks
+    return [f"compared by {result.evidence}", comparison, f"time of all stages: {times}", f"winner: {result.winner}"]

@@ -27,7 +27,7 @@ from inpars.pipeline.system_runs import FILTERED
 from inpars.progress import Progress
 from inpars.provenance import current_argv
 
-EXAMPLES, EXAMPLE_CHARACTERS = 6, 80  # queries that the page offers to try
+EXAMPLES, EXAMPLE_CHARACTERS = 6, 80  # example queries on the search page
 HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedback", "--files"}
 
 
@@ -45,16 +45,16 @@ def run(flags: argparse.Namespace) -> None:
     options = from_flags(ServeOptions, flags)
     check(options)
     if options.files is not None and not options.files.is_dir():
-        raise ConfigError(f"--files: {options.files} is no folder")
+        raise ConfigError(f"--files: {options.files} is not a folder")
     progress = console(flags)
     _check_documents(flags)
     if options.mcp:
         _serve_agent(flags, options, progress)
         return
     key = os.environ.get(options.api_key_variable, "")
-    from inpars.apps.serve import server  # FastAPI and uvicorn, needed only from here
+    from inpars.apps.serve import server  # loads FastAPI and uvicorn
 
-    bound = server.listen(options.host, options.port)  # taken before models load, which takes longer
+    bound = server.listen(options.host, options.port)  # before models load, to fail early
     address = server.url_of(bound, options.host)
     try:
         with open_named_engine(
@@ -64,7 +64,7 @@ def run(flags: argparse.Namespace) -> None:
             app = server.application(engine, options, key, _examples(flags.run))
             if not key and not server.is_local(options.host):
                 variable = options.api_key_variable
-                progress.note(f"anyone who reaches this address may search: set {variable} to ask for a key")
+                progress.note(f"anyone who reaches this address may search: set {variable} to require a key")
             systems = ", ".join(f"{name} ({system.description})" for name, system in engine.systems.items())
             count = len(engine.documents)
             greeting = f"{address} serves {count} documents with {systems}; Ctrl-C stops it"
@@ -76,7 +76,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _ingested_folder(engine: Engine, progress: Progress) -> Path | None:
-    """The folder that the documents were read from, where it is still there."""
+    """The folder that the documents were read from, if it still exists."""
     corpus = getattr(engine.documents, "path", None)
     manifest = read_manifest(corpus) if corpus is not None else None
     files = manifest.inputs.get("files") if manifest is not None else None
@@ -87,30 +87,30 @@ def _ingested_folder(engine: Engine, progress: Progress) -> Path | None:
 
 
 def _examples(run: Path | None) -> list[str]:
-    """A few of the queries that a run wrote and kept, from all over its documents; none without a run."""
+    """A few of a run's filtered queries, spread over its documents; none without a run."""
     if run is None or not (run / FILTERED).is_file():
         return []
-    found = [one.text for one in read_synthetic_queries(run / FILTERED) if not is_code(one.text)]
-    found = [text for text in dict.fromkeys(found) if len(text) <= EXAMPLE_CHARACTERS]
-    return found[:: max(1, len(found) // EXAMPLES)][:EXAMPLES]
+    texts = dict.fromkeys(query.text for query in read_synthetic_queries(run / FILTERED))
+    short = [text for text in texts if len(text) <= EXAMPLE_CHARACTERS and not is_code(text)]
+    return short[:: max(1, len(short) // EXAMPLES)][:EXAMPLES]
 
 
 def _serve_agent(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> None:
     typed_flags = {word.partition("=")[0] for word in current_argv()}
     if fixed := sorted(typed_flags & HTTP_FLAGS):
-        raise ConfigError(f"{', '.join(fixed)}: of HTTP, which --mcp does not serve; leave it out")
-    from inpars.apps.serve.mcp import create_mcp  # the SDK, needed only from here
+        raise ConfigError(f"{', '.join(fixed)}: only for HTTP, not for --mcp; leave it out")
+    from inpars.apps.serve.mcp import create_mcp  # loads the MCP SDK
 
     answers = from_flags(AnswerOptions, flags)
     with open_named_engine(flags, flags.run, progress, answers=answers, writes=options.written_answers) as engine:
         server = create_mcp(engine, options.max_texts)
-        progress.note(f"{len(engine.documents)} documents for an agent at stdin; the end of stdin stops it")
+        progress.note(f"serving {len(engine.documents)} documents to an agent on stdin; the end of stdin stops it")
         server.run("stdio")
 
 
 def _check_documents(flags: argparse.Namespace) -> None:
     if flags.run is not None:
-        read_measured(flags, flags.run)  # now, before an address is taken
+        read_measured(flags, flags.run)  # before an address is bound
         return
     named = flags.dataset is not None or flags.corpus is not None
     if flags.index is not None and named:

@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--input", "synthetic queries, JSON lines", required=True)
     add_flags(parser, DatasetFlags)
     add_flags(parser, SplitOptions)
-    for name, text in (("train", "queries to train on"), ("dev", "development queries, as they were read")):
+    for name, text in (("train", "queries to train on"), ("dev", "development queries, in the input's format")):
         add_path(parser, f"--output-{name}", text, required=True)
-    add_path(parser, "--queries-dev", "the same in BEIR's form (default: DEV.queries.jsonl)")
-    add_path(parser, "--qrels-dev", "judgements of these, BEIR's form (default: DEV.qrels.tsv)")
+    add_path(parser, "--queries-dev", "development queries in BEIR's format (default: DEV.queries.jsonl)")
+    add_path(parser, "--qrels-dev", "their judgements in BEIR's format (default: DEV.qrels.tsv)")
     parser.add_argument("--overwrite", action="store_true", help="rebuild the outputs even if they are up to date")
     add_display_flags(parser)
 
@@ -41,6 +41,6 @@ def run(flags: argparse.Namespace) -> None:
         f"{files.train}: {counts['train']} queries of {counts['clusters'] - counts['dev_clusters']} clusters "
         f"({dropped_line(manifest.dropped)})\n"
         f"{files.dev}: {counts['dev']} queries of {counts['dev_clusters']} clusters\n"
-        f"to judge by them: --queries {files.queries_dev} --qrels {files.qrels_dev}"
+        f"to evaluate on them: --queries {files.queries_dev} --qrels {files.qrels_dev}"
     )
     print_result(flags, text, {"train": str(files.train), "dev": str(files.dev), "counts": counts})

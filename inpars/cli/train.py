@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         add_flags(subparser, options)
         if options is RerankerOptions:
-            subparser.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
-            add_prompt_flags(subparser, "that a query likelihood is shown around each document, and keeps")
+            subparser.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so the recipe decides
+            add_prompt_flags(subparser, "prompt around each document for a query likelihood; stored with the model")
         add_output_flags(subparser, "folder of the trained model")
         add_track_flag(subparser)
     _add_reader(kinds)
@@ -87,11 +87,12 @@ def _run(flags: argparse.Namespace, progress: Progress) -> None:
     results = manifest.results
     examples, losses = results["examples"], results["curve"]["losses"]
     loss = f", loss {losses[0]:.4f} to {losses[-1]:.4f}" if losses else ""
-    worth = f", dev nDCG@10 {results['start']:.4f} to {results['best']['nDCG@10']:.4f}" if "best" in results else ""
+    dev = ""
     if "best" in results:
-        ends = {"start": results["start"], "best": results["best"]["nDCG@10"]}
-        log_results({name: {"dev nDCG@10": value} for name, value in ends.items()})
-    text = f"{flags.output}: trained on {examples} examples in {manifest.seconds:.0f} s{loss}{worth}"
+        start, best = results["start"], results["best"]["nDCG@10"]
+        log_results({"start": {"dev nDCG@10": start}, "best": {"dev nDCG@10": best}})
+        dev = f", dev nDCG@10 {start:.4f} to {best:.4f}"
+    text = f"{flags.output}: trained on {examples} examples in {manifest.seconds:.0f} s{loss}{dev}"
     values = {"output": str(flags.output), "examples": examples, "losses": losses, **pushed}
     values |= {name: results[name] for name in ("validation", "warning") if name in results}
     print_result(flags, "\n".join([text, *pushed.values()]), values)
@@ -107,14 +108,14 @@ def _run_reader(flags: argparse.Namespace, progress: Progress) -> None:
         log_results({"held out": held_out})
         text += (
             f"; {held_out['questions']:.0f} held out: EM {held_out['exact_match']:.3f}, F1 {held_out['f1']:.3f}, "
-            f"answers from {held_out['threshold']:g} on; of those with an answer, always answered: EM "
+            f"threshold {held_out['threshold']:g}; on those with an answer, without threshold: EM "
             f"{held_out['answerable_exact_match']:.3f}, F1 {held_out['answerable_f1']:.3f}"
         )
     print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": held_out})
 
 
 def reranker_options(flags: argparse.Namespace) -> RerankerOptions:
-    """Options from flags: what was given, beneath it the recipe, beneath that the defaults."""
+    """Options from the flags given, else from the recipe, else the defaults."""
     recipe_flags = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
     other_flags = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
     return from_flags(RerankerOptions, other_flags, **with_recipe(flags.recipe, recipe_flags))

@@ -63,7 +63,7 @@ def run(flags: argparse.Namespace) -> None:
     )
     if options.negatives != "random":
         missed = f"{results['positive_not_retrieved']} of {results['positives']} positives"
-        text += f"; {missed} are not among the documents found"
+        text += f"; {missed} were not retrieved"
     if REPLACED in results:
         text += f"; {results[REPLACED]} positives replaced by a document that {options.rescore} scores higher"
     print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **results})

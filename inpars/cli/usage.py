@@ -1,7 +1,7 @@
-"""The parser of every command line: a usage error is one line that names the flag or the command that was meant.
+"""The argument parser of every command: a usage error is one line that suggests the flag or command that was meant.
 
-Unknown flags are named before missing ones, values without a flag are given one, and numbers are held to the bounds of
-their options before anything is loaded. Knows no command.
+Unknown flags are reported before missing ones, stray values with the flag they probably belong to, and numbers out of
+bounds before anything is loaded.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from inpars.errors import ConfigError
 
 HELP_FLAGS = {"-h", "--help", "--help-all"}
 HELP_COLUMN = 30  # where the help of a flag begins
-NEAR = 0.6  # difflib's ratio from which a name is suggested
-PREFIXES_NAMED = 3  # flags that an abbreviation may stand for
+NEAR = 0.6  # minimum difflib ratio of a suggestion
+PREFIXES_NAMED = 3  # most flags suggested for an abbreviation
 CHOICES_NAMED = 12
 NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
-PLAIN = (  # argparse's messages, and ours
+PLAIN = (  # argparse's messages -> ours
     (r"the following arguments are required: (.*)", r"missing: \1"),
     (r"argument (\S+): invalid int value: (.*)", r"\1 is \2; it must be a whole number"),
     (r"argument (\S+): invalid float value: (.*)", r"\1 is \2; it must be a number"),
     (r"argument (\S+): expected (?:at least )?one argument", r"\1 needs a value"),
 )
-PATH_FLAGS = ("--documents", "--dataset", "--corpus", "--input")  # what a path without a flag may be for
+PATH_FLAGS = ("--documents", "--dataset", "--corpus", "--input")  # suggested for a path without a flag
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that exits with one line. `tolerance` lets flags pass that are less near to a known one than that."""
+    """A parser that exits with one line. `tolerance` accepts unknown flags less similar than that to known ones."""
 
     def __init__(self, *, tolerance: float | None = None, **settings: Any) -> None:  # noqa: ANN401 - argparse's
         settings.setdefault("formatter_class", HelpFormatter)
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
-        """As argparse does. Raises ConfigError, with all problems at once, for numbers out of their bounds."""
+        """As argparse's. Raises ConfigError with all numbers that are out of bounds."""
         arguments = list(sys.argv[1:] if args is None else args)
         if not HELP_FLAGS & set(arguments):
             self._refuse_unknown_flags(arguments)
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, extras
 
     def format_help(self, *, all_flags: bool = False) -> str:
-        """The help: without the flags marked `advanced` unless `all_flags`, with their number in the last line."""
+        """The help; without `all_flags`, only the number of `advanced` flags is shown."""
         formatter = self._get_formatter()
         required = [action for action in self._actions if action.required or not action.option_strings]
         formatter.add_usage(None, required, [], prefix="usage: ")
@@ -86,12 +86,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line."""
-        for pattern, words in PLAIN:
-            message = re.sub(f"^{pattern}$", words, message)
-        joint = "" if message.endswith("?") else ";"
-        self.exit(2, f"{self.prog}: {message}{joint} see {self.prog} --help\n")
+        for pattern, replacement in PLAIN:
+            message = re.sub(f"^{pattern}$", replacement, message)
+        separator = "" if message.endswith("?") else ";"
+        self.exit(2, f"{self.prog}: {message}{separator} see {self.prog} --help\n")
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - whatever a flag holds
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - a flag's value
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
@@ -112,14 +112,14 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown flag {name}" + (f"; did you mean {' or '.join(meant)}?" if meant else ""))
 
     def _flags(self, arguments: Sequence[str]) -> Iterator[str]:
-        """Names of the flags that this parser is given, without their values."""
+        """The names of the flags among this parser's arguments."""
         for argument in arguments:
             if argument == "--":
                 return
             if _is_flag(argument):
                 yield argument.partition("=")[0]
             elif self.kinds():
-                return  # what follows is the matter of that kind's parser
+                return  # the rest belongs to the subcommand's parser
 
     def kinds(self) -> dict[str, argparse.ArgumentParser]:
         """The parsers of the subcommands, by name."""
@@ -131,16 +131,16 @@ class Parser(argparse.ArgumentParser):
         }
 
     def _refuse_strays(self, arguments: Sequence[str]) -> None:
-        """Name the flag of a value that has none."""
+        """Report a value without a flag."""
         if self.kinds():
             return
         extras = self._extras(arguments)
         for before, extra in zip(["", *extras], extras, strict=False):
-            if not _is_flag(extra) and not _is_flag(before):  # else it is an unknown flag's, which is tolerated
+            if not _is_flag(extra) and not _is_flag(before):  # else the value of an unknown flag, which is tolerated
                 self.error(f"{extra!r} stands without a flag" + self._meant_by(extra, list(arguments)))
 
     def _extras(self, arguments: Sequence[str]) -> list[str]:
-        """What no flag and no place takes."""
+        """The arguments that no flag or positional argument takes."""
         required = [action for action in self._actions if action.required]
         for action in required:
             action.required = False
@@ -168,7 +168,7 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {likely[0]} {quoted}?" if likely else ""
 
     def _continued(self, before: Sequence[str], stray: str) -> str | None:
-        """`--run a b` as it has to be written."""
+        """The correct spelling of `--run a b`, None if the stray value does not continue a flag's."""
         if not before or _is_flag(before[-1]):
             return None
         flag, value = (before[-2], before[-1]) if len(before) > 1 else ("", "")
@@ -182,7 +182,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """argparse's, with `--[no-]fuse` for a switch."""
+    """argparse's formatter, with `--[no-]fuse` for a switch."""
 
     def __init__(self, prog: str, **settings: Any) -> None:  # noqa: ANN401 - argparse's
         super().__init__(prog, max_help_position=HELP_COLUMN, **settings)
@@ -203,9 +203,9 @@ class _HelpAll(argparse.Action):
 
 
 def near_flags(name: str, known: Iterable[str], cutoff: float = NEAR) -> list[str]:
-    """Known flags that a misspelt one may mean: other case or underscores, else its completions, else the most similar.
+    """Suggestions for a misspelt flag: other case or underscores, else its completions, else the most similar flag.
 
-    `--no-...` is suggested for nothing but itself.
+    `--no-...` flags are suggested only for `--no-...` flags.
     """
     plain = {flag.lower().replace("_", "-"): flag for flag in known if flag.startswith("--")}
     typed = name.lower().replace("_", "-")

@@ -50,7 +50,7 @@ def run(flags: argparse.Namespace) -> int:
 def _dataset(
     flags: argparse.Namespace, folder: RunFolder, findings: VerifyFindings, progress: Progress
 ) -> Dataset | None:
-    """The documents that the flags name, else those the run was made with; none where those cannot be had."""
+    """The documents that the flags name, else those of the run; None if these cannot be opened."""
     named = any(getattr(flags, name) is not None for name in SOURCES)
     if not named:
         source = folder.mark.get("source") or {}
@@ -68,7 +68,7 @@ def _dataset(
         findings.unchecked.append(f"the documents of the run cannot be opened: {error}")
         return None
     if folder.mark.get("corpus_sha256") not in (None, dataset.corpus.sha256):
-        findings.problems.append(f"{dataset.name}: these are not the documents the run was made with")
+        findings.problems.append(f"{dataset.name}: not the documents of the run")
         return None
     return dataset
 

@@ -1,9 +1,9 @@
-"""One `inpars run`: documents in, prompts tried, the pipeline run, its results shown."""
+"""One `inpars run`: ingest documents, try prompts, run the pipeline, print the results."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from inpars.cli.common import dataset_source, open_dataset, print_result, say_no
 from inpars.cli.ingest import lines_about, names_documents
 from inpars.documents.datasets import Dataset, load_dataset
 from inpars.errors import ConfigError
-from inpars.evaluation.measures import parse_metrics
+from inpars.evaluation.measures import Evaluation, parse_metrics
+from inpars.evaluation.significance import Difference
 from inpars.extras import require
 from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.given_queries import with_generated
-from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.leftovers import refuse_to_replace, settings_of
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds
@@ -37,34 +37,34 @@ DOCUMENTS = "documents"
 
 
 def run_whole(flags: argparse.Namespace, console_progress: Progress) -> int:
-    """Run everything; the exit status."""
-    named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
+    """Run everything and return the exit code."""
+    given, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
     options, evidence = from_flags(PipelineOptions, flags), from_flags(EvidenceOptions, flags)
     if evidence.generated is not None:
-        options = with_generated(options, evidence.generated, named)
-    options = options.with_default_top_k(named)
-    require(EXTRAS, options.models, "for a whole run")  # now, not after the steps before the one that needs it
+        options = with_generated(options, evidence.generated, given)
+    options = options.with_default_top_k(given)
+    require(EXTRAS, options.models, "for a whole run")  # fail early
     judging = from_flags(JudgingOptions, flags)
     judging.check()
     progress = Steps(console_progress, options, judging.judge)
     examples = from_flags(ExampleOptions, flags)
-    prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
+    prompts = {name: named_prompt(name, examples, options.seed) for name in _prompt_names(flags, examples)}
     from_documents = names_documents(flags)
-    reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
+    ingest_options = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence.check(flags.split)
     default: PromptSource = load_prompt(DEFAULT_PROMPT)
     prompt_name, prompt = next(iter(prompts.items()), (DEFAULT_PROMPT, default))
     settings = settings_of(
-        *(options, prompt, *reading),
+        *(options, prompt, *ingest_options),
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
         judging=judging,
-        free=free_settings(options, named),
+        free=free_settings(options, given),
     )
-    if len(prompts) != 1:  # it is not known yet
+    if len(prompts) != 1:  # a trial will choose one
         del settings["--prompt"]
-    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
+    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
     invocation = Invocation(
@@ -74,13 +74,13 @@ def run_whole(flags: argparse.Namespace, console_progress: Progress) -> int:
         " ".join([*map(str, flags.documents), *flags.urls]),
         _ingest_command(flags) if from_documents else "",
         examples,
-        reading,
-        named,
+        ingest_options,
+        given,
     )
     tried = None
     if len(prompts) != 1:
         known_mark(flags.output, dataset, invocation)
-        judged_topics(dataset, flags.split)  # what is wrong with them is said before minutes of a trial
+        judged_topics(dataset, flags.split)  # report problems before a trial of minutes
         budget = None if options.budget is None else budget_seconds(options.budget)
         trials = PromptTrials(
             dataset,
@@ -109,23 +109,23 @@ def run_whole(flags: argparse.Namespace, console_progress: Progress) -> int:
 
 
 def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[str]) -> int:
-    """Show what was measured; the exit status, 1 where no system has a result."""
-    log_results({name: found.means for name, found in finished.results.items()})
+    """Print the results; the exit code is 1 if no system has a result."""
+    log_results({name: evaluation.means for name, evaluation in finished.results.items()})
     if finished.results:
-        lines = table(finished.results, finished.differences, metrics)
-        first = [f"not a result: {problem}" for problem in finished.problems]
-        text = "\n".join([*first, lines, *filter(None, [finished.verdict]), f"report: {finished.report}"])
+        lines = _table_lines(finished.results, finished.differences, metrics, finished.problems)
+        text = "\n".join([*lines, *filter(None, [finished.verdict]), f"report: {finished.report}"])
     else:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
         text = f"{text}\n{finished.statement}"
-    if finished.judged is not None:
-        text = f"{text}\n\n{_by_model(finished.judged, metrics)}"
     values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
-    if (by_model := finished.judged) is not None:
-        judged = as_values(by_model.measured.evaluations, by_model.measured.differences, by_model.origin)
-        values["judged"] = {**judged, "trust": list(by_model.trust), "problems": list(by_model.measured.problems)}
+    if (judged := finished.judged) is not None:
+        measured = judged.measured
+        lines = _table_lines(measured.evaluations, measured.differences, metrics, measured.problems)
+        text = "\n".join([text, "", f"{judged.origin}:", *lines, *judged.trust])
+        judged_values = as_values(measured.evaluations, measured.differences, judged.origin)
+        values["judged"] = {**judged_values, "trust": list(judged.trust), "problems": list(measured.problems)}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
     if finished.plan is not None:
         text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
@@ -134,26 +134,27 @@ def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
-def _by_model(judged: JudgedSystems, metrics: Sequence[str]) -> str:
-    found = judged.measured
-    lines = table(found.evaluations, found.differences, metrics)
-    return "\n".join(
-        [f"{judged.origin}:", *(f"not a result: {problem}" for problem in found.problems), lines, *judged.trust]
-    )
+def _table_lines(
+    results: Mapping[str, Evaluation],
+    differences: Mapping[str, Mapping[str, Difference]],
+    metrics: Sequence[str],
+    problems: Sequence[str],
+) -> list[str]:
+    return [*(f"not a result: {problem}" for problem in problems), table(results, differences, metrics)]
 
 
-def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
-    """The prompts to choose from; none where a trial finds one.
+def _prompt_names(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
+    """The prompts to choose from; none if a trial is to find one.
 
-    Examples of one's own make that needless, and so do queries that were generated before.
+    No trial is needed with the user's examples or with queries generated before.
     """
     if flags.generated is not None and len(flags.prompt or ()) > 1:
-        raise ConfigError("--prompt given several times is tried by writing queries; give one beside --generated")
+        raise ConfigError("several --prompt are compared by generating queries; give only one with --generated")
     return flags.prompt or ([DEFAULT_PROMPT] if examples != ExampleOptions() or flags.generated is not None else [])
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:
-    """What `_ingested` does, as a command of its own."""
+    """The `inpars ingest` command that does the same as `_ingested`."""
     named = [(name, getattr(flags, name)) for name in ("documents", "urls")]
     sources = [str(word) for name, values in named if values for word in (f"--{name}", *values)]
     settings = flags_of(from_flags(IngestOptions, flags, limit=None))
@@ -165,7 +166,7 @@ def _corpus(flags: argparse.Namespace) -> Path:
 
 
 def _ingested(flags: argparse.Namespace, overwrite: bool, progress: Progress) -> Dataset:
-    """The files and pages as a dataset in the run's folder."""
+    """Ingest the files and pages into a dataset in the run's folder."""
     output = _corpus(flags)
     options = from_flags(IngestOptions, flags, limit=None)
     manifest, files = ingest_files(

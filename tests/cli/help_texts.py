@@ -1,4 +1,4 @@
-"""What `--help` says, in a layout that does not depend on Python's version.
+"""The output of `--help` in a layout that does not depend on Python's version.
 
 argparse breaks lines and writes usage differently from one Python to the next; so the parsers that the commands show
 are caught and written out here: every flag with its values, default and help, at a width of 100.
@@ -51,7 +51,7 @@ def _with_subcommands(title: str, words: list[str]) -> Iterator[tuple[str, str]]
 
 
 def written(parser: argparse.ArgumentParser) -> str:
-    """Program, description, each group of flags, what stands below them."""
+    """Program, description, each group of flags, epilog."""
     parts = [parser.prog, (parser.description or "").strip()]
     for group in parser._action_groups:
         if group._group_actions:
@@ -85,7 +85,7 @@ def _name(action: argparse.Action) -> str:
 
 
 def _facts(action: argparse.Action) -> str:
-    """What the usage line would say: `PATH...`, choices, whether it is required, the default."""
+    """The content of the usage line: `PATH...`, choices, whether it is required, the default."""
     facts = []
     if action.option_strings and action.nargs != 0:
         values = "|".join(map(str, action.choices or ()))

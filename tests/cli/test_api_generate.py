@@ -24,7 +24,7 @@ SLOW = {605, 606, 607}
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -35,11 +35,11 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(place):
-    """The command's arguments for so many documents at a server."""
+def command(workdir):
+    """The command's arguments for a number of documents and a server."""
 
     def arguments(api, count, *more, output="q.jsonl", backend="completions"):
-        write_documents(place / f"{count}.jsonl", map(document, range(count)))
+        write_documents(workdir / f"{count}.jsonl", map(document, range(count)))
         flags = {
             "--corpus": f"{count}.jsonl",
             "--backend": backend,
@@ -78,11 +78,11 @@ def fault(number, attempt):
     return FAULTS.get(number % 50) if attempt == 0 else None
 
 
-def test_eight_hundred_documents_killed_twice(place, command):
+def test_eight_hundred_documents_killed_twice(workdir, command):
     with FakeApi(fault, delay=0.001, slow=4.5) as api:
         arguments = command(api, DOCUMENTS, "--concurrency", str(WORKERS), "--timeout-seconds", "3", "--max-usd", "50")
         start = [sys.executable, "-m", "inpars", *arguments]
-        journal, safe = place / "q.jsonl.answers.jsonl", []
+        journal, safe = workdir / "q.jsonl.answers.jsonl", []
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         outputs = []
         for killed_at in (*KILLED_AT, None):
@@ -104,7 +104,7 @@ def test_eight_hundred_documents_killed_twice(place, command):
         assert sum(count - 1 for count in api.answered.values()) <= len(KILLED_AT) * WORKERS
         assert set(api.answered) == set(range(DOCUMENTS))
 
-    queries = list(read_synthetic_queries(place / "q.jsonl"))
+    queries = list(read_synthetic_queries(workdir / "q.jsonl"))
     assert [query.query_id for query in queries] == [f"d{number}-q0" for number in range(DOCUMENTS)]
     assert [query.text for query in queries] == [query_of(number) for number in range(DOCUMENTS)]
     assert [query.token_log_probs for query in queries] == [tuple(log_probs_of(n)) for n in range(DOCUMENTS)]
@@ -112,12 +112,12 @@ def test_eight_hundred_documents_killed_twice(place, command):
     # an asker killed before it had noted a broken answer leaves no word of it: one for each worker and kill at most
     assert len(lost) >= 2 * DOCUMENTS // 50 - len(KILLED_AT) * WORKERS, "what was broken or cut was perhaps paid for"
     expected = DOCUMENTS * usd_of_one() + sum(lost)
-    assert read_manifest(place / "q.jsonl").results["usd"] == pytest.approx(expected, abs=1e-5)
-    assert b"sk-test" not in b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
+    assert read_manifest(workdir / "q.jsonl").results["usd"] == pytest.approx(expected, abs=1e-5)
+    assert b"sk-test" not in b"".join(path.read_bytes() for path in workdir.rglob("*") if path.is_file())
     assert "sk-test" not in "".join(outputs)
 
 
-def test_interrupted_or_not_the_file_is_the_same(place, command, run):
+def test_interrupted_or_not_the_file_is_the_same(workdir, command, run):
     with FakeApi() as api:
         run(command(api, 200, output="whole.jsonl"))
         api.fault = lambda number, attempt: "500" if number % 7 == 3 else None
@@ -125,21 +125,21 @@ def test_interrupted_or_not_the_file_is_the_same(place, command, run):
         assert out == ""
         assert "have no answer after 0 retries" in err
         assert "the same command asks for these again" in err
-        assert not (place / "q.jsonl").exists()
+        assert not (workdir / "q.jsonl").exists()
         api.fault = lambda number, attempt: None
         out, err = run(command(api, 200, "--json"))
     assert json.loads(out)["queries"] == 200
-    assert (place / "q.jsonl").read_bytes() == (place / "whole.jsonl").read_bytes()
+    assert (workdir / "q.jsonl").read_bytes() == (workdir / "whole.jsonl").read_bytes()
 
 
-def test_chat(place, command, run):
+def test_chat(workdir, command, run):
     with FakeApi() as api:
         out, _ = run(command(api, 5, backend="chat"))
         assert out == "q.jsonl: 5 queries (nothing dropped)\n"
         roles = [turn["role"] for turn in api.bodies[0]["messages"]]
         assert roles[:3] == ["system", "user", "assistant"]
         assert roles[-1] == "user"
-        manifest = read_manifest(place / "q.jsonl")
+        manifest = read_manifest(workdir / "q.jsonl")
         assert manifest.results == {
             "documents": 5,
             "usd": round(5 * usd_of_one(), 6),
@@ -153,20 +153,20 @@ def test_chat(place, command, run):
         assert api.asked.total() == 5, "what is in the journal is not asked for again"
 
 
-def test_batch(place, command, run):
+def test_batch(workdir, command, run):
     with FakeApi() as api:
         run(command(api, 30, "--batch", "--poll-seconds", "0"))
-        assert (len(api.batches), len(list(read_synthetic_queries(place / "q.jsonl")))) == (1, 30)
+        assert (len(api.batches), len(list(read_synthetic_queries(workdir / "q.jsonl")))) == (1, 30)
 
 
 @pytest.mark.parametrize(("given", "kind"), [((), "raw"), (("--log-prob-kind", "processed"), "processed")])
-def test_the_kind_of_log_probs_is_recorded(place, command, run, given, kind):
+def test_the_kind_of_log_probs_is_recorded(workdir, command, run, given, kind):
     with FakeApi() as api:
         run(command(api, 3, *given))
-    assert {query.log_prob_kind for query in read_synthetic_queries(place / "q.jsonl")} == {kind}
+    assert {query.log_prob_kind for query in read_synthetic_queries(workdir / "q.jsonl")} == {kind}
 
 
-def test_another_server_writes_anew(place, command, run):
+def test_another_server_writes_anew(workdir, command, run):
     with FakeApi() as api, FakeApi() as other:
         run(command(api, 3))
         _, err = run(command(other, 3))
@@ -177,28 +177,28 @@ def test_another_server_writes_anew(place, command, run):
         assert other.asked.total() == 3, "the same answers, differently named"
 
 
-def test_a_server_without_log_probs(place, command, run):
+def test_a_server_without_log_probs(workdir, command, run):
     with FakeApi(log_probs=None) as api:
         run(command(api, 3))
-    assert {query.log_prob_kind for query in read_synthetic_queries(place / "q.jsonl")} == {"absent"}
+    assert {query.log_prob_kind for query in read_synthetic_queries(workdir / "q.jsonl")} == {"absent"}
 
 
-def test_a_refused_document_is_a_row_that_filters_drop(place, command, run):
+def test_a_refused_document_is_a_row_that_filters_drop(workdir, command, run):
     with FakeApi(lambda number, _: (400, f"filtered for {KEY}") if number == 1 else None) as api:
         run(command(api, 4))
-    assert [q.finish_reason for q in read_synthetic_queries(place / "q.jsonl")] == ["stop", "error", "stop", "stop"]
+    assert [q.finish_reason for q in read_synthetic_queries(workdir / "q.jsonl")] == ["stop", "error", "stop", "stop"]
     out, _ = run(["filter", "--input", "q.jsonl", "--output", "kept.jsonl"])
     assert out == "kept.jsonl: 3 of 4 queries kept (1 dropped: failed 1)\n"
 
 
-def test_dry_run_prints_and_writes_nothing(place, command, run):
+def test_dry_run_prints_and_writes_nothing(workdir, command, run):
     with FakeApi() as api:
         arguments = command(api, 2000, "--dry-run")
-        before = sorted(path for path in place.iterdir() if path.name != "cache")
+        before = sorted(path for path in workdir.iterdir() if path.name != "cache")
         out, err = run(arguments)
         values = json.loads(run([*arguments, "--json"])[0])
         assert api.asked.total() == 0
-    assert sorted(path for path in place.iterdir() if path.name != "cache") == before
+    assert sorted(path for path in workdir.iterdir() if path.name != "cache") == before
     assert err == ""
     assert out.startswith("2,000 requests, about ")
     assert (values["requests"], values["output_tokens"], values["as_of"]) == (2000, 16000, "2026-01-01")
@@ -207,7 +207,7 @@ def test_dry_run_prints_and_writes_nothing(place, command, run):
     assert f"at most ${values['usd']:,.4f} (prices of 2026-01-01)" in out
 
 
-def test_the_cap_stops_with_a_message_and_the_next_run_goes_on(place, command, run):
+def test_the_cap_stops_with_a_message_and_the_next_run_goes_on(workdir, command, run):
     cap = 60 * usd_of_one()
     with FakeApi() as api:
         out, err = run(command(api, 300, "--max-usd", str(cap), "--concurrency", "4"), code=1)
@@ -219,9 +219,9 @@ def test_the_cap_stops_with_a_message_and_the_next_run_goes_on(place, command, r
         assert set(api.answered.values()) == {1}
 
 
-def test_without_a_key_openai_is_not_asked(monkeypatch, run, command, place):
+def test_without_a_key_openai_is_not_asked(monkeypatch, run, command, workdir):
     monkeypatch.delenv("OPENAI_API_KEY")
-    write_documents(place / "c.jsonl", [document(1)])
+    write_documents(workdir / "c.jsonl", [document(1)])
     arguments = [
         "generate",
         "--corpus",
@@ -235,7 +235,7 @@ def test_without_a_key_openai_is_not_asked(monkeypatch, run, command, place):
     ]
     _, err = run(arguments, code=1)
     assert err.splitlines()[-1].startswith("inpars: OPENAI_API_KEY is not set; export it")
-    assert not (place / "q.jsonl.answers.jsonl").exists()
+    assert not (workdir / "q.jsonl.answers.jsonl").exists()
 
 
 def test_without_the_sdk_the_pip_line_is_given(monkeypatch, run, command):
@@ -245,8 +245,8 @@ def test_without_the_sdk_the_pip_line_is_given(monkeypatch, run, command):
     assert "openai is needed for --backend completions and is not installed; install it with: pip install" in err
 
 
-def test_a_forgotten_backend_is_told(run, place):
-    write_documents(place / "c.jsonl", [document(1)])
+def test_a_forgotten_backend_is_told(run, workdir):
+    write_documents(workdir / "c.jsonl", [document(1)])
     _, err = run(["generate", "--corpus", "c.jsonl", "--base-url", "http://x/v1", "--output", "q.jsonl"], code=1)
     assert err == "inpars: --base-url: no server is asked; give --backend completions or --backend chat as well\n"
 
@@ -260,7 +260,7 @@ def test_progress_shows_money_failures_and_the_latest_query(command, run, monkey
     assert err.rstrip().endswith(query_of(2))
 
 
-def test_odd_answers_are_told_with_a_count_though_the_run_was_interrupted(place, command, run):
+def test_odd_answers_are_told_with_a_count_though_the_run_was_interrupted(workdir, command, run):
     """Every fifth of 200 replies holds thoughts, that is 40; the first run stops at a document that fails."""
 
     def thinking(number):
@@ -274,12 +274,12 @@ def test_odd_answers_are_told_with_a_count_though_the_run_was_interrupted(place,
     assert (
         "39 of 200 answers held the model's thoughts" in err
     )  # 40 without document 150, which the second run had anew
-    assert read_manifest(place / "q.jsonl").results["remarks"]["thoughts"] == 39
+    assert read_manifest(workdir / "q.jsonl").results["remarks"]["thoughts"] == 39
     assert "queries are empty" not in err
     assert "are the same" not in err
 
 
-def test_queries_that_are_all_empty_or_all_the_same_are_told(place, command, run):
+def test_queries_that_are_all_empty_or_all_the_same_are_told(workdir, command, run):
     with FakeApi(lambda *_: {"choices": [{"text": "", "finish_reason": "length"}]}) as api:
         _, err = run(command(api, 3))
         assert "all 3 queries are empty" in err

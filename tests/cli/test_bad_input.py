@@ -1,4 +1,4 @@
-"""What people get wrong, by the command line: one line on stderr that says what, where and what to do; exit code 1."""
+"""User errors on the command line: exit code 1 and one line on stderr that says what failed, where, and what to do."""
 
 import errno
 import importlib.util
@@ -23,8 +23,8 @@ SYNTHETIC = TOY / "queries.synthetic.jsonl"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """An empty working folder with a cache of its own."""
+def workdir(tmp_path, monkeypatch):
+    """An empty working folder with a separate cache."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fails(capsys):
-    """Runs a command that must fail, and gives its one line."""
+    """Runs a command that must fail, and returns its one line."""
 
     def run(*arguments):
         code = cli.main([str(argument) for argument in arguments])
@@ -159,7 +159,7 @@ CASES = {
         ["unknown dataset 'beir/nfcorpus/tset'; did you mean 'beir/nfcorpus/test'?"],
     ),
     "no documents": (GENERATE, ["no documents named", "--dataset NAME or --corpus FILE"]),
-    "both": ((*INGEST, "--documents", ".", "--corpus", CORPUS), ["--documents stands for itself; leave out --corpus"]),
+    "both": ((*INGEST, "--documents", ".", "--corpus", CORPUS), ["--documents replaces a dataset; leave out --corpus"]),
     "k of nothing": ((*SEARCH, "--dataset", TOY / "beir", "--k", "0"), ["--k is 0; it must be at least 1"]),
     "numbers below their minimum": (
         (*SEARCH, "--dataset", TOY / "beir", "--limit", "-1", "--threads", "0"),
@@ -196,15 +196,15 @@ HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_line_says_what_is_wrong(place, fails, case):
+def test_one_line_says_what_is_wrong(workdir, fails, case):
     if case in NEEDS_BM25 and not HAS_BM25:
         pytest.skip("pyserini, pyjnius or Java is missing")
     for name, content in FILES.items():
-        (place / name).write_text(content, encoding="utf-8")
+        (workdir / name).write_text(content, encoding="utf-8")
     command, fragments = CASES[case]
     line = fails(*command)
     assert [fragment for fragment in fragments if fragment not in line] == []
-    assert not [path for path in place.rglob("*") if path.is_file() and path.name not in FILES]
+    assert not [path for path in workdir.rglob("*") if path.is_file() and path.name not in FILES]
 
 
 @pytest.mark.parametrize(
@@ -242,17 +242,17 @@ def test_every_command_has_help(capsys, command):
     assert out.startswith(f"usage: inpars {command}")
 
 
-def outside(place, name):
+def outside(workdir, name):
     return {
         "above": "../evil.txt",
         "far above": "toy/../../../evil.txt",
-        "absolute": str(place.parent / "evil.txt"),
+        "absolute": str(workdir.parent / "evil.txt"),
         "backslashes": "..\\evil.txt",
     }[name]
 
 
 @pytest.mark.parametrize("kind", ["above", "far above", "absolute", "backslashes", "link"])
-def test_zips_that_reach_outside(place, fails, kind):
+def test_zips_that_reach_outside(workdir, fails, kind):
     with zipfile.ZipFile("bad.zip", "w") as archive:
         archive.write(TOY / "beir" / "corpus.jsonl", "corpus.jsonl")
         if kind == "link":
@@ -260,37 +260,37 @@ def test_zips_that_reach_outside(place, fails, kind):
             entry.external_attr = (stat.S_IFLNK | 0o777) << 16
             archive.writestr(entry, "/etc/passwd")
         else:
-            archive.writestr(outside(place, kind), "evil")
+            archive.writestr(outside(workdir, kind), "evil")
     line = fails(*INGEST, "--dataset", "bad.zip")
     assert "bad.zip: an entry " in line
     assert "the archive is refused" in line
-    assert sorted(path.name for path in place.parent.rglob("*") if path.is_file()) == ["bad.zip"]
+    assert sorted(path.name for path in workdir.parent.rglob("*") if path.is_file()) == ["bad.zip"]
 
 
-def test_outputs_that_cannot_be_written(place, fails):
-    (place / "file").write_text("", encoding="utf-8")
+def test_outputs_that_cannot_be_written(workdir, fails):
+    (workdir / "file").write_text("", encoding="utf-8")
     line = fails("ingest", "--dataset", TOY / "beir", "--output", "file/corpus.jsonl")
     assert "file/corpus.jsonl: cannot be written" in line
     assert "choose another --output" in line
 
 
-def test_a_device_is_never_replaced(place, fails):
-    os.mkfifo(place / "pipe")  # a device would do as well, but takes rights to make
+def test_a_device_is_never_replaced(workdir, fails):
+    os.mkfifo(workdir / "pipe")  # a device would do as well, but takes rights to make
     assert "pipe: not a plain file" in fails("ingest", "--quiet", "--corpus", CORPUS, "--output", "pipe")
-    assert stat.S_ISFIFO((place / "pipe").stat().st_mode)
+    assert stat.S_ISFIFO((workdir / "pipe").stat().st_mode)
 
 
-def test_an_input_is_never_overwritten(place, fails):
-    (place / "q.jsonl").write_bytes(SYNTHETIC.read_bytes())
+def test_an_input_is_never_overwritten(workdir, fails):
+    (workdir / "q.jsonl").write_bytes(SYNTHETIC.read_bytes())
     line = fails("filter", "--input", "q.jsonl", "--output", "./q.jsonl", "--overwrite")
     assert line == "inpars: q.jsonl is an input and would be overwritten; choose another --output\n"
-    assert (place / "q.jsonl").read_bytes() == SYNTHETIC.read_bytes()
+    assert (workdir / "q.jsonl").read_bytes() == SYNTHETIC.read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_files_that_may_not_be_read(place, fails):
-    (place / "secret.trec").write_text("", encoding="utf-8")
-    (place / "secret.trec").chmod(0)
+def test_files_that_may_not_be_read(workdir, fails):
+    (workdir / "secret.trec").write_text("", encoding="utf-8")
+    (workdir / "secret.trec").chmod(0)
     assert "secret.trec: Permission denied; check the path" in fails(
         "evaluate", "--run", "secret.trec", "--qrels", QRELS
     )
@@ -331,24 +331,27 @@ def test_our_own_missing_modules_are_faults(monkeypatch):
 
 
 @pytest.fixture
-def small_disk(place):
+def small_disk(workdir):
     """A disk of 64 KiB, where mounting is allowed."""
     if shutil.which("mount") is None:
         pytest.skip("there is no mount command")
-    (place / "disk").mkdir()
+    (workdir / "disk").mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", place / "disk"], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", workdir / "disk"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"no right to mount a small disk ({mounted.stderr.strip().splitlines()[0]})")
-    yield place / "disk"
-    subprocess.run(["umount", "-l", place / "disk"], check=True)
+    yield workdir / "disk"
+    subprocess.run(["umount", "-l", workdir / "disk"], check=True)
 
 
 @pytest.fixture
-def large(place):
+def large(workdir):
     """A corpus of 128 documents and 160 KB."""
-    path = place / "large.jsonl"
+    path = workdir / "large.jsonl"
     path.write_text(rows(*({"_id": f"d{n}", "text": f"{n} " + "word " * 240} for n in range(128))), encoding="utf-8")
     return path
 
@@ -362,7 +365,7 @@ def test_a_full_disk_when_a_corpus_is_written(small_disk, large, fails):
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_full_disk_when_the_cache_is_written(small_disk, fails, monkeypatch, place):
+def test_a_full_disk_when_the_cache_is_written(small_disk, fails, monkeypatch, workdir):
     monkeypatch.setenv("INPARS_CACHE", str(small_disk))
     with zipfile.ZipFile("toy.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("corpus.jsonl", rows({"_id": "a", "text": "word " * 40_000}))
@@ -373,7 +376,7 @@ def test_a_full_disk_when_the_cache_is_written(small_disk, fails, monkeypatch, p
 
 
 class Writer:
-    """Writes a long query for each document, four at a time; remembers which it was paid for."""
+    """Writes a long query per document, four at a time, and remembers which ones were billed."""
 
     name, log_prob_kind, device = "writer", "raw", "cpu"
 
@@ -390,12 +393,12 @@ class Writer:
         ]
 
 
-def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, capsys, place):
-    """What was written before the disk was full is neither lost nor asked for again."""
+def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, capsys, workdir):
+    """Queries written before the disk was full are neither lost nor requested again."""
     writer = Writer()
     monkeypatch.setattr("inpars.stages.generate.load_generator", lambda *_: writer)
     command = ["generate", "--quiet", "--corpus", str(large), "--output"]
-    assert cli.main([*command, str(place / "undisturbed.jsonl")]) == 0
+    assert cli.main([*command, str(workdir / "undisturbed.jsonl")]) == 0
     capsys.readouterr()
     writer.paid.clear()
     (small_disk / "ballast").write_bytes(b"\0" * 20_000)
@@ -403,18 +406,18 @@ def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, cap
     assert FULL in fails(*command, small_disk / "q.jsonl")
     assert 0 < len(writer.paid) < 128
     kept = (small_disk / "q.jsonl.partial").read_bytes()
-    (place / "bigger").mkdir()
-    (place / "bigger" / "q.jsonl.partial").write_bytes(kept)  # the same disk with room
+    (workdir / "bigger").mkdir()
+    (workdir / "bigger" / "q.jsonl.partial").write_bytes(kept)  # the same disk with room
 
     first = list(writer.paid)
-    assert cli.main([*command, str(place / "bigger" / "q.jsonl")]) == 0
-    assert (place / "bigger" / "q.jsonl").read_bytes() == (place / "undisturbed.jsonl").read_bytes()
+    assert cli.main([*command, str(workdir / "bigger" / "q.jsonl")]) == 0
+    assert (workdir / "bigger" / "q.jsonl").read_bytes() == (workdir / "undisturbed.jsonl").read_bytes()
     twice = [doc_id for doc_id in writer.paid[len(first) :] if doc_id in first]
     assert len(twice) <= 4  # at most the part that could not be saved
 
 
-def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, place):
-    """The same where nobody may mount a disk: the fifth flush fails."""
+def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, workdir):
+    """The same without the right to mount a disk: the fifth flush fails."""
     writer = Writer()
     monkeypatch.setattr("inpars.stages.generate.load_generator", lambda *_: writer)
     command = ["generate", "--quiet", "--corpus", str(large), "--output"]
@@ -433,7 +436,7 @@ def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, pla
         assert FULL in fails(*command, "q.jsonl")
     assert len(writer.paid) == 16  # the header was flushed first, then three parts of four, the next was not
     assert cli.main([*command, "q.jsonl"]) == 0
-    assert (place / "q.jsonl").read_bytes() == (place / "undisturbed.jsonl").read_bytes()
+    assert (workdir / "q.jsonl").read_bytes() == (workdir / "undisturbed.jsonl").read_bytes()
     assert len(writer.paid) in (128, 132)  # no part was paid for twice but the one that was not flushed
 
 
@@ -446,13 +449,13 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on the size of files here")
-def test_a_limit_on_the_size_of_files(place, large):
+def test_a_limit_on_the_size_of_files(workdir, large):
     """Needs no right to mount anything."""
     command = [sys.executable, "-c", LIMITED, "ingest", "--quiet", "--corpus", str(large), "--output", "out.jsonl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "out.jsonl: cannot be written (File too large)" in the_line(done.stderr)
-    assert not (place / "out.jsonl").exists()
+    assert not (workdir / "out.jsonl").exists()
 
 
 def inpars(*arguments, **environment):

@@ -1,4 +1,4 @@
-"""The scripts for clusters, run without one: SLURM's array and merging by a stand-in for sbatch, Ray's file by Ray."""
+"""The cluster scripts, run without a cluster: SLURM's with a stand-in for sbatch, Ray's file by Ray."""
 
 from __future__ import annotations
 

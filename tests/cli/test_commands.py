@@ -1,4 +1,4 @@
-"""The light commands from flags to files: what stands on stdout, what on stderr, and what is left on the disk."""
+"""The light commands from flags to files: their stdout, stderr and outputs."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ needs_bm25 = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command that must work; its stdout and stderr."""
+    """Runs a command that must succeed; returns its stdout and stderr."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -51,15 +51,15 @@ def test_doctor(run, monkeypatch):
     assert err == ""
     assert out.startswith(f"inpars {__version__}\n\nmachine\n    Python ")
     assert "not-to-be-seen" not in out
-    found = json.loads(run("doctor", "--json").out)
-    assert found["inpars"] == __version__
+    results = json.loads(run("doctor", "--json").out)
+    assert results["inpars"] == __version__
     assert {"machine", "compute", "java", "models", "what works here, by extra", "services"} <= {
-        finding["topic"] for finding in found["findings"]
+        finding["topic"] for finding in results["findings"]
     }
-    assert all(finding["install"] for finding in found["findings"] if finding["state"] == "missing")
+    assert all(finding["install"] for finding in results["findings"] if finding["state"] == "missing")
 
 
-def test_ingest_makes_a_dataset(run, place):
+def test_ingest_makes_a_dataset(run, workdir):
     out, err = run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl")
     beside = "queries.jsonl, qrels/dev.tsv, qrels/test.tsv"
     assert (out, err) == (f"made/corpus.jsonl: 30 documents; next to it {beside}\n", "")
@@ -70,12 +70,12 @@ def test_ingest_makes_a_dataset(run, place):
     assert values == {"output": "made/corpus.jsonl", "documents": 30, "files": beside.split(", ")}
 
 
-def test_ingest_reads_a_folder(run, place):
-    (place / "papers").mkdir()
-    (place / "papers" / "a.md").write_text("# Bread\n\nMix flour.\n", encoding="utf-8")
+def test_ingest_reads_a_folder(run, workdir):
+    (workdir / "papers").mkdir()
+    (workdir / "papers" / "a.md").write_text("# Bread\n\nMix flour.\n", encoding="utf-8")
     for number in range(7):
-        (place / "papers" / f"{number}.exe").write_bytes(b"MZ")
-    (place / "papers" / "renamed.txt").write_bytes(bytes(range(256)) * 9)
+        (workdir / "papers" / f"{number}.exe").write_bytes(b"MZ")
+    (workdir / "papers" / "renamed.txt").write_bytes(bytes(range(256)) * 9)
     out, _ = run("ingest", "--documents", "papers", "--output", "corpus.jsonl")
     assert out == (
         "corpus.jsonl: 1 documents of 1 files\n"
@@ -100,27 +100,27 @@ def test_filter_reads_every_form_of_the_toolkit(run):
     assert len(kept[""]) == 3
 
 
-def test_filters_are_stacked_and_compared(run, place):
+def test_filters_are_stacked_and_compared(run, workdir):
     source = TOY / "queries.synthetic.jsonl"
     rows = [record for _, record in read_jsonl(source)]
-    write_jsonl(place / "s.jsonl", [{"query_id": row["query_id"], "x": n} for n, row in enumerate(rows)])
+    write_jsonl(workdir / "s.jsonl", [{"query_id": row["query_id"], "x": n} for n, row in enumerate(rows)])
     common = ("filter", "--input", source, "--scores", "s.jsonl")
     out, _ = run(*common, "--output", "kept.jsonl", "--select", "x:min=1", "--select", "mean_probs:top-k=1")
     assert out.startswith("kept.jsonl: 1 of 6 queries kept (5 dropped: ")
     out, _ = run(*common, "--output", "lab.html", "--compare", "--compare-top-k", "2", "--write-kept", "kept")
     assert out.splitlines()[0].split()[:2] == ["filter", "queries"]
     assert out.splitlines()[-1] == "lab.html: the page"
-    assert len(list(read_synthetic_queries(place / "kept" / "x.jsonl"))) == 2
+    assert len(list(read_synthetic_queries(workdir / "kept" / "x.jsonl"))) == 2
     values = json.loads(run(*common, "--output", "lab.html", "--compare", "--compare-top-k", "2", "--json").out)
     assert values["filters"]["x"]["queries"] == 2
 
 
-def test_filter_knows_the_datasets_own_queries(run, place):
+def test_filter_knows_the_datasets_own_queries(run, workdir):
     queries = list(load_dataset(str(BEIR)).topics().queries.values())
     row = next(record for _, record in read_jsonl(TOY / "queries.synthetic.jsonl"))
-    write_jsonl(place / "q.jsonl", [row, {**row, "query_id": "own", "query": queries[0]}])
+    write_jsonl(workdir / "q.jsonl", [row, {**row, "query_id": "own", "query": queries[0]}])
     out, _ = run("filter", "--input", "q.jsonl", "--dataset", BEIR, "--output", "kept.jsonl")
-    assert out.endswith("; 1 of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)\n")
+    assert out.endswith("; 1 are equal or similar to the dataset's queries (--exclude-queries drops them)\n")
     out, _ = run(
         *("filter", "--input", "q.jsonl", "--dataset", BEIR, "--output", "kept.jsonl"),
         *("--exclude-queries", BEIR / "queries.jsonl"),
@@ -129,7 +129,7 @@ def test_filter_knows_the_datasets_own_queries(run, place):
 
 
 @needs_bm25
-def test_ranks_are_scored_and_chosen_by(run, place):
+def test_ranks_are_scored_and_chosen_by(run, workdir):
     source = TOY / "queries.synthetic.jsonl"
     out, _ = run("score", "--kind", "bm25-rank", "--input", source, "--dataset", BEIR, "--output", "ranks.jsonl")
     assert out.startswith("ranks.jsonl: 6 queries scored by bm25-rank, ")
@@ -138,8 +138,8 @@ def test_ranks_are_scored_and_chosen_by(run, place):
         *("--select", "bm25_rank:max=1"),
     )
     assert "queries kept" in out
-    ranks = {row["query_id"]: row["bm25_rank"] for _, row in read_jsonl(place / "ranks.jsonl")}
-    assert all(ranks[query.query_id] == 1 for query in read_synthetic_queries(place / "kept.jsonl"))
+    ranks = {row["query_id"]: row["bm25_rank"] for _, row in read_jsonl(workdir / "ranks.jsonl")}
+    assert all(ranks[query.query_id] == 1 for query in read_synthetic_queries(workdir / "kept.jsonl"))
 
 
 def test_filter_says_what_it_dropped(run):
@@ -163,10 +163,10 @@ def test_evaluate(run):
     assert out.splitlines()[1].split() == ["run", *(f"{value:.4f}" for value in shown)]
 
 
-def test_evaluate_compares_with_the_first_run(run, place):
+def test_evaluate_compares_with_the_first_run(run, workdir):
     judged = load_dataset(str(BEIR)).topics().qrels
     best = [f"{q} Q0 {d} 1 {grade}.0 best" for q, grades in judged.items() for d, grade in grades.items()]
-    (place / "best.trec").write_text("\n".join(best[:-1]) + "\n", encoding="utf-8")  # q8 is left out
+    (workdir / "best.trec").write_text("\n".join(best[:-1]) + "\n", encoding="utf-8")  # q8 is left out
     out, _ = run("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--run", "best.trec", "--metrics", "nDCG@10")
     # all judged documents in the order of their grades, but one of eight queries missing
     assert out.splitlines()[2].split()[:2] == ["best", "0.8750"]
@@ -174,12 +174,12 @@ def test_evaluate_compares_with_the_first_run(run, place):
 
 
 @needs_bm25
-def test_search_and_triples(run, place):
+def test_search_and_triples(run, workdir):
     out, err = run("search", "--dataset", BEIR, "--output", "run.trec", "--k", "5", "--quiet")
     assert err == ""
-    found = read_run(Path("run.trec"))
-    assert out.startswith(f"run.trec: {sum(map(len, found.values()))} results of 8 queries")
-    assert next(iter(found["q1"])) == "d01"  # the only document with bread and dough
+    results = read_run(Path("run.trec"))
+    assert out.startswith(f"run.trec: {sum(map(len, results.values()))} results of 8 queries")
+    assert next(iter(results["q1"])) == "d01"  # the only document with bread and dough
     values = json.loads(run("search", "--dataset", BEIR, "--output", "run.trec", "--k", "5", "--json", "--quiet").out)
     assert values["queries"] == 8
 

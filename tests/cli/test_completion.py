@@ -1,4 +1,4 @@
-"""What a shell gets from argcomplete's own protocol; skipped where argcomplete is not installed."""
+"""Shell completion by argcomplete's protocol; skipped without argcomplete."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ import pytest
 
 def completions(line, folder):
     answer = folder / "answer"
-    told = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
-    told |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
+    variables = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    variables |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
     code = "import sys; from inpars.cli.main import main; sys.argv = ['inpars']; main()"
-    subprocess.run([sys.executable, "-c", code], env=os.environ | told, cwd=folder, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], env=os.environ | variables, cwd=folder, check=True, timeout=120)
     return answer.read_text(encoding="utf-8").split("\n")
 
 

@@ -1,4 +1,4 @@
-"""Consoles that lack letters, and errors that nobody foresaw: lines without a traceback, whatever the encoding."""
+"""Consoles with limited encodings, and unexpected errors: lines without a traceback, whatever the encoding."""
 
 import importlib.util
 import json
@@ -57,7 +57,7 @@ def test_letters_that_a_console_lacks_are_escaped(console, tmp_path):
 
 
 def test_paths_with_letters_in_errors_of_all_commands():
-    """The toolkit's commands have an entry of their own."""
+    """The toolkit's commands have a separate entry point."""
     for module in (["inpars"], ["inpars.filter"]):
         named = ["filter"] if len(module[0]) == len("inpars") else ["--filter_strategy", "scores"]
         arguments = [*named, "--input", "gone-»….jsonl", "--output", "o.jsonl"]

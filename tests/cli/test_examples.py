@@ -1,4 +1,4 @@
-"""The examples: scripts that run on a tiny folder with the embedded models, and notebooks that are the scripts."""
+"""The examples: scripts, run on a tiny folder with the embedded models, and notebooks generated from the scripts."""
 
 import importlib.util
 import json
@@ -30,12 +30,12 @@ needs_models = pytest.mark.skipif(
 
 
 def squad(path):
-    """The texts as paragraphs in SQuAD's form, each with a question."""
+    """The texts as paragraphs in SQuAD's format, each with a question."""
     paragraphs = []
     for number, text in enumerate(TEXTS):
         answer = {"text": text.split()[0], "answer_start": 0}
-        asked = {"id": str(number), "question": f"what about {text[:24].lower()}", "answers": [answer]}
-        paragraphs.append({"context": text, "qas": [asked]})
+        question = {"id": str(number), "question": f"what about {text[:24].lower()}", "answers": [answer]}
+        paragraphs.append({"context": text, "qas": [question]})
     data = [{"title": f"part {n}", "paragraphs": [paragraph]} for n, paragraph in enumerate(paragraphs)]
     path = path.with_suffix(".json")
     path.write_text(json.dumps({"data": data}), encoding="utf-8")
@@ -66,11 +66,11 @@ def test_the_scripts_run_one_after_the_other(make, judged_by, tmp_path, monkeypa
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    shown = []
+    outputs = []
     for script in SCRIPTS:
         runpy.run_path(str(script))
-        shown.append(capsys.readouterr().out)
-    prepared, tuned, applied = shown
+        outputs.append(capsys.readouterr().out)
+    prepared, tuned, applied = outputs
     assert "8 passages; left out: nothing" in prepared
     assert read_manifest(run / "triples.tsv").output.records > 0
     assert (run / "deploy" / "retriever" / "modules.json").exists()
@@ -93,10 +93,10 @@ def test_notebooks_are_the_scripts(script):
     if importlib.util.find_spec("jupytext") is None:
         pytest.skip("jupytext is not installed: pip install -e '.[notebooks]'")
     maker = runpy.run_path(str(EXAMPLES / "make_notebooks.py"))
-    made = maker["notebook_of"](script)
+    notebook = maker["notebook_of"](script)
     kept = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
-    assert [cell["source"] for cell in made.cells] == ["".join(cell["source"]) for cell in kept["cells"]]
-    assert [cell["id"] for cell in made.cells] == [cell["id"] for cell in kept["cells"]]
+    assert [cell["source"] for cell in notebook.cells] == ["".join(cell["source"]) for cell in kept["cells"]]
+    assert [cell["id"] for cell in notebook.cells] == [cell["id"] for cell in kept["cells"]]
     assert not any(cell.get("outputs") for cell in kept["cells"])
 
 

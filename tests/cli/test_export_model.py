@@ -54,12 +54,12 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
     from inpars.contrib.export.exportable import Session
 
     name, answers = KINDS[kind]
-    given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
-    assert cli.main([*given, "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
-    found = json.loads(capsys.readouterr().out)
-    assert found["kind"] == kind
-    before, graph, small = found["table"]
-    assert [row["form"] for row in found["table"]] == ["torch, float32", "onnx, float32", "onnx, int8"]
+    arguments = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
+    assert cli.main([*arguments, "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
+    results = json.loads(capsys.readouterr().out)
+    assert results["kind"] == kind
+    before, graph, small = results["table"]
+    assert [row["form"] for row in results["table"]] == ["torch, float32", "onnx, float32", "onnx, int8"]
     assert graph["rank_correlation"] > 0.999
     assert small["rank_correlation"] > 0.5
     assert (graph["ndcg"], before["rank_correlation"]) == (before["ndcg"], 1.0)
@@ -81,8 +81,8 @@ def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
     from inpars.contrib.export.exportable import OpenVinoSession
 
     name, answers = KINDS[kind]
-    given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1", "--no-int8"]
-    assert cli.main([*given, "--openvino", "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
+    arguments = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1", "--no-int8"]
+    assert cli.main([*arguments, "--openvino", "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
     row = json.loads(capsys.readouterr().out)["table"][-1]
     assert (row["form"], row["rank_correlation"] > 0.999) == ("openvino, float32", True)
     assert row["megabytes"] == round(sum(file.stat().st_size for file in Path("out").glob("openvino_*")) / 1e6, 2)
@@ -123,10 +123,10 @@ def test_rank_correlation():
 def test_a_sample_of_a_dataset():
     dataset = load_dataset(str(TOY / "beir"))
     topics = dataset.topics("test")
-    found = sample_of_dataset(dataset, topics, 2, seed=1)
-    assert len(found) == min(2, len(topics.qrels))
+    results = sample_of_dataset(dataset, topics, 2, seed=1)
+    assert len(results) == min(2, len(topics.qrels))
     query_ids = {text: query_id for query_id, text in topics.queries.items()}
-    for one in found:
+    for one in results:
         judged = topics.qrels[query_ids[one.query]]
         gains = {doc_id: gain for doc_id, gain in judged.items() if doc_id in dataset.corpus}
         assert one.gains[: len(gains)] == tuple(gains.values())
@@ -137,8 +137,8 @@ def test_a_sample_of_a_dataset():
 
 def test_a_sample_of_triples():
     groups = [Group(f"q{n}", "p", ("n1", "n2")) for n in range(5)]
-    found = sample_of_groups(groups, 3, seed=1)
-    assert len({one.query for one in found}) == 3
-    assert found == sample_of_groups(groups, 3, seed=1)
-    assert (found[0].documents, found[0].gains) == (("p", "n1", "n2"), (1, 0, 0))
+    results = sample_of_groups(groups, 3, seed=1)
+    assert len({one.query for one in results}) == 3
+    assert results == sample_of_groups(groups, 3, seed=1)
+    assert (results[0].documents, results[0].gains) == (("p", "n1", "n2"), (1, 0, 0))
     assert len(sample_of_groups(groups, 9, seed=1)) == 5

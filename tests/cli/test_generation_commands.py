@@ -21,7 +21,7 @@ SMALL = ["--max-doc-tokens", "32", "--max-new-tokens", "8", "--dtype", "float32"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command that must work; its stdout and stderr."""
+    """Runs a command that must succeed; returns its stdout and stderr."""
 
     def call(*arguments, command=cli.main):
         capsys.readouterr()
@@ -56,7 +56,7 @@ def test_generated_queries_score_as_they_were_written(run, tiny, choice):
     assert Path("q.jsonl.example_query_ids.txt").read_text(encoding="utf-8") == "q1\n"
     scoring = [flag for flag in SMALL if flag not in ("--max-new-tokens", "8")]
     out, _ = run("score", *common, *scoring, "--input", "q.jsonl", "--output", "s.jsonl")
-    assert out.startswith(f"s.jsonl: 29 queries scored with {tiny('llama')}, mean log-probability of a token -")
+    assert out.startswith(f"s.jsonl: 29 queries scored with {tiny('llama')}, mean log-probability per token -")
     for written, scored in zip(rows("q.jsonl"), rows("s.jsonl"), strict=True):
         assert scored["log_probs"] == pytest.approx(written["log_probs"], abs=1e-3)
         assert scored["scored_by"] == {"model": tiny("llama"), "prompt": written["prompt"]}

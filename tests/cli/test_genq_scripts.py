@@ -18,7 +18,7 @@ echo >> "$CALLS"
 
 @pytest.fixture
 def called(tmp_path):
-    """Runs a script with an `inpars` that writes down what it is asked for; the calls as lists of words."""
+    """Runs a script with an `inpars` that records its arguments; returns the calls as lists of words."""
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
     shutil.copytree(SCRIPTS / "genq", tmp_path / "scripts" / "genq")

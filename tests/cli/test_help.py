@@ -1,4 +1,4 @@
-"""The help of every command and subcommand is what tests/data/help/ has, flag by flag.
+"""The help of every command and subcommand matches tests/data/help/, flag by flag.
 
 After a change that is meant, `INPARS_RENEW=help python -m pytest tests/cli/test_help.py` writes the files anew, and
 `git diff tests/data/help` shows what users will see.
@@ -47,7 +47,7 @@ def test_help_is_as_it_was(texts):
 
 
 def test_argparse_shows_the_same_words(texts, monkeypatch, capsys):
-    """Nothing of what the files hold is lost on the way to the terminal: the real help has every flag and sentence."""
+    """The real help contains every flag and sentence of the files."""
     monkeypatch.setenv("COLUMNS", "100")
     parser = help_texts.shown(cli.main, ["train", "reranker"])
     words = "".join(parser.format_help(all_flags=True).split())

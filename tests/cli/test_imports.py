@@ -133,7 +133,7 @@ def test_version_is_the_packages():
 
 
 def test_light_modules_load_nothing_heavy():
-    """In one process, each module after the others: the first that loads something is named."""
+    """Imports the modules in one process, one after another, and names the first that loads a heavy package."""
     names = [f"inpars.{name}" for name in ["cli.main", *LIGHT, *COMMANDS]]
     program = f"""
 import importlib, json, sys

@@ -28,9 +28,9 @@ def inpars(*arguments):
 def test_help_names_every_format(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    shown = capsys.readouterr().out
-    known = {name for name, found in FORMATS.items() if command == "export" or found.read is not None}
-    assert all((f"  {name} " in shown) == (name in known) for name in FORMATS)
+    output = capsys.readouterr().out
+    known = {name for name, file_format in FORMATS.items() if command == "export" or file_format.read is not None}
+    assert all((f"  {name} " in output) == (name in known) for name in FORMATS)
 
 
 def test_published_queries_become_ours(tmp_path, capsys):
@@ -46,7 +46,7 @@ def test_made_ids_are_said(tmp_path, capsys):
     (tmp_path / "t.tsv").write_text("q\ta\tb\n")
     flags = ("--format", "inpars-triples", "--input", tmp_path / "t.tsv", "--output", tmp_path / "f")
     assert inpars("import", *flags) == 0
-    assert "ids of queries and documents are made from the texts" in capsys.readouterr().out
+    assert "ids of queries and documents are derived from the texts" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not GPL.is_dir(), reason="the GPL folder is not here; set INPARS_TEST_DATA")
@@ -76,9 +76,9 @@ def test_an_error_is_one_line(tmp_path, capsys):
     (tmp_path / "f.jsonl").write_text('{"query": 1}\n')
     given = ("--format", "flagembedding", "--input", tmp_path / "f.jsonl", "--output", tmp_path / "f")
     assert inpars("import", *given) == 1
-    shown = capsys.readouterr().err
-    assert shown.startswith(f"inpars: {tmp_path}/f.jsonl:1: field 'query': must be text")
-    assert shown.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"inpars: {tmp_path}/f.jsonl:1: field 'query': must be text")
+    assert output.count("\n") == 1
 
 
 def test_without_pyarrow_the_pip_line_is_given(tmp_path, capsys, monkeypatch):
@@ -86,7 +86,7 @@ def test_without_pyarrow_the_pip_line_is_given(tmp_path, capsys, monkeypatch):
     (tmp_path / "t.parquet").write_text("x")
     given = ("--format", "sentence-transformers", "--input", tmp_path / "t.parquet", "--output", tmp_path / "f")
     assert inpars("import", *given) == 1
-    shown = capsys.readouterr().err
-    assert shown.startswith("inpars: pyarrow is needed")
-    assert "t.parquet" in shown
-    assert "pip install 'pyarrow>=15.0'" in shown
+    output = capsys.readouterr().err
+    assert output.startswith("inpars: pyarrow is needed")
+    assert "t.parquet" in output
+    assert "pip install 'pyarrow>=15.0'" in output

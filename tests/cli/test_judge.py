@@ -36,7 +36,7 @@ def tokens_of(number):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -74,21 +74,21 @@ def run(capsys):
     return call
 
 
-def test_a_server_killed_three_times_is_asked_once_about_each_pair(place, run):
+def test_a_server_killed_three_times_is_asked_once_about_each_pair(workdir, run):
     pairs, workers, killed_at = QUERIES * DEPTH, 4, (80, 200, 300)
     with FakeApi(tokens=tokens_of, delay=0.002) as api:
         start = [sys.executable, "-m", "inpars", *asking(api, "--concurrency", str(workers))]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         for stop in (*killed_at, None):
-            kept = kept_in(place / "qrels.tsv.answers.jsonl")
+            kept = kept_in(workdir / "qrels.tsv.answers.jsonl")
             asked = Counter(api.asked)
             process = subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             while stop and api.answered.total() < stop and process.poll() is None:
                 time.sleep(0.005)
             if stop:
                 os.kill(process.pid, signal.SIGKILL)
-            said = process.communicate(timeout=60)[0].decode()
-            assert process.returncode == (-signal.SIGKILL if stop else 0), said
+            message = process.communicate(timeout=60)[0].decode()
+            assert process.returncode == (-signal.SIGKILL if stop else 0), message
             assert all(api.asked[number] == asked[number] for number in kept), "asked again after it was kept"
         # only answers that were on their way while their asker was killed can come twice
         assert api.answered.total() - pairs <= len(killed_at) * workers
@@ -96,15 +96,15 @@ def test_a_server_killed_three_times_is_asked_once_about_each_pair(place, run):
     with FakeApi(tokens=tokens_of) as api:
         run(asking(api, output="whole.tsv"))
     for path in (Path, lines_path):
-        assert path(place / "qrels.tsv").read_bytes() == path(place / "whole.tsv").read_bytes()
-    lines = list(read_judgements(lines_path(place / "qrels.tsv")))
+        assert path(workdir / "qrels.tsv").read_bytes() == path(workdir / "whole.tsv").read_bytes()
+    lines = list(read_judgements(lines_path(workdir / "qrels.tsv")))
     assert len(lines) == pairs
     for line in lines:
         number = int(line.doc_id[1:])
         assert (line.grade, line.log_prob, line.reason) == (grade_of(number), -0.125, f"It says n{number}.")
         assert (line.model, line.prompt, line.grade_log_probs) == ("fake", "relevance", ())
     assert log_probs_of(7)[2] == -0.125  # of the token that is the grade
-    assert read_qrels(place / "qrels.tsv")["q0"]["d3"] == 3
+    assert read_qrels(workdir / "qrels.tsv")["q0"]["d3"] == 3
 
 
 def kept_in(journal):
@@ -112,31 +112,31 @@ def kept_in(journal):
     return {int(json.loads(line)["query_id"].partition("\td")[2]) for line in lines if b"query_id" in line}
 
 
-def test_a_cap_stops_and_keeps_what_is_done(place, run):
+def test_a_cap_stops_and_keeps_what_is_done(workdir, run):
     with FakeApi(tokens=tokens_of) as api:
         out, err = run(asking(api, "--max-usd", 0.05, "--max-new-tokens", 8), code=1)
         assert out == ""
         assert any(line.startswith("inpars: --max-usd: $0.0") for line in err.splitlines())
         assert "qrels.tsv.answers.jsonl" in err
-        assert not (place / "qrels.tsv").exists()
+        assert not (workdir / "qrels.tsv").exists()
         done = api.asked.total()
         assert 0 < done <= 0.05 / usd_of_one()
         run(asking(api, "--max-usd", 5, "--max-new-tokens", 8))
         assert api.asked.total() == QUERIES * DEPTH, "what was paid for is not asked again"
-    assert read_manifest(place / "qrels.tsv").results["usd"] == pytest.approx(QUERIES * DEPTH * usd_of_one())
+    assert read_manifest(workdir / "qrels.tsv").results["usd"] == pytest.approx(QUERIES * DEPTH * usd_of_one())
 
 
-def test_the_batch_api_and_a_dry_run(place, run):
+def test_the_batch_api_and_a_dry_run(workdir, run):
     with FakeApi(tokens=tokens_of) as api:
         values = json.loads(run(asking(api, "--dry-run", "--json", depth=3))[0])
         assert (values["requests"], api.asked.total()) == (60, 0)
-        assert not (place / "qrels.tsv").exists()
+        assert not (workdir / "qrels.tsv").exists()
         run(asking(api, "--batch", "--poll-seconds", 0, depth=3))
         assert (len(api.batches), api.asked.total()) == (1, 60)
-    assert {line.grade for line in read_judgements(lines_path(place / "qrels.tsv"))} == {0, 1, 2, 3}
+    assert {line.grade for line in read_judgements(lines_path(workdir / "qrels.tsv"))} == {0, 1, 2, 3}
 
 
-def test_replies_without_a_grade_are_counted_and_not_asked_again(place, run):
+def test_replies_without_a_grade_are_counted_and_not_asked_again(workdir, run):
     def odd(number):
         return [*tokens_of(number)] if number % 5 else ["I", " do", " not", " know"]
 
@@ -150,10 +150,10 @@ def test_replies_without_a_grade_are_counted_and_not_asked_again(place, run):
         assert "10 of 60" in err
         assert run(asking(api, depth=3))[0] == out
         assert api.asked.total() == asked
-    lines = {line.doc_id: line for line in read_judgements(lines_path(place / "qrels.tsv"))}
+    lines = {line.doc_id: line for line in read_judgements(lines_path(workdir / "qrels.tsv"))}
     assert (lines["d40"].grade, lines["d40"].problem, lines["d39"].problem) == (None, "no_grade", "refused")
-    assert "d40" not in read_qrels(place / "qrels.tsv")["q1"]
-    assert read_manifest(place / "qrels.tsv").dropped == {"no_grade": 10, "refused": 1}
+    assert "d40" not in read_qrels(workdir / "qrels.tsv")["q1"]
+    assert read_manifest(workdir / "qrels.tsv").dropped == {"no_grade": 10, "refused": 1}
 
 
 def test_a_server_that_never_grades_is_an_error(run):
@@ -167,14 +167,14 @@ def local(tiny):
 
 
 @pytest.fixture(autouse=True)
-def small_prompt(place):
-    (place / "tiny.yaml").write_text('form: "{query} {document} Grade: {grade}"\n', encoding="utf-8")
+def small_prompt(workdir):
+    (workdir / "tiny.yaml").write_text('form: "{query} {document} Grade: {grade}"\n', encoding="utf-8")
 
 
-def test_a_local_model(place, run, local):
+def test_a_local_model(workdir, run, local):
     out, _ = run(local)
     assert out.startswith("qrels.tsv: 80 pairs judged by")
-    lines = list(read_judgements(lines_path(place / "qrels.tsv")))
+    lines = list(read_judgements(lines_path(workdir / "qrels.tsv")))
     assert [(line.query_id, line.doc_id) for line in lines] == sorted(
         (query_id, doc_id)
         for query_id, scores in RUNS["up"].items()
@@ -183,16 +183,16 @@ def test_a_local_model(place, run, local):
     )
     for line in lines:
         assert line.log_prob == max(line.grade_log_probs) == line.grade_log_probs[line.grade]
-    before = (place / "qrels.tsv").read_bytes(), lines_path(place / "qrels.tsv").read_bytes()
+    before = (workdir / "qrels.tsv").read_bytes(), lines_path(workdir / "qrels.tsv").read_bytes()
     run([*local, "--overwrite", "--batch-size", 3])
-    assert ((place / "qrels.tsv").read_bytes(), lines_path(place / "qrels.tsv").read_bytes()) == before
+    assert ((workdir / "qrels.tsv").read_bytes(), lines_path(workdir / "qrels.tsv").read_bytes()) == before
     assert "up to date" in run(local)[1]
-    origin_path(place / "qrels.tsv").unlink()
+    origin_path(workdir / "qrels.tsv").unlink()
     assert "judged_by.json is not there" in run(local)[1]
     assert "parameters" in out
 
 
-def test_a_local_model_goes_on_where_it_was_killed(place, run, local, monkeypatch):
+def test_a_local_model_goes_on_where_it_was_killed(workdir, run, local, monkeypatch):
     from inpars.judging.local import LocalJudge
 
     graded, judge = [], LocalJudge.judge
@@ -211,12 +211,12 @@ def test_a_local_model_goes_on_where_it_was_killed(place, run, local, monkeypatc
     assert graded[3:] == [16], "what was saved is not read again"
     monkeypatch.setattr(LocalJudge, "judge", judge)
     run([*local[:-1], local[-1], "--overwrite"])
-    whole = lines_path(place / "qrels.tsv").read_bytes()
+    whole = lines_path(workdir / "qrels.tsv").read_bytes()
     run([*local, "--overwrite"])
-    assert lines_path(place / "qrels.tsv").read_bytes() == whole
+    assert lines_path(workdir / "qrels.tsv").read_bytes() == whole
 
 
-def test_a_local_model_reads_only_what_a_pool_has_more(place, run, local, monkeypatch):
+def test_a_local_model_reads_only_what_a_pool_has_more(workdir, run, local, monkeypatch):
     from inpars.judging.local import LocalJudge
 
     read, judge = [], LocalJudge.judge
@@ -224,19 +224,19 @@ def test_a_local_model_reads_only_what_a_pool_has_more(place, run, local, monkey
         LocalJudge, "judge", lambda self, pairs: read.extend(p.key for p in pairs) or judge(self, pairs)
     )
     run([*local, "--limit", 5])
-    before = lines_path(place / "qrels.tsv").read_text().splitlines()
+    before = lines_path(workdir / "qrels.tsv").read_text().splitlines()
     assert len(read) == len(before) == 40
     run([*local, "--depth", 6])  # five more queries, and four more documents for each
-    lines = lines_path(place / "qrels.tsv").read_text().splitlines()
+    lines = lines_path(workdir / "qrels.tsv").read_text().splitlines()
     assert len(lines) == 120
     assert set(before) <= set(lines)
     assert len(read) == len(set(read)) == 120, "no pair is read twice"
     run([*local, "--depth", 6, "--overwrite"])
-    assert (lines_path(place / "qrels.tsv").read_text().splitlines(), len(read)) == (lines, 240)
-    (place / "tiny.yaml").write_text('form: "{document} {query} Grade: {grade}"\n', encoding="utf-8")
+    assert (lines_path(workdir / "qrels.tsv").read_text().splitlines(), len(read)) == (lines, 240)
+    (workdir / "tiny.yaml").write_text('form: "{document} {query} Grade: {grade}"\n', encoding="utf-8")
     run(local)
     assert len(read) == 240 + 80, "another prompt, other grades"
-    kept = place / "qrels.tsv.grades.jsonl"
+    kept = workdir / "qrels.tsv.grades.jsonl"
     kept.write_text(kept.read_text() + '{"pair": "torn')
     run([*local, "--max-pairs", 7])
     assert len(read) == 240 + 80
@@ -245,8 +245,8 @@ def test_a_local_model_reads_only_what_a_pool_has_more(place, run, local, monkey
 
 
 @pytest.fixture
-def judged(place, run):
-    """Grades of a server that everybody agrees with."""
+def judged(workdir, run):
+    """Judgements by a server that agrees with everybody."""
     with FakeApi(tokens=tokens_of) as api:
         yield lambda *more, code=0: run(asking(api, "--json", *more, depth=3), code)
 
@@ -255,25 +255,25 @@ def typing(monkeypatch, text):
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def test_a_person_judges_a_sample_and_goes_on_later(place, judged, monkeypatch):
+def test_a_person_judges_a_sample_and_goes_on_later(workdir, judged, monkeypatch):
     typing(monkeypatch, "3\nnonsense\n9\n2\ns\nq\n")
     out, err = judged("--sample", 8)
     assert err.count("query: ") == 4, "two answered, one skipped, one at which it stopped"
     assert "'nonsense'" in err
-    answers = read_qrels(place / "qrels.tsv.person.jsonl")
+    answers = read_qrels(workdir / "qrels.tsv.person.jsonl")
     assert sum(map(len, answers.values())) == 2
     assert json.loads(out)["agreement"][0]["pairs"] == 2
-    shown = err.split("query: ")[1:]
+    prompts = err.split("query: ")[1:]
     typing(monkeypatch, "")  # nobody is there
     _, err = judged("--sample", 8)
     assert err.count("query: ") == 1
-    assert err.split("query: ")[1].split("grade (")[0] == shown[2].split("grade (")[0], "the one that was skipped"
+    assert err.split("query: ")[1].split("grade (")[0] == prompts[2].split("grade (")[0], "the one that was skipped"
     right = "".join(f"{grade_of(int(doc))}\n" for doc in sampled(judged, monkeypatch))
     typing(monkeypatch, right)
     out, err = judged("--sample", 8)
     found = json.loads(out)["agreement"][0]
     assert (found["pairs"], found["reference"], found["of_sample"]) == (8, "you", True)
-    assert origin_of(place / "qrels.tsv").agreement["pairs"] == 8
+    assert origin_of(workdir / "qrels.tsv").agreement["pairs"] == 8
     _, err = judged("--sample", 8)
     assert "query: " not in err, "all are answered"
 
@@ -285,11 +285,11 @@ def sampled(judged, monkeypatch):
     return [part.split("number ")[1].split()[0] for part in err.split("query: ")[1:]]
 
 
-def test_agreement_with_judgements_that_are_named(place, judged):
+def test_agreement_with_judgements_that_are_named(workdir, judged):
     people = {
         query_id: {doc_id: grade_of(int(doc_id[1:])) for doc_id in scores} for query_id, scores in RUNS["up"].items()
     }
-    write_qrels(place / "people.tsv", people)
+    write_qrels(workdir / "people.tsv", people)
     values = json.loads(judged("--qrels", "people.tsv")[0])
     (found,), (order,) = values["agreement"], values["systems"]
     assert (found["kappa"], found["weighted_kappa"], found["same"], found["reference"]) == (1, 1, 1, "people.tsv")
@@ -297,37 +297,39 @@ def test_agreement_with_judgements_that_are_named(place, judged):
     assert set(order["values"]) == {"up", "down"}
     assert order["tau"] in (1.0, -1.0)
     assert values["warnings"] == []
-    assert origin_of(place / "qrels.tsv").agreement["with"] == "people.tsv"
-    write_qrels(place / "people.tsv", {q: dict.fromkeys(grades, 1) for q, grades in people.items()} | {"q0": {"d0": 3}})
+    assert origin_of(workdir / "qrels.tsv").agreement["with"] == "people.tsv"
+    write_qrels(
+        workdir / "people.tsv", {q: dict.fromkeys(grades, 1) for q, grades in people.items()} | {"q0": {"d0": 3}}
+    )
     (warning,) = json.loads(judged("--qrels", "people.tsv")[0])["warnings"]
     assert "people.tsv" in warning
     assert "arXiv" in warning
 
 
-def test_another_model_is_no_person(place, judged, run):
+def test_another_model_is_no_person(workdir, judged, run):
     judged()
     with FakeApi(tokens=tokens_of) as api:
         arguments = asking(api, "--json", "--qrels", "qrels.tsv", depth=3, output="other.tsv")
         values = json.loads(run(arguments)[0])
     assert values["agreement"][0]["reference"] == "qrels.tsv (judged by fake)"
     assert "--sample" in values["warnings"][0]
-    assert origin_of(place / "other.tsv").agreement == {}
+    assert origin_of(workdir / "other.tsv").agreement == {}
 
 
-def test_evaluate_says_that_a_model_judged(place, judged, run):
+def test_evaluate_says_that_a_model_judged(workdir, judged, run):
     judged()
     flags = ["--queries", "queries.jsonl", "--qrels", "qrels.tsv", "--run", "up.trec", "--run", "down.trec"]
     out, _ = run(["evaluate", *flags, "--output", "m.json", "--report", "page.html"])
     assert out.startswith("judged by fake")
-    assert json.loads((place / "m.json").read_text())["judged_by"]["model"] == "fake"
-    assert (place / "page.html").read_text().lower().count("judged by fake") >= 2
-    origin_path(place / "qrels.tsv").unlink()
+    assert json.loads((workdir / "m.json").read_text())["judged_by"]["model"] == "fake"
+    assert (workdir / "page.html").read_text().lower().count("judged by fake") >= 2
+    origin_path(workdir / "qrels.tsv").unlink()
     out, _ = run(["evaluate", *flags, "--json"])
     assert "judged_by" not in json.loads(out)
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--metric", "nDCG@10 AP"), "--metric"),
         (("--prompt", "inpars"), "relevance"),
@@ -336,12 +338,12 @@ def test_evaluate_says_that_a_model_judged(place, judged, run):
         (("--qrels", "queries.jsonl"), "queries.jsonl"),
     ],
 )
-def test_what_cannot_be_is_one_line(run, more, said):
-    assert said in next(line for line in run(command(*more), code=1)[1].splitlines() if line.startswith("inpars: "))
+def test_what_cannot_be_is_one_line(run, more, message):
+    assert message in next(line for line in run(command(*more), code=1)[1].splitlines() if line.startswith("inpars: "))
 
 
-def test_ids_that_nobody_knows_are_named(place, run):
-    write_run(place / "up.trec", {"q77": {"d1": 1.0}}, "up")
+def test_ids_that_nobody_knows_are_named(workdir, run):
+    write_run(workdir / "up.trec", {"q77": {"d1": 1.0}}, "up")
     assert "'q77'" in run(command(), code=1)[1]
-    write_run(place / "up.trec", {"q1": {"d7777": 1.0}}, "up")
+    write_run(workdir / "up.trec", {"q1": {"d7777": 1.0}}, "up")
     assert "'d7777'" in run(command(), code=1)[1]

@@ -80,7 +80,7 @@ def dense(tiny):
 
 
 def saved(system, folder="measured"):
-    """A run's folder with this system and the mark of its documents."""
+    """A run's folder with this system and the run.json of its documents."""
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
     write_mark(
@@ -101,7 +101,7 @@ def with_reranker(system, tiny, model="bert_classifier", **settings):
 
 
 def by_hand(run, system):
-    """The system's order from single commands: a run for each stage, their sum, and the scores of its top."""
+    """The system's ranking from single commands: a run per stage, their fusion, and the scores of its top documents."""
     paths = []
     for stage in system.stages:
         paths.append(Path(f"{stage.name}.trec"))
@@ -132,12 +132,12 @@ def typed(measured, k, **settings):
     dataset = load_dataset(None, corpus=Path("c.jsonl"))
     options = EngineOptions(device="cpu", dtype="float32")
     with open_measured(measured, options, corpus=dataset.corpus) as engine:
-        found = engine.search(list(QUERIES.values()), k, **settings)
-    return dict(zip(QUERIES, found, strict=True))
+        results = engine.search(list(QUERIES.values()), k, **settings)
+    return dict(zip(QUERIES, results, strict=True))
 
 
-def ids(found):
-    return {query_id: [hit.document.doc_id for hit in hits] for query_id, hits in found.items()}
+def ids(results):
+    return {query_id: [hit.document.doc_id for hit in hits] for query_id, hits in results.items()}
 
 
 @pytest.mark.parametrize("reranked", [False, True])
@@ -148,11 +148,11 @@ def test_typed_and_batch_search_have_the_order_of_the_runs(run, dense, tiny, lex
     folder, expected = saved(system), by_hand(run, system)
     run("search", "--run", folder, "--queries", "q.tsv", "--output", "x.trec", *COMPUTING)
     assert ordered(read_run(Path("x.trec"))) == expected
-    found = typed(system, 3)  # fewer than the reranker reads
-    assert ids(found) == {query_id: order[:3] for query_id, order in expected.items()}
+    results = typed(system, 3)  # fewer than the reranker reads
+    assert ids(results) == {query_id: order[:3] for query_id, order in expected.items()}
     assert ids(typed(system, DEPTH)) == {query_id: order[:DEPTH] for query_id, order in expected.items()}
     names = {stage.name for stage in system.stages} | ({"reranker"} if reranked else set())
-    assert set().union(*(hit.scores for hits in found.values() for hit in hits)) == names
+    assert set().union(*(hit.scores for hits in results.values() for hit in hits)) == names
 
 
 @needs_bm25
@@ -186,7 +186,7 @@ def test_a_likelihood_is_shown_the_prompt(run, dense, tiny):
 
 @pytest.fixture
 def measured_run(run, dense, tiny):
-    """A run's folder whose reranker it trained itself, and its order for 24 queries by its own TREC file."""
+    """The folder of a run that trained its reranker, and its ranking for 24 queries from its TREC run."""
 
     def make(system):
         folder = saved(system)
@@ -278,10 +278,10 @@ def test_a_deployed_archive_has_the_order_of_the_run_without_it(run, dense, meas
     assert ("pyserini" in Path("unpacked/code/requirements.txt").read_text()) == lexical
     for stage in json.loads(Path("unpacked/system.json").read_text())["stages"]:
         assert stage["retriever"] == "bm25" or Path("unpacked", stage["retriever"]).is_dir()
-    asked = [*({"query": text, "k": 9} for text in MANY.values()), {"query": "amber", "k": 0}, {"query": ""}]
+    requests = [*({"query": text, "k": 9} for text in MANY.values()), {"query": "amber", "k": 0}, {"query": ""}]
     done = subprocess.run(
         [sys.executable, "-c", HANDLER],
-        input="".join(json.dumps(one) + "\n" for one in asked),
+        input="".join(json.dumps(one) + "\n" for one in requests),
         capture_output=True,
         text=True,
         check=False,
@@ -289,8 +289,8 @@ def test_a_deployed_archive_has_the_order_of_the_run_without_it(run, dense, meas
         env={**os.environ, "INPARS_DTYPE": "float32", "INPARS_CACHE": str(tmp_path / "other"), "PYTHONPATH": ""},
     )
     assert done.returncode == 0, done.stderr
-    *found, no_hits, no_query = map(json.loads, done.stdout.splitlines())
-    assert dict(zip(MANY, found, strict=True)) == {name: list(order) for name, order in expected.items()}
+    *results, no_hits, no_query = map(json.loads, done.stdout.splitlines())
+    assert dict(zip(MANY, results, strict=True)) == {name: list(order) for name, order in expected.items()}
     assert ("k must be" in no_hits, "query must be" in no_query) == (True, True)
 
 
@@ -300,8 +300,8 @@ def test_an_archive_of_another_name_is_refused_before_anything_is_read(run, dens
 
 def test_filters_hold_and_each_stage_is_a_system(dense, tiny):
     system = with_reranker(dense, tiny)
-    found = typed(system, 40, filters={"source": "1.md"})
-    assert {hit.document.doc_id for hit in found["q0"]} == {f"d{number}" for number in range(1, 40, 2)}
+    results = typed(system, 40, filters={"source": "1.md"})
+    assert {hit.document.doc_id for hit in results["q0"]} == {f"d{number}" for number in range(1, 40, 2)}
     for name in ("whole", "windows"):
         assert all(hit.scores == {name: hit.score} for hits in typed(system, 5, system=name).values() for hit in hits)
 

@@ -1,4 +1,4 @@
-"""What is named as a model and is none: every command says so in one line, before anything large is read."""
+"""Names that are not models: every command says so in one line, before anything large is read."""
 
 import os
 import shutil
@@ -58,8 +58,8 @@ def _here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def said(capsys):
-    """Runs a command that must fail, and gives its one line."""
+def message(capsys):
+    """Runs a command that must fail, and returns its one line."""
 
     def run(*arguments):
         capsys.readouterr()  # of the fixtures
@@ -130,17 +130,17 @@ NO_MODELS = {
 
 @pytest.mark.parametrize("what", NO_MODELS)
 @pytest.mark.parametrize("command", ["rerank", "train reranker", "deploy folder"])
-def test_every_kind_of_no_model_is_one_line_that_names_it(said, tiny, tmp_path, command, what):
+def test_every_kind_of_no_model_is_one_line_that_names_it(message, tiny, tmp_path, command, what):
     model, named = NO_MODELS[what](tmp_path, tiny)
-    assert str(named) in said(*COMMANDS[command], model)
+    assert str(named) in message(*COMMANDS[command], model)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_looks_before_it_reads(said, tiny, tmp_path, command, monkeypatch):
+def test_every_command_looks_before_it_reads(message, tiny, tmp_path, command, monkeypatch):
     monkeypatch.setattr(stage.manifests, "stamp", only_files(stage.manifests.stamp))
     for make in (other_things, NO_MODELS["a deep config"], a_file):
         model, named = make(tmp_path, tiny)
-        assert str(named) in said(*COMMANDS[command], model).encode("utf-8", "backslashreplace").decode()
+        assert str(named) in message(*COMMANDS[command], model).encode("utf-8", "backslashreplace").decode()
     assert not (tmp_path / "out").exists()
 
 
@@ -169,48 +169,48 @@ def test_names_that_are_not_utf8_are_taken(tiny, tmp_path, capsys, command):
     "device", ["mps", "cuda:7", "xpu", "cuda:999", "meta", "hpu", "cpu:1", "GPU", "nonsense", "", "cuda:x"]
 )
 @pytest.mark.parametrize("command", ["rerank", "train retriever", "search"])
-def test_a_device_that_is_not_here_is_one_line_that_names_those_that_are(said, tiny, command, device, monkeypatch):
+def test_a_device_that_is_not_here_is_one_line_that_names_those_that_are(message, tiny, command, device, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     model = tiny("bert_classifier" if command == "rerank" else "sentence_transformer")
-    line = said(*COMMANDS[command], model, "--device", device)
+    line = message(*COMMANDS[command], model, "--device", device)
     assert repr(device) in line
     assert "auto, cpu, cuda, cuda:0, cuda:1" in line
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
 @pytest.mark.parametrize("command", ["rerank", "deploy folder", "train reranker"])
-def test_a_place_that_safetensors_cannot_open_is_said_at_once(said, tiny, tmp_path, command):
+def test_a_place_that_safetensors_cannot_open_is_said_at_once(message, tiny, tmp_path, command):
     place = tmp_path / os.fsdecode(b"caf\xe9")
     shutil.copytree(tiny("bert_classifier"), place / "model")
-    assert "caf\\udce9" in said(*COMMANDS[command], place / "model")
+    assert "caf\\udce9" in message(*COMMANDS[command], place / "model")
     if command != "rerank":
-        assert "caf\\udce9" in said(*COMMANDS[command], tiny("bert_classifier"), "--output", place / "out")
+        assert "caf\\udce9" in message(*COMMANDS[command], tiny("bert_classifier"), "--output", place / "out")
 
 
 @pytest.mark.parametrize("command", ["deploy folder", "train reranker"])
-def test_a_tokenizer_that_its_library_cannot_read_is_one_line(said, tiny, tmp_path, command):
+def test_a_tokenizer_that_its_library_cannot_read_is_one_line(message, tiny, tmp_path, command):
     model, _ = changed("tokenizer.json", b'{"version": "1.0"')(tmp_path, tiny)
-    assert str(model) in said(*COMMANDS[command], model)
+    assert str(model) in message(*COMMANDS[command], model)
 
 
 @pytest.mark.parametrize("command", ["search", "index", "train retriever"])
-def test_a_reranker_is_no_bi_encoder(said, tiny, tmp_path, command):
+def test_a_reranker_is_no_bi_encoder(message, tiny, tmp_path, command):
     save_pair_model(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="float32"), tmp_path / "reranker")
-    line = said(*COMMANDS[command], tmp_path / "reranker")
+    line = message(*COMMANDS[command], tmp_path / "reranker")
     assert str(tmp_path / "reranker") in line
     assert "cross-encoder" in line
 
 
-def test_a_reader_is_not_deployed_as_a_bi_encoder(said, tiny):
-    assert tiny("bert_reader") in said(*COMMANDS["deploy folder"], tiny("bert_reader"))
+def test_a_reader_is_not_deployed_as_a_bi_encoder(message, tiny):
+    assert tiny("bert_reader") in message(*COMMANDS["deploy folder"], tiny("bert_reader"))
 
 
-def test_a_head_that_would_be_random_ranks_nothing(said, tiny):
+def test_a_head_that_would_be_random_ranks_nothing(message, tiny):
     model = f"{tiny('sentence_transformer')}/../encoder"
-    assert f"`inpars train reranker --model {model}`" in said(*COMMANDS["rerank"], model)
+    assert f"`inpars train reranker --model {model}`" in message(*COMMANDS["rerank"], model)
 
 
 @pytest.mark.parametrize(
@@ -223,24 +223,24 @@ def test_a_head_that_would_be_random_ranks_nothing(said, tiny):
         ("llama", "monot5", "query-likelihood"),
     ],
 )
-def test_a_kind_that_a_model_cannot_become_is_one_line_that_names_those_it_can(said, tiny, command, kind, fitting):
+def test_a_kind_that_a_model_cannot_become_is_one_line_that_names_those_it_can(message, tiny, command, kind, fitting):
     model = tiny(command)
-    line = said(*COMMANDS["train reranker"], model, "--kind", kind)
+    line = message(*COMMANDS["train reranker"], model, "--kind", kind)
     assert model in line
     assert fitting in line.partition("fit: ")[2]
     assert kind not in line.partition("fit: ")[2]
 
 
-def test_a_misspelt_bm25_is_guessed(said):
-    assert "did you mean 'bm25'?" in said(*COMMANDS["search"], "bm52")
+def test_a_misspelt_bm25_is_guessed(message):
+    assert "did you mean 'bm25'?" in message(*COMMANDS["search"], "bm52")
 
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "o3-mini", "claude-sonnet-4-5", "gemini-2.5-flash"])
-def test_a_servers_model_without_a_server_is_said_before_torch_is_there(said, name, monkeypatch):
+def test_a_servers_model_without_a_server_is_said_before_torch_is_there(message, name, monkeypatch):
     from inpars.stages import generate as generate_stage
 
     monkeypatch.setattr(generate_stage, "load_generator", lambda *_: pytest.fail("torch would be imported"))
-    line = said(*COMMANDS["generate"], name)
+    line = message(*COMMANDS["generate"], name)
     assert name in line
     assert "--backend chat" in line
-    assert "--base-url" in said("ask", "what is a lake", *DATA, "--quiet", "--retriever", "minilm", "--model", name)
+    assert "--base-url" in message("ask", "what is a lake", *DATA, "--quiet", "--retriever", "minilm", "--model", name)

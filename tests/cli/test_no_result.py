@@ -1,4 +1,4 @@
-"""Runs that have nothing in common with the judgements: it is said first, and the exit code is 1."""
+"""Runs that have nothing in common with the judgements: a message comes first, and the exit code is 1."""
 
 import json
 from pathlib import Path
@@ -102,6 +102,6 @@ def test_unknown_documents_stop_a_whole_run_before_its_prompt_is_tried(runs, mon
     monkeypatch.setattr("inpars.cli.whole_run.PromptTrials", None)  # whoever tries a prompt fails
     (runs / "qrels.txt").write_text("q1 0 d01 1\nq1 0 d99 1\n")
     (runs / "queries.tsv").write_text("q1\twhat is it\n")
-    given = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]
-    assert main(["run", *given, "--output", "made", "--quiet"]) == 1
+    arguments = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]
+    assert main(["run", *arguments, "--output", "made", "--quiet"]) == 1
     assert "'d99' first" in capsys.readouterr().err

@@ -20,7 +20,7 @@ by_name = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: pr
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -29,7 +29,7 @@ def place(tmp_path, monkeypatch):
 
 
 def command(provider, address, model):
-    """The row's flags with the server's own host in place of the table's."""
+    """The row's flags with the server's host instead of the table's."""
     flags = shlex.split(next(row[1] for row in ROWS if row[0] == provider.name))
     own = [f"{address}/v1"] if "--base-url" not in flags else []
     words = [re.sub(r"^https?://[^/]+", address, word) for word in flags] + ["--base-url"] * bool(own) + own
@@ -47,24 +47,24 @@ def test_the_table_and_the_fixtures_are_the_same_list():
 
 @by_name
 def test_the_rows_flags_bring_queries(provider, capsys):
-    with running(provider) as (address, asked):
+    with running(provider) as (address, requests):
         assert cli.main(command(provider, address, "known")) == 0
     queries = list(read_synthetic_queries(Path("q.jsonl")))
     assert [(query.text, query.finish_reason) for query in queries] == [(QUERY, "stop")] * 2
     expected = (tuple(provider.log_probs or ()), provider.stop_log_prob, "raw" if provider.log_probs else "absent")
     assert {(q.token_log_probs, q.stop_log_prob, q.log_prob_kind) for q in queries} == {expected}
-    assert len(asked) == 2
-    assert {key for _, key, _ in asked} == {provider.key_header[1]}
+    assert len(requests) == 2
+    assert {key for _, key, _ in requests} == {provider.key_header[1]}
     remarks = read_manifest(Path("q.jsonl")).results.get("remarks", {})
-    sends_none = provider.log_probs is None and "logprobs" in asked[0][2]
+    sends_none = provider.log_probs is None and "logprobs" in requests[0][2]
     assert remarks == ({"log_probs_none": 2} if sends_none else {})
     assert KEY not in "".join(capsys.readouterr())
 
 
 @by_name
 def test_its_word_for_an_unknown_model_is_shown_and_not_asked_again(provider, capsys):
-    with running(provider) as (address, asked):
+    with running(provider) as (address, requests):
         assert cli.main(command(provider, address, "m")) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("inpars: ")]
     assert provider.reason in line
-    assert len(asked) <= 2
+    assert len(requests) <= 2

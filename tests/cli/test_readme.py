@@ -1,4 +1,4 @@
-"""What README and docs show is what there is: commands parse; links, files and messages exist; scripts know flags."""
+"""README and docs match the code: commands parse; links, files and messages exist; scripts know their flags."""
 
 import argparse
 import importlib
@@ -21,7 +21,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def commands(text):
-    """Every `inpars ...` in backticks or at the beginning of a line, comments and continued lines dealt with."""
+    """Every `inpars ...` in backticks or at the start of a line, without comments, with continued lines joined."""
     joined = text.replace("\\\n", " ")
     fenced = "\n".join(joined.split("```")[1::2]) if "```" in joined else joined
     found = re.findall(r"`(inpars [a-z][^`]*)`", joined) + re.findall(
@@ -45,7 +45,7 @@ def test_commands_of_the_readme_parse(line):
 
 
 def bash_commands(text):
-    """Every `inpars` command of the bash blocks, those that torchrun starts too."""
+    """Every `inpars` command of the bash blocks, including those run by torchrun."""
     lines = "\n".join(BASH.findall(text)).replace("\\\n", " ").splitlines()
     found = (re.search(r"(?:^|-m )(inpars [a-z].*)$", re.sub(r"\s+#.*", "", line)) for line in lines)
     return [match[1] for match in found if match is not None]

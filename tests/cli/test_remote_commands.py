@@ -69,7 +69,7 @@ def commands(place, tiny, machine, shards):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Each machine has a cache of its own."""
+    """Each machine has a separate cache."""
 
     def use(name):
         monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "caches" / name))

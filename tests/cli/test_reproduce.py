@@ -1,4 +1,4 @@
-"""The scripts that reproduce published tables: their commands parse, their numbers are held against the measured."""
+"""The scripts that reproduce published tables: their commands parse, and their numbers match the measured ones."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def test_commands_parse(script):
     lines = commands(text)
     assert len(lines) > 3
     for line in lines:
-        filled = re.sub(r"\$\{?([A-Z]+)\}?", lambda found: defaults[found[1]], line)
+        filled = re.sub(r"\$\{?([A-Z]+)\}?", lambda match: defaults[match[1]], line)
         parse(re.sub(r"\$\w+", "x", filled))
 
 

@@ -35,8 +35,8 @@ def _here(tmp_path, monkeypatch):
 
 
 def rerank(model, *flags, runs=("a.trec",), output="o.trec"):
-    given = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--model", model, *EXACT, "--output", output)
-    assert cli.main([*given, *(part for run in runs for part in ("--run", run)), *flags]) == 0
+    arguments = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--model", model, *EXACT, "--output", output)
+    assert cli.main([*arguments, *(part for run in runs for part in ("--run", run)), *flags]) == 0
     return read_run(Path(output))
 
 
@@ -55,9 +55,9 @@ def test_msmarcos_form_is_the_same_run(tiny):
 def test_several_runs_are_fused_first(tiny, fusion, first):
     # q1 by rrf: d1 1/61 + 1/62, then d4 1/61, d2 1/62, d3 1/63.
     # By z-scores: d1 1.22 - 1, d4 -1.22 + 1, d2 0 - 1, d3 -1.22 - 1
-    found = rerank(tiny("bert_classifier"), "--depth", "1", "--fusion", fusion, runs=["a.trec", "b.trec"])
-    assert order(found) == ["d1", "d4", "d2", "d3"]
-    assert order(found, "q2") == ["d3", "d1"]
+    reranked = rerank(tiny("bert_classifier"), "--depth", "1", "--fusion", fusion, runs=["a.trec", "b.trec"])
+    assert order(reranked) == ["d1", "d4", "d2", "d3"]
+    assert order(reranked, "q2") == ["d3", "d1"]
     manifest = json.loads(Path("o.trec.manifest.json").read_text(encoding="utf-8"))
     assert {"run", "run 2"} <= set(manifest["inputs"])
 
@@ -76,8 +76,8 @@ def test_the_reranker_and_the_first_stage_are_fused_as_asked(tiny):
 def test_windows_change_the_long_document_only(tiny, windows):
     model = tiny("bert_classifier")
     plain = rerank(model)
-    found = rerank(model, "--windows", windows, "--window-tokens", "12", "--window-stride", "6")
-    assert {doc_id for doc_id in plain["q1"] if abs(plain["q1"][doc_id] - found["q1"][doc_id]) > 1e-3} == {"d2"}
+    reranked = rerank(model, "--windows", windows, "--window-tokens", "12", "--window-stride", "6")
+    assert {doc_id for doc_id in plain["q1"] if abs(plain["q1"][doc_id] - reranked["q1"][doc_id]) > 1e-3} == {"d2"}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_windows_change_the_long_document_only(tiny, windows):
 )
 def test_three_columns_that_are_no_ranks_are_refused(capsys, line, problem):
     Path("m.tsv").write_text(line + "\n", encoding="utf-8")
-    given = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--run", "m.tsv", "--output", "o.trec", "--quiet")
-    assert cli.main(given) == 1
+    arguments = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--run", "m.tsv", "--output", "o.trec", "--quiet")
+    assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("inpars: m.tsv:1: ")
     assert problem in error
@@ -134,17 +134,17 @@ def test_toolkit_what_cannot_be_read(capsys, flags, problem):
 
 def test_toolkit_a_run_that_is_not_there_is_said(capsys):
     """1.5: it was taken for a dataset's name, and whatever came back was saved as its run."""
-    given = ["--corpus", "c.tsv", "--queries", "q.tsv", "--output_run", "o.trec", "--input_run", "gone.trec"]
-    assert toolkit_rerank.main(given) == 1
+    arguments = ["--corpus", "c.tsv", "--queries", "q.tsv", "--output_run", "o.trec", "--input_run", "gone.trec"]
+    assert toolkit_rerank.main(arguments) == 1
     assert "gone.trec: no such file" in capsys.readouterr().err
 
 
 @needs_bm25
 def test_toolkit_search_and_rerank(tiny, capsys):
-    given = ["--corpus", "c.tsv", "--queries", "q.tsv", "--output_run", "o.trec", "--device", "cpu", "--top_k", "3"]
-    assert toolkit_rerank.main([*given, "--model", tiny("bert_classifier"), "--batch_size", "16"]) == 0
-    aside, *_ = capsys.readouterr().err.splitlines()
-    assert aside == "ignored: --batch_size (batches hold so many tokens, whatever the number of pairs)"
+    arguments = ["--corpus", "c.tsv", "--queries", "q.tsv", "--output_run", "o.trec", "--device", "cpu", "--top_k", "3"]
+    assert toolkit_rerank.main([*arguments, "--model", tiny("bert_classifier"), "--batch_size", "16"]) == 0
+    warning, *_ = capsys.readouterr().err.splitlines()
+    assert warning == "ignored: --batch_size (batches hold so many tokens, whatever the number of pairs)"
     assert {query_id: set(scores) for query_id, scores in read_run(Path("o.trec")).items()} == {
         query_id: set(scores) for query_id, scores in read_run(Path("o.bm25.trec")).items()
     }

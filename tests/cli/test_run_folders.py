@@ -15,15 +15,15 @@ from inpars.models.folders import EMBEDDED
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
     make_run(folder, 40, depth=20)
     return folder
 
 
 @pytest.fixture
-def copy(made, tmp_path):
-    return Path(shutil.copytree(made, tmp_path / "copy"))
+def copy(run_folder, tmp_path):
+    return Path(shutil.copytree(run_folder, tmp_path / "copy"))
 
 
 def verify(folder, capsys, *flags):
@@ -33,7 +33,7 @@ def verify(folder, capsys, *flags):
 
 
 def restamp(output, records=None, **changes):
-    """Make a manifest say of its output what is there now, as somebody would who hides a change."""
+    """Make a manifest match its changed output, as someone hiding the change would."""
     manifest = read_manifest(output)
     now = stamp(output, records or manifest.output.records)
     write_manifest(replace(manifest, output=now, **changes), output)
@@ -45,10 +45,10 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_a_whole_run_has_no_problems(made, capsys):
-    code, problems, lines = verify(made, capsys, "--sample", "0")
+def test_a_whole_run_has_no_problems(run_folder, capsys):
+    code, problems, lines = verify(run_folder, capsys, "--sample", "0")
     assert (code, problems) == (0, [])
-    assert lines[-1] == f"{made}: no problems"
+    assert lines[-1] == f"{run_folder}: no problems"
     assert "14 outputs by SHA-256" in lines[-2]
     assert "240 measures recomputed" in lines[-2], "six systems, forty queries"
 
@@ -148,11 +148,11 @@ def test_a_flattered_measure_is_found_even_where_its_hash_was_mended(copy, capsy
     assert any(line.startswith("report.json: nDCG@10 of tuned is not that of metrics.json") for line in problems)
 
 
-def test_what_cannot_be_made_again_is_named_and_is_no_problem(made, capsys):
-    code, problems, lines = verify(made, capsys, "--sample", "2", "--corpus", str(made / "corpus.jsonl"))
+def test_what_cannot_be_made_again_is_named_and_is_no_problem(run_folder, capsys):
+    code, problems, lines = verify(run_folder, capsys, "--sample", "2", "--corpus", str(run_folder / "corpus.jsonl"))
     assert problems != [], "made-up runs are not what BM25 finds, and it is said"
     assert code == 1
-    code, problems, lines = verify(made, capsys, "--sample", "2")
+    code, problems, lines = verify(run_folder, capsys, "--sample", "2")
     assert any("the documents are needed" in line for line in lines if line.startswith("not checked: "))
 
 
@@ -161,14 +161,14 @@ def test_what_cannot_be_made_again_is_named_and_is_no_problem(made, capsys):
 )
 @pytest.mark.parametrize("command", ["verify", "compare"])
 def test_a_folder_that_is_no_run_is_told_in_one_line_and_not_looked_through(
-    made, tmp_path, capsys, monkeypatch, command, mark
+    run_folder, tmp_path, capsys, monkeypatch, command, mark
 ):
     """`compare RUN A_LARGE_FOLDER` walked all of it and listed other people's manifests as stages."""
     other = tmp_path / "other"
-    shutil.copytree(made / "runs", other / "deep" / "runs")
+    shutil.copytree(run_folder / "runs", other / "deep" / "runs")
     if mark is not None:
         (other / "run.json").write_text(mark)
-    flags = [str(other)] if command == "verify" else [str(other), str(made)]
+    flags = [str(other)] if command == "verify" else [str(other), str(run_folder)]
     monkeypatch.setattr(Path, "rglob", None)  # whoever walks it fails
     assert main([command, *flags]) == 1
     out, err = capsys.readouterr()
@@ -185,15 +185,15 @@ def test_a_folder_that_is_not_there_is_told(tmp_path, capsys):
     assert "no manifest of any" in capsys.readouterr().err
 
 
-def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
-    assert main(["compare", str(made), str(copy)]) == 0
+def test_a_run_compared_with_itself_is_the_same(run_folder, copy, capsys):
+    assert main(["compare", str(run_folder), str(copy)]) == 0
     text = capsys.readouterr().out
     assert "settings that differ\n  none\n" in text
     assert text.count("the same for all 40 queries") == 6
     assert "gained most" not in text
 
 
-def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
+def test_what_differs_is_shown_and_tested(run_folder, tmp_path, capsys):
     other = tmp_path / "second"
     make_run(other, 40, depth=20)
     better = {"tuned": 0.2, "minilm": 0.1}
@@ -204,85 +204,90 @@ def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
     (other / "metrics.json").write_text(json.dumps(values))
     restamp(other / "queries.filtered.jsonl", arguments={"top_k": 7}, seconds=99.0)
     page = tmp_path / "compared.html"
-    assert main(["compare", str(made), str(other), "--json", "--moved", "2", "--report", str(page)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {"output": "queries.filtered.jsonl", "name": "top_k", "first": 20, "second": 7} in found["settings"]
-    tuned = next(one for one in found["measures"] if one["system"] == "tuned")
+    assert main(["compare", str(run_folder), str(other), "--json", "--moved", "2", "--report", str(page)]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {"output": "queries.filtered.jsonl", "name": "top_k", "first": 20, "second": 7} in results["settings"]
+    tuned = next(one for one in results["measures"] if one["system"] == "tuned")
     assert tuned["difference"]["mean"] == pytest.approx(0.2)
     # two systems differ: the smallest p times two, the other by itself
     assert tuned["difference"]["adjusted_p_value"] == pytest.approx(2 * tuned["difference"]["p_value"])
-    same = next(one for one in found["measures"] if one["system"] == "bm25")
+    same = next(one for one in results["measures"] if one["system"] == "bm25")
     assert (same["difference"]["mean"], same["difference"]["adjusted_p_value"]) == (0.0, 1.0)
-    assert list(found["moved"]) == ["minilm", "tuned"]
-    gains, losses = found["moved"]["tuned"]
+    assert list(results["moved"]) == ["minilm", "tuned"]
+    gains, losses = results["moved"]["tuned"]
     assert (len(gains), losses) == (2, [])
     assert gains[0]["second"] - gains[0]["first"] == pytest.approx(0.2)
-    assert found["seconds"]["queries.filtered.jsonl"][1] == 99.0
-    shown = page.read_text()
-    assert "first and second compared" in shown
-    assert "the same, p = 1.000" in shown
-    assert "<script>" not in shown
+    assert results["seconds"]["queries.filtered.jsonl"][1] == 99.0
+    html = page.read_text()
+    assert "first and second compared" in html
+    assert "the same, p = 1.000" in html
+    assert "<script>" not in html
 
 
-def test_runs_of_other_documents_are_not_compared(made, copy, capsys):
+def test_runs_of_other_documents_are_not_compared(run_folder, copy, capsys):
     edit(copy / "run.json", '"corpus_sha256": "', '"corpus_sha256": "0')
-    assert main(["compare", str(made), str(copy)]) == 1
+    assert main(["compare", str(run_folder), str(copy)]) == 1
     assert "of the same corpus" in capsys.readouterr().err
 
 
-def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(made, copy, capsys):
+def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(run_folder, copy, capsys):
     values = json.loads((copy / "metrics.json").read_text())
     for system in values["systems"].values():
         del system["per_query"]["nDCG@10"]["t0"]
     (copy / "metrics.json").write_text(json.dumps(values))
-    assert main(["compare", str(made), str(copy), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["measures"][0]["difference"]["queries"] == 39
-    assert any(re.match(r"1 queries .*left out; 39 .*both$", note) for note in found["notes"])
+    assert main(["compare", str(run_folder), str(copy), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["measures"][0]["difference"]["queries"] == 39
+    assert any(re.match(r"1 queries .*left out; 39 .*both$", note) for note in results["notes"])
 
 
 @pytest.mark.parametrize("rename", ["systems", "queries"])
-def test_measured_runs_with_nothing_in_common_are_no_result(made, copy, capsys, rename):
+def test_measured_runs_with_nothing_in_common_are_no_result(run_folder, copy, capsys, rename):
     values = json.loads((copy / "metrics.json").read_text())
     if rename == "systems":
         values["systems"] = {f"other {name}": system for name, system in values["systems"].items()}
     else:
         for system in values["systems"].values():
             system["per_query"] = {
-                metric: {f"other-{query_id}": value for query_id, value in found.items()}
-                for metric, found in system["per_query"].items()
+                metric: {f"other-{query_id}": value for query_id, value in results.items()}
+                for metric, results in system["per_query"].items()
             }
     (copy / "metrics.json").write_text(json.dumps(values))
-    assert main(["compare", str(made), str(copy)]) == 1
+    assert main(["compare", str(run_folder), str(copy)]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("not a result: no ")
     assert err.count("\n") == 1
 
 
-def test_queries_of_one_id_and_other_words_are_not_paired(made, copy, capsys):
+def test_queries_of_one_id_and_other_words_are_not_paired(run_folder, copy, capsys):
     path = copy / "topics" / "queries.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0]["text"] = "another question"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["compare", str(made), str(copy), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {measure["difference"]["queries"] for measure in found["measures"]} == {len(rows) - 1}
-    assert any(note.startswith("1 queries") for note in found["notes"])
+    assert main(["compare", str(run_folder), str(copy), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {measure["difference"]["queries"] for measure in results["measures"]} == {len(rows) - 1}
+    assert any(note.startswith("1 queries") for note in results["notes"])
 
 
-def test_systems_that_were_judged_by_fewer_queries_are_compared_over_those(made, copy, capsys):
+def test_systems_that_were_judged_by_fewer_queries_are_compared_over_those(run_folder, copy, capsys):
     values = json.loads((copy / "metrics.json").read_text())
     del values["systems"]["tuned"]["per_query"]["nDCG@10"]["t0"]
     (copy / "metrics.json").write_text(json.dumps(values))
-    assert main(["compare", str(made), str(copy), "--json"]) == 0
+    assert main(["compare", str(run_folder), str(copy), "--json"]) == 0
     assert {one["difference"]["queries"] for one in json.loads(capsys.readouterr().out)["measures"]} == {39}
 
 
-def test_evaluate_writes_a_report_with_what_is_known(made, tmp_path, capsys):
+def test_evaluate_writes_a_report_with_what_is_known(run_folder, tmp_path, capsys):
     report = tmp_path / "report.html"
-    runs = [flag for name in ("bm25", "tuned") for flag in ("--run", str(made / "runs" / f"{name}.trec"))]
-    topics = ["--queries", str(made / "topics" / "queries.jsonl"), "--qrels", str(made / "topics" / "qrels.tsv")]
-    corpus = ["--corpus", str(made / "corpus.jsonl")]
+    runs = [flag for name in ("bm25", "tuned") for flag in ("--run", str(run_folder / "runs" / f"{name}.trec"))]
+    topics = [
+        "--queries",
+        str(run_folder / "topics" / "queries.jsonl"),
+        "--qrels",
+        str(run_folder / "topics" / "qrels.tsv"),
+    ]
+    corpus = ["--corpus", str(run_folder / "corpus.jsonl")]
     assert main(["evaluate", *runs, *topics, *corpus, "--metrics", "nDCG@10", "--report", str(report), "--quiet"]) == 0
     table = capsys.readouterr().out
     values = json.loads(report.with_suffix(".json").read_text())
@@ -291,14 +296,14 @@ def test_evaluate_writes_a_report_with_what_is_known(made, tmp_path, capsys):
     assert values["results"]["wins"][0]["relevant"]["text"] != ""
     assert [stage["stage"] for stage in values["stages"]] == ["search", "search"]
     assert values["commands"][0].startswith("inpars evaluate ")
-    shown = report.read_text()
-    assert "<script>" not in shown
-    assert "Queries that moved" in shown
-    assert "Written queries" not in shown
+    html = report.read_text()
+    assert "<script>" not in html
+    assert "Queries that moved" in html
+    assert "Written queries" not in html
 
 
-def test_evaluate_reports_without_any_text(made, tmp_path, capsys):
+def test_evaluate_reports_without_any_text(run_folder, tmp_path, capsys):
     report = tmp_path / "report.html"
-    run, qrels = made / "runs" / "tuned.trec", made / "topics" / "qrels.tsv"
+    run, qrels = run_folder / "runs" / "tuned.trec", run_folder / "topics" / "qrels.tsv"
     assert main(["evaluate", "--run", str(run), "--qrels", str(qrels), "--report", str(report), "--quiet"]) == 0
     assert "tuned" in report.read_text()

@@ -13,7 +13,7 @@ SOURCE = TOY / "queries.synthetic.jsonl"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -39,8 +39,8 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_every_kind_is_scored_and_filtered_by(run, place, kind):
-    model = MODELS[kind](place / "model")
+def test_every_kind_is_scored_and_filtered_by(run, workdir, kind):
+    model = MODELS[kind](workdir / "model")
     common = ("--input", SOURCE, "--model", model, "--dataset", TOY / "beir", "--device", "cpu", "--dtype", "float32")
     out = run("score", "--kind", kind, *common, "--output", "s.jsonl")
     assert out.startswith("s.jsonl: 6 queries scored by ")

@@ -1,4 +1,4 @@
-"""What scripts/README.md says is there: commands parse, flags in the right-hand columns exist, no script is absent."""
+"""scripts/README.md matches the code: commands parse, flags in the right-hand columns exist, every script is listed."""
 
 import argparse
 import importlib

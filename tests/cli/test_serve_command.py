@@ -61,8 +61,8 @@ def test_embeddings_are_the_models_own(server):
     texts = ["amber apple", "river valley willow"]
     body = server.post("/v1/embeddings", {"input": texts, "input_type": "query"})[2]
     expected = Encoder(server.retriever, device="cpu").encode_queries(texts)
-    found = np.array([row["embedding"] for row in body["data"]], dtype=np.float32)
-    np.testing.assert_allclose(found, expected, atol=2e-2)  # bfloat16 where the processor is fast with it
+    vectors = np.array([row["embedding"] for row in body["data"]], dtype=np.float32)
+    np.testing.assert_allclose(vectors, expected, atol=2e-2)  # bfloat16 where the processor is fast with it
     # [CLS], two words, [SEP]; [CLS], three words, [SEP]
     assert body["usage"]["prompt_tokens"] == 4 + 5
 
@@ -116,10 +116,10 @@ def refused(*flags, **environment):
 def test_a_port_that_is_taken_is_said_before_models_load(files):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        code, said = refused("--corpus", str(files / "corpus.jsonl"), "--port", port)
+        code, message = refused("--corpus", str(files / "corpus.jsonl"), "--port", port)
     assert code == 1
-    assert said.startswith(f"inpars: cannot listen on 127.0.0.1 port {port}: ")
-    assert "--port" in said
+    assert message.startswith(f"inpars: cannot listen on 127.0.0.1 port {port}: ")
+    assert "--port" in message
 
 
 def test_a_measured_run_is_served(files, tiny):
@@ -153,9 +153,9 @@ def test_no_documents_named_is_said():
 
 
 def test_settings_that_cannot_be_are_said():
-    code, said = refused("--corpus", "x.jsonl", "--max-batch", "0", "--max-concurrent", "-1")
+    code, message = refused("--corpus", "x.jsonl", "--max-batch", "0", "--max-concurrent", "-1")
     assert code == 1
-    assert "--max-concurrent is -1; it must be at least 1; --max-batch is 0; it must be at least 1" in said
+    assert "--max-concurrent is -1; it must be at least 1; --max-batch is 0; it must be at least 1" in message
 
 
 def test_without_fastapi_the_pip_line_is_given(files):

@@ -25,7 +25,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def queries(*means):
-    """One query a number; its tokens all have that log-probability. Every second one repeats its words."""
+    """One query per number, the log-probability of all its tokens. Every second query repeats its words."""
     rows = [
         {
             "doc_id": f"d{n:02}",
@@ -49,8 +49,8 @@ def test_the_best_by_mean_log_prob_stay_duplicates_and_copies_too(capsys):
     queries(-3.0, -1.0, -2.0, -4.0)
     assert toolkit_filter.main([*README, "--keep_top_k", "3"]) == 0
     assert kept() == ["d01", "d02", "d00"]
-    aside, command, *_ = capsys.readouterr().err.splitlines()
-    assert aside == "ignored: --dataset (the queries bring their scores and documents)"
+    warning, command, *_ = capsys.readouterr().err.splitlines()
+    assert warning == "ignored: --dataset (the queries bring their scores and documents)"
     assert command.startswith("inpars filter --input=q.jsonl --scoring-function=mean_log_probs --top-k=3")
 
 
@@ -74,8 +74,8 @@ def test_the_readmes_numbers_with_underscores():
 
 
 def test_a_reranker_scores_first_and_its_scores_stay():
-    given = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker", "--dataset", "scifact"]
-    score, choose = toolkit_filter.translate(toolkit_filter._parser().parse_args([*given, "--fp16"]))
+    arguments = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker", "--dataset", "scifact"]
+    score, choose = toolkit_filter.translate(toolkit_filter._parser().parse_args([*arguments, "--fp16"]))
     assert score == [
         *("score", "--kind=reranker", "--input=q.jsonl", "--dataset=beir/scifact"),
         *("--model=castorini/monot5-3b-msmarco-10k", "--dtype=bfloat16", "--output=o.reranker.jsonl"),
@@ -86,9 +86,9 @@ def test_a_reranker_scores_first_and_its_scores_stay():
 def test_a_reranker_keeps_what_it_likes_best(tiny, capsys):
     queries(-1.0, -2.0, -3.0)
     Path("c.tsv").write_text("".join(f"d{n:02}\tabout query number {n}\n" for n in range(3)), encoding="utf-8")
-    given = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker", "--dataset", "c.tsv"]
+    arguments = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker", "--dataset", "c.tsv"]
     more = ["--model_name_or_path", tiny("bert_classifier"), "--device", "cpu", "--keep_top_k", "2"]
-    assert toolkit_filter.main([*given, *more]) == 0, capsys.readouterr().err
+    assert toolkit_filter.main([*arguments, *more]) == 0, capsys.readouterr().err
     rows = [json.loads(line) for line in Path("o.reranker.jsonl").read_text().splitlines()]
     scores = {row["query_id"]: row["reranker"] for row in rows}
     best = sorted(scores, key=lambda query_id: (-scores[query_id], query_id))[:2]
@@ -96,15 +96,26 @@ def test_a_reranker_keeps_what_it_likes_best(tiny, capsys):
 
 
 def test_a_reranker_needs_documents(capsys):
-    given = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker"]
-    assert toolkit_filter.main(given) == 1
+    arguments = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker"]
+    assert toolkit_filter.main(arguments) == 1
     assert re.fullmatch(r"inpars: --filter_strategy reranker .*--dataset\n", capsys.readouterr().err)
 
 
 def test_flags_that_the_toolkit_never_used_do_what_they_say():
     """1.3: --max_hits and --threads were read and left unused there."""
-    given = ["--input", "q.jsonl", "--output", "t.tsv", "--dataset", "scifact", "--max_hits", "50", "--threads", "2"]
-    assert generate_triples.translate(generate_triples._parser().parse_args(given)) == [
+    arguments = [
+        "--input",
+        "q.jsonl",
+        "--output",
+        "t.tsv",
+        "--dataset",
+        "scifact",
+        "--max_hits",
+        "50",
+        "--threads",
+        "2",
+    ]
+    assert generate_triples.translate(generate_triples._parser().parse_args(arguments)) == [
         *("triples", "--input=q.jsonl", "--dataset=beir/scifact", "--negatives=bm25", "--ranks=1-50"),
         *("--per-query=100", "--seed=1", "--threads=2", "--output=t.tsv"),
     ]
@@ -112,10 +123,19 @@ def test_flags_that_the_toolkit_never_used_do_what_they_say():
 
 @needs_bm25
 def test_triples_of_the_toolkits_command(capsys):
-    given = ["--input", str(TOY / "queries.synthetic.v1.jsonl"), "--output", "t.tsv", "--dataset", str(TOY / "beir")]
-    assert generate_triples.main([*given, "--n_samples", "2", "--index", "msmarco-passage", "--batch_size", "8"]) == 0
-    aside, *_ = capsys.readouterr().err.splitlines()
-    assert aside == (
+    arguments = [
+        "--input",
+        str(TOY / "queries.synthetic.v1.jsonl"),
+        "--output",
+        "t.tsv",
+        "--dataset",
+        str(TOY / "beir"),
+    ]
+    assert (
+        generate_triples.main([*arguments, "--n_samples", "2", "--index", "msmarco-passage", "--batch_size", "8"]) == 0
+    )
+    warning, *_ = capsys.readouterr().err.splitlines()
+    assert warning == (
         "ignored: --index (an index of the dataset's own documents is built); "
         "--batch_size (queries are searched in blocks of 500)"
     )

@@ -13,12 +13,12 @@ TOY = Path(__file__).parents[1] / "data" / "toy"
 RUN, QRELS = TOY / "run.trec", TOY / "qrels.trec"
 
 
-def translated(*given):
-    return toolkit.translate(toolkit._parser().parse_args(["--run", "run.txt", *given]))
+def translated(*arguments):
+    return toolkit.translate(toolkit._parser().parse_args(["--run", "run.txt", *arguments]))
 
 
-def values_of(capsys, *given):
-    assert toolkit.main(["--run", str(RUN), "--json", *map(str, given)]) == 0
+def values_of(capsys, *arguments):
+    assert toolkit.main(["--run", str(RUN), "--json", *map(str, arguments)]) == 0
     return json.loads(capsys.readouterr().out)["systems"]["run"]["means"]
 
 
@@ -43,9 +43,9 @@ def test_unjudged_documents_are_removed(capsys, tmp_path):
     # u is unjudged and first: with it the reciprocal rank of d01 is 1/2, without it 1
     (tmp_path / "run.trec").write_text("q1 Q0 u 1 3.0 t\nq1 Q0 d01 2 2.0 t\n", encoding="utf-8")
     (tmp_path / "qrels").write_text("q1 0 d01 1\n", encoding="utf-8")
-    given = ["--run", str(tmp_path / "run.trec"), "--qrels", str(tmp_path / "qrels"), "--json"]
+    arguments = ["--run", str(tmp_path / "run.trec"), "--qrels", str(tmp_path / "qrels"), "--json"]
     for extra, expected in (([], 0.5), (["--remove_unjudged"], 1.0)):
-        assert toolkit.main([*given, *extra]) == 0
+        assert toolkit.main([*arguments, *extra]) == 0
         assert json.loads(capsys.readouterr().out)["systems"]["run"]["means"]["RR"] == expected
 
 

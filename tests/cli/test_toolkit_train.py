@@ -26,8 +26,8 @@ def test_the_readmes_command():
 def test_the_papers_settings():
     more = ["--per_device_train_batch_size", "128", "--learning_rate", "3e-4", "--optim", "adafactor", "--bf16", "True"]
     found = translated(*more, "--lr_scheduler_type", "constant", "--gradient_checkpointing", "--overwrite_output_dir")
-    wanted = {"--batch-size=64", "--learning-rate=0.0003", "--optimizer=adafactor", "--schedule=constant"}
-    assert wanted | {"--dtype=bfloat16", "--gradient-checkpointing", "--overwrite"} <= set(found)
+    expected = {"--batch-size=64", "--learning-rate=0.0003", "--optimizer=adafactor", "--schedule=constant"}
+    assert expected | {"--dtype=bfloat16", "--gradient-checkpointing", "--overwrite"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,12 @@ def test_the_command_trains(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     long = "amber river " * 200
     (tmp_path / "triples.tsv").write_text(f"lake\t{long}\tanchor\nlake\t{long}\tvalley\n", encoding="utf-8")
-    given = ["--triples", "triples.tsv", "--base_model", tiny("t5"), "--output_dir", "o", "--max_steps", "2"]
-    assert toolkit_train.main([*given, "--use_cpu", "--do_train", "--logging_steps", "10", "--unheard_of", "1"]) == 0
-    aside, command, *_ = capsys.readouterr().err.splitlines()
-    assert aside == (
+    arguments = ["--triples", "triples.tsv", "--base_model", tiny("t5"), "--output_dir", "o", "--max_steps", "2"]
+    assert (
+        toolkit_train.main([*arguments, "--use_cpu", "--do_train", "--logging_steps", "10", "--unheard_of", "1"]) == 0
+    )
+    warning, command, *_ = capsys.readouterr().err.splitlines()
+    assert warning == (
         "ignored: --do_train (it always trains); --logging_steps (the curve of the loss has forty points); "
         "--unheard_of is not known"
     )

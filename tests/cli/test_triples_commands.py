@@ -1,4 +1,4 @@
-"""Mining, auditing and splitting by the command line: from flags to files, and one line for what is wrong."""
+"""Mining, auditing and splitting by the command line: from flags to files, and errors in one line."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ needs_bm25 = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command that must work; its stdout."""
+    """Runs a command that must succeed; returns its stdout."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -44,7 +44,7 @@ def run(capsys):
 
 @pytest.fixture
 def fails(capsys):
-    """Runs a command that must fail; its one line."""
+    """Runs a command that must fail; returns its one line."""
 
     def call(*arguments):
         assert cli.main([str(argument) for argument in arguments]) == 1
@@ -71,9 +71,11 @@ def test_rules_and_origins(run):
     assert (values["triples"], values["sources"]) == (len(origins), {"bm25": len(origins)})
 
 
-def test_pairs_go_through_filter_split_and_triples(run, fails, place):
-    (place / "faq.csv").write_text("question,answer,doc_id\nwhy does dough rise,Yeast.,d01\nno such,Text.,d99\n")
-    (place / "log.tsv").write_text("query\tdoc_id\tclicks\nsour milk overnight\td03\t4\nsour milk overnight\td02\t1\n")
+def test_pairs_go_through_filter_split_and_triples(run, fails, workdir):
+    (workdir / "faq.csv").write_text("question,answer,doc_id\nwhy does dough rise,Yeast.,d01\nno such,Text.,d99\n")
+    (workdir / "log.tsv").write_text(
+        "query\tdoc_id\tclicks\nsour milk overnight\td03\t4\nsour milk overnight\td02\t1\n"
+    )
     command = ("pairs", "--headings", "--min-words", "1", "--faq", "faq.csv", "--clicks", "log.tsv", "--dataset", BEIR)
     out = run(*command, "--output", "pairs.jsonl")
     assert out.startswith("pairs.jsonl: 31 pairs: click 1, faq 1, title 29 (1 dropped: document_not_in_corpus 1)")
@@ -90,14 +92,14 @@ def test_pairs_go_through_filter_split_and_triples(run, fails, place):
         *(("click", "d03"), ("click", "d02"), ("faq", "d01"), ("title", "d03"))
     }
     # a title is not shown above the texts of its own triple
-    first = next(place for place, triple in enumerate(ids) if triple.query_id.startswith("title"))
+    first = next(workdir for workdir, triple in enumerate(ids) if triple.query_id.startswith("title"))
     query, positive, _ = Path("triples.tsv").read_text(encoding="utf-8").splitlines()[first].split("\t")
     assert not positive.startswith(query)
     assert "give --headings, --faq FILE" in fails("pairs", "--dataset", BEIR, "--output", "none.jsonl")
     assert "--clicks is about documents" in fails("pairs", "--clicks", "log.tsv", "--output", "none.jsonl")
     outputs = ("--output-train", "train.jsonl", "--output-dev", "dev.jsonl")
     lines = Path("pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (place / "titles.jsonl").write_text("".join(line for line in lines if '"title-' in line))
+    (workdir / "titles.jsonl").write_text("".join(line for line in lines if '"title-' in line))
     assert "train on all of them" in fails("split", "--input", "titles.jsonl", "--dataset", BEIR, *outputs)
 
 
@@ -106,10 +108,10 @@ def test_human_queries_are_mined_by_their_judgements(run):
     run(*TRIPLES, "--split", "dev", "--per-query", "3")
     topics = load_dataset(str(BEIR)).topics("dev")
     relevant = {(q, d) for q, grades in topics.qrels.items() for d, grade in grades.items() if grade > 0}
-    found = list(read_triple_ids(Path("triples.ids.tsv")))
-    assert found
-    assert {(triple.query_id, triple.positive_doc_id) for triple in found} <= relevant
-    assert not {(triple.query_id, triple.negative_doc_id) for triple in found} & relevant
+    results = list(read_triple_ids(Path("triples.ids.tsv")))
+    assert results
+    assert {(triple.query_id, triple.positive_doc_id) for triple in results} <= relevant
+    assert not {(triple.query_id, triple.negative_doc_id) for triple in results} & relevant
 
 
 def test_random_negatives_need_no_java(run):
@@ -117,20 +119,20 @@ def test_random_negatives_need_no_java(run):
     assert out == "triples.tsv: 12 triples of 6 queries (nothing dropped)\n"
 
 
-def test_split(run, place):
+def test_split(run, workdir):
     rows = [{"doc_id": f"d{n:02}", "query": f"question {n}", "log_probs": [-1.0]} for n in range(1, 31)]
-    (place / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (workdir / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     command = ("split", "--input", "q.jsonl", "--dataset", BEIR, "--dev-share", "0.2")
     outputs = ("--output-train", "train.jsonl", "--output-dev", "dev.jsonl")
     out = run(*command, *outputs)
     assert out.splitlines()[1:] == [
         "train.jsonl: 24 queries of 24 clusters (nothing dropped)",
         "dev.jsonl: 6 queries of 6 clusters",
-        "to judge by them: --queries dev.queries.jsonl --qrels dev.qrels.tsv",
+        "to evaluate on them: --queries dev.queries.jsonl --qrels dev.qrels.tsv",
     ]
     assert json.loads(run(*command, *outputs, "--json"))["counts"]["dev"] == 6
     run_file = [f"{row['query_id']} Q0 {row['doc_id']} 1 1.0 x" for _, row in read_jsonl(Path("dev.jsonl"))]
-    (place / "run.trec").write_text("\n".join(run_file) + "\n", encoding="utf-8")
+    (workdir / "run.trec").write_text("\n".join(run_file) + "\n", encoding="utf-8")
     judged = ("--dataset", BEIR, "--queries", "dev.queries.jsonl", "--qrels", "dev.qrels.tsv")
     out = run("evaluate", *judged, "--run", "run.trec", "--metrics", "RR@10")
     assert out.splitlines()[1].split() == ["run", "1.0000", "1.0000"]
@@ -142,14 +144,16 @@ def test_audit(run, tiny):
     command = ("audit", "--triples", "triples.tsv", "--dataset", BEIR, "--model", tiny("llama"))
     out = run(*command, "--output", "kept.tsv", "--examples", "2", "--margin", "0.01")
     lines = out.splitlines()
-    assert lines[0] == "kept.tsv: 12 triples (0 dropped, 0 new ones)"
+    assert lines[0] == "kept.tsv: 12 triples (0 dropped, 0 added)"
     assert Path("kept.tsv").read_bytes() == Path("triples.tsv").read_bytes()
-    found = json.loads(Path("kept.audit.json").read_text(encoding="utf-8"))
+    results = json.loads(Path("kept.audit.json").read_text(encoding="utf-8"))
     rows = [row for _, row in read_jsonl(Path("kept.negatives.jsonl"))]
     above = sum(row["reranker_score"] > row["positive_reranker_score"] for row in rows)
-    assert (found["triples"], found["above_positive"]) == (12, above)
+    assert (results["triples"], results["above_positive"]) == (12, above)
     assert lines[1] == f"{above} of 12 negatives ({above / 12:.1%}) score above their positive"
-    assert sum(line.startswith("query ") for line in lines) == len(found["examples"]) == min(2, found["above_margin"])
+    assert (
+        sum(line.startswith("query ") for line in lines) == len(results["examples"]) == min(2, results["above_margin"])
+    )
     values = json.loads(run(*command, "--output", "fewer.tsv", "--drop", "--json"))
     assert (values["written"], values["dropped"]) == (12 - above, above)
     assert len(list(read_triple_ids(Path("fewer.ids.tsv")))) == 12 - above
@@ -188,16 +192,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_line_says_what_is_wrong(place, fails, case):
+def test_one_line_says_what_is_wrong(workdir, fails, case):
     for name, content in FILES.items():
-        (place / name).write_text(content, encoding="utf-8")
+        (workdir / name).write_text(content, encoding="utf-8")
     command, fragments = CASES[case]
     line = fails(*command)
     assert [fragment for fragment in fragments if fragment not in line] == []
-    assert {path.name for path in place.iterdir()} == set(FILES)
+    assert {path.name for path in workdir.iterdir()} == set(FILES)
 
 
-def test_actions_exclude_each_other(place):
+def test_actions_exclude_each_other(workdir):
     with pytest.raises(SystemExit) as left:
         cli.main(["audit", "--triples", "t.tsv", "--output", "o.tsv", "--drop", "--relabel"])
     assert left.value.code == 2

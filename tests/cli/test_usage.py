@@ -14,7 +14,7 @@ TOOLKIT = ("generate", "filter", "generate_triples", "train", "rerank", "evaluat
 
 @pytest.fixture
 def wrong(capsys):
-    """The one line on stderr of a command line that cannot be used."""
+    """Runs a command line with a usage error, and returns its one line on stderr."""
 
     def call(*arguments, main=cli.main):
         with pytest.raises(SystemExit) as exit_:
@@ -27,7 +27,7 @@ def wrong(capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("generate --datset x", "unknown flag --datset; did you mean --dataset? see inpars generate --help"),
         ("generate --output x --max_documents 2", "unknown flag --max_documents; did you mean --max-documents?"),
@@ -44,12 +44,12 @@ def wrong(capsys):
         ("--output x run", "--output comes after the command"),
     ],
 )
-def test_a_flag_that_is_not_known_is_named_before_one_that_is_missing(wrong, line, said):
-    assert said in wrong(*line.split())
+def test_a_flag_that_is_not_known_is_named_before_one_that_is_missing(wrong, line, expected):
+    assert expected in wrong(*line.split())
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("genrate", "inpars: unknown command 'genrate'; did you mean 'generate'? see inpars --help"),
         ("eval --run x", "did you mean 'evaluate'?"),
@@ -59,12 +59,12 @@ def test_a_flag_that_is_not_known_is_named_before_one_that_is_missing(wrong, lin
         ("rerank --output x --run y --kind monot", "--kind is 'monot'; did you mean 'monot5'?"),
     ],
 )
-def test_a_name_that_is_not_known_gets_the_nearest(wrong, line, said):
-    assert said in wrong(*line.split())
+def test_a_name_that_is_not_known_gets_the_nearest(wrong, line, expected):
+    assert expected in wrong(*line.split())
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("filter nope.jsonl --output b", "'nope.jsonl' stands without a flag; did you mean --input nope.jsonl?"),
         ("evaluate --qrels q a.trec", "did you mean --run a.trec?"),
@@ -76,12 +76,12 @@ def test_a_name_that_is_not_known_gets_the_nearest(wrong, line, said):
         ("doctor extra", "'extra' stands without a flag; see inpars doctor --help"),
     ],
 )
-def test_a_value_without_a_flag_is_given_one(wrong, line, said):
-    assert said in wrong(*line.split())
+def test_a_value_without_a_flag_is_given_one(wrong, line, expected):
+    assert expected in wrong(*line.split())
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("filter", "missing: --input, --output"),
         ("search --output x --k many", "--k is 'many'; it must be a whole number"),
@@ -89,8 +89,8 @@ def test_a_value_without_a_flag_is_given_one(wrong, line, said):
         ("search --output", "--output needs a value"),
     ],
 )
-def test_what_argparse_finds_is_said_in_one_line(wrong, line, said):
-    assert said in wrong(*line.split())
+def test_what_argparse_finds_is_said_in_one_line(wrong, line, expected):
+    assert expected in wrong(*line.split())
 
 
 def toolkit(name):
@@ -107,11 +107,11 @@ def test_the_toolkits_commands_do_the_same(wrong):
 
 
 def test_flags_of_hugging_faces_trainer_are_left_aside_with_the_one_they_may_stand_for(capsys):
-    """--logging_strategy is one of the trainer's that is not read; it is no misspelt --logging_steps."""
+    """--logging_strategy is a trainer flag that is not supported, not a misspelt --logging_steps."""
     flags = ["--output_dir", "o", "--triples", "gone.tsv", "--logging_strategy", "no"]
     assert toolkit("train")(flags) == 1
-    aside = capsys.readouterr().err.splitlines()[0]
-    assert aside == "ignored: --logging_strategy is not known (is --logging_steps meant?)"
+    warning = capsys.readouterr().err.splitlines()[0]
+    assert warning == "ignored: --logging_strategy is not known (is --logging_steps meant?)"
 
 
 def test_help_of_a_command(capsys):
@@ -144,38 +144,38 @@ def numeric_flags():
         parser = Parser(prog=f"inpars {name}")
         importlib.import_module(cli.module_of(name)).add_arguments(parser)
         kinds = parser.kinds() or {"": parser}
-        for kind, own in kinds.items():
-            for action in own._actions:
+        for kind, subparser in kinds.items():
+            for action in subparser._actions:
                 if action.type in (int, float):
-                    yield own, kind, action
+                    yield subparser, kind, action
 
 
 def test_every_number_has_bounds():
-    """Not a number and infinity are refused for all; numbers of more than 31 bits for all whole ones but seeds."""
-    found = list(numeric_flags())
-    assert len(found) > 150
-    for own, _, action in found:
+    """NaN and infinity are refused everywhere, integers of more than 31 bits everywhere except for seeds."""
+    numeric = list(numeric_flags())
+    assert len(numeric) > 150
+    for subparser, _, action in numeric:
         flag = action.option_strings[0]
-        assert hasattr(action, "bounds"), (own.prog, flag)
+        assert hasattr(action, "bounds"), (subparser.prog, flag)
         beyond = float("nan") if action.type is float else 2**40
-        assert action.bounds.problem(flag, beyond), (own.prog, flag)
-        assert action.bounds.problem(flag, action.default) is None, (own.prog, flag)
+        assert action.bounds.problem(flag, beyond), (subparser.prog, flag)
+        assert action.bounds.problem(flag, action.default) is None, (subparser.prog, flag)
 
 
 FREE = {"--threshold", "--port"}  # a margin may be negative; ports are checked where they are bound
 
 
 def test_every_number_that_counts_or_measures_has_a_least():
-    for own, _, action in numeric_flags():
+    for subparser, _, action in numeric_flags():
         bounds, flag = action.bounds, action.option_strings[0]
-        assert flag in FREE or bounds.minimum is not None or bounds.above is not None, (own.prog, flag)
+        assert flag in FREE or bounds.minimum is not None or bounds.above is not None, (subparser.prog, flag)
 
 
 RUN = ("run", "--dataset", TOY / "beir", "--output", "made")
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         ("--rerank-depth -1", "--rerank-depth is -1; it must be at least 0"),
         ("--max-documents 0 --top-k -1", "--max-documents is 0; it must be at least 1; --top-k is -1"),
@@ -193,12 +193,12 @@ RUN = ("run", "--dataset", TOY / "beir", "--output", "made")
         ("--metrics nDCG@10,Best", "unknown measure Best"),
     ],
 )
-def test_values_that_a_later_stage_would_refuse_are_refused_at_once(capsys, tmp_path, monkeypatch, flags, said):
+def test_values_that_a_later_stage_would_refuse_are_refused_at_once(capsys, tmp_path, monkeypatch, flags, expected):
     monkeypatch.chdir(tmp_path)
     assert cli.main([*map(str, RUN), *flags.split()]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert said in err
+    assert expected in err
     assert not Path("made").exists()
 
 
@@ -214,6 +214,6 @@ def test_commands_of_single_stages_check_theirs_before_they_read_anything(capsys
         "compare gone gone --moved -1": "--moved is -1; it must be at least 0",
         "index build --index i --corpus gone --batch-size 0": "--batch-size is 0; it must be at least 1",
     }
-    for line, said in lines.items():
+    for line, expected in lines.items():
         assert cli.main(line.split()) == 1
-        assert said in capsys.readouterr().err, line
+        assert expected in capsys.readouterr().err, line

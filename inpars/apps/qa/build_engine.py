@@ -253,16 +253,12 @@ def answerers(
     if answers is None:
         return None, None
     check(answers)
-    judge = _judge(reranker, encoder)
+    if reranker is not None:
+        judge = extractive.by_reranker(reranker)
+    else:
+        judge = extractive.by_encoder(encoder) if encoder is not None else extractive.BY_WORDS
     reader = _reader(options, answers, judge)
     return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
-
-
-def _judge(reranker: PairScorer | None, encoder: TextEncoder | None) -> Judge:
-
-    if reranker is not None:
-        return extractive.by_reranker(reranker)
-    return extractive.by_encoder(encoder) if encoder is not None else extractive.BY_WORDS
 
 
 def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Reader:

@@ -75,7 +75,6 @@ class SourceWriter:
         self._max_new_tokens, self._source_tokens = max_new_tokens, source_tokens
 
     def close(self) -> None:
-
         self._chat.close()
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:

@@ -41,7 +41,6 @@ class RemoteChat:
         return text
 
     def close(self) -> None:
-
         self._server.close()
 
 

@@ -253,7 +253,6 @@ def _base64(vector: npt.NDArray[np.float32]) -> str:
 
 
 def _usage(tokens: Iterable[int]) -> Row:
-
     total = sum(tokens)
     return {"prompt_tokens": total, "total_tokens": total}
 

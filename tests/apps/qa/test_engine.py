@@ -1,4 +1,4 @@
-"""The engine with parts whose answers can be worked out by hand; readers and writers; who is told what."""
+"""The engine with parts whose results can be worked out by hand; readers, writers and prompts."""
 
 import io
 import threading
@@ -256,7 +256,7 @@ EVIL = (
 
 
 def test_instructions_in_documents_stay_data():
-    """A document that says to ignore all instructions stands, escaped, inside its own tags and nowhere else."""
+    """A document with instructions appears only inside its tags, escaped."""
     results = [Hit(Document("1", EVIL, f'A "title" {EVIL}'), 1.0), *hits("The Seine flows through Paris.")]
     system, user = messages("what <flows>?", list(enumerate(results, start=1)), 500)
     assert system == {"role": "system", "content": SYSTEM}
@@ -363,7 +363,7 @@ def test_a_small_models_sources_are_a_line_each_whatever_they_say():
 
 
 def test_a_small_models_inventions_are_no_answers():
-    """SmolLM2 135M, asked who designed Python: the titles of its sources with a name of its own."""
+    """A reply of SmolLM2 135M: the titles of its sources with an invented name."""
     results = [
         Hit(Document(str(n), "Groovy brought Python's design philosophy to Java.", "Python"), 1.0) for n in (1, 2)
     ]

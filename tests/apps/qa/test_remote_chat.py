@@ -1,4 +1,4 @@
-"""The chat behind a server: the answer without thoughts, and the server's reason where there is none."""
+"""The remote chat: the answer without reasoning, or the server's reason why there is none."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""Sentences, highlighting, showing and judging: pure functions on texts."""
+"""Sentences, highlighting, formatting and answer metrics: pure functions on texts."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The helpers of this folder can be imported; without the serve extra its tests are skipped."""
+"""Makes this folder's helpers importable, and skips its tests without the serve extra."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Starts a server in a process of its own and asks it over loopback; it is stopped by its process id."""
+"""Starts a server process, sends it requests over loopback and stops it by its process id."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ class Server:
         self.pid = process.pid
 
     def ask(self, method, path, body=None, headers=(), timeout=60):
-        """Status, headers and the body as JSON where it is JSON."""
+        """Status, headers and body, parsed if it is JSON."""
         address = urlsplit(self.url)
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
         with contextlib.closing(connection):

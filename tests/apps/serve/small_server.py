@@ -1,4 +1,4 @@
-"""A server process over a collection that can be worked out by hand, for tests of the service and of the page.
+"""A server process over a collection whose results can be worked out by hand, for tests of the service and the page.
 
     python small_server.py [--api-key-env] [--slow SECONDS] ...
 

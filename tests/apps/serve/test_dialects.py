@@ -1,4 +1,4 @@
-"""Fields as other servers call them: taken where they mean ours, passed over if they change nothing, else refused."""
+"""Other servers' fields: accepted as synonyms, ignored if they change nothing, else refused."""
 
 import json
 
@@ -22,7 +22,7 @@ def refusal(server, path, body):
 
 
 def test_the_best_of_all_are_asked_for_in_two_ways(server):
-    """HKUDS/LightRAG#1813: a server that passes top_k over gives all."""
+    """HKUDS/LightRAG#1813: a server that ignores top_k returns all documents."""
     assert ranked(server) == [2, 0, 1]
     assert ranked(server, top_n=1) == ranked(server, top_k=1) == ranked(server, top_k=1, top_n=1) == [2]
     assert ranked(server, top_k=None) == [*ranked(server, top_n=2, top_k=None), 1]

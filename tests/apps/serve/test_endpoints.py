@@ -1,4 +1,4 @@
-"""Shapes and answers of every endpoint, asked of a server process."""
+"""The responses of every endpoint of a server process."""
 
 import base64
 import struct
@@ -68,7 +68,7 @@ def test_search_by_address_is_the_same(server):
 
 
 def test_what_a_document_contains_is_data(server):
-    """Escaping is the page's; here a script comes back as the text it is, as JSON that no browser takes for HTML."""
+    """The page escapes; the service returns a script as plain text in JSON, which no browser renders as HTML."""
     status, headers, body = server.post("/search", {"query": "hostile"})
     assert status == 200
     assert "<script>" in body["hits"][0]["text"]

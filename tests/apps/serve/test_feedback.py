@@ -1,4 +1,4 @@
-"""Votes: one line each, read as judgements, whole after a torn line."""
+"""Votes: one line each, readable as judgements, intact after an incomplete line."""
 
 import json
 

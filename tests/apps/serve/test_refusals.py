@@ -1,4 +1,4 @@
-"""Bad requests, too many requests, wrong keys, slow work and the end of the process, on a real server process."""
+"""Bad requests, overload, wrong keys, timeouts and shutdown, on a real server process."""
 
 import asyncio
 import json

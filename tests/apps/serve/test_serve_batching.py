@@ -1,4 +1,4 @@
-"""Jobs of many clients in one pass: what is joined, what is not, and who hears of a failure."""
+"""Jobs of many clients in one pass: which are joined, and which get an error."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The service's numbers under the names that dashboards know."""
+"""The service's metrics under the names that dashboards use."""
 
 from inpars.apps.serve.metrics import Metrics
 

@@ -1,4 +1,4 @@
-"""Addresses that nobody can listen on are refused in one line."""
+"""Invalid addresses are refused in one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files that documents were read from: only those that a document names, inside the folder, and none that runs."""
+"""Source files: only those that a document names, inside the folder, and without running scripts."""
 
 import pytest
 from processes import small_server
