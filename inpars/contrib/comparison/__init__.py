@@ -1,1 +1,1 @@
-"""Runs compared with each other, and filters by what they give on judged queries."""
+"""Comparisons: of two runs, and of query filters."""

@@ -1,6 +1,6 @@
-"""The filter laboratory as a stage: one file of queries in; a page, its numbers and each filter's queries out.
+"""The filter comparison as a stage: reads a file of queries; writes a page, its numbers and each filter's queries.
 
-The same numbers are shown as a table of plain text.
+`table_lines` shows the same numbers as plain text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from inpars.stages.stage import Outcome, Running, Stage
 STAGE = "compare"
 DOCUMENT_CHARACTERS = 160
 Values = Mapping[str, Any]
-COLUMNS = {  # of a filter's measures: the heading, and how a value is written
+COLUMNS = {  # measure -> heading and number format
     "queries": ("queries", "{:d}"),
     "mean_words": ("mean words", "{:.1f}"),
     "openings": ("openings", "{:d}"),
@@ -36,7 +36,7 @@ COLUMNS = {  # of a filter's measures: the heading, and how a value is written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions:
-    """What the laboratory compares."""
+    """The settings of a comparison of filters."""
 
     compare_top_k: int = option(1000, help="queries kept by each filter of --compare", minimum=1)
     seed: int = option(0, help="seed of --compare's random filter", bounds=SEED)
@@ -44,7 +44,7 @@ class CompareOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """Both together, as the manifest has them."""
+    """The settings in the manifest."""
 
     compare_top_k: int = option(help="", minimum=1)
     seed: int = option(help="")
@@ -65,7 +65,7 @@ def compare_file(
     write_kept: Path | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the page to `output`, its numbers beside it as JSON, and into `write_kept` what each filter keeps."""
+    """Write the page to `output`, its numbers next to it as JSON, and each filter's queries into `write_kept`."""
     context = with_documents(context, corpus)
     inputs = filter_inputs(source, context, scores, corpus)
     guards = {name: value for name, value in result_settings(options).items() if name not in ("select", "top_k")}
@@ -102,14 +102,14 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sides(output: Path, write_kept: Path | None) -> list[Path]:
-    """The numbers, and what an earlier run of this stage kept."""
+    """The JSON of numbers, and the queries that an earlier run of this stage wrote."""
     manifest = read_manifest(output) if write_kept is not None else None
     names = slugs(list(manifest.results.get("filters", ()))).values() if manifest is not None else ()
     return [json_path(output), *(write_kept / f"{name}.jsonl" for name in names if write_kept)]
 
 
 def _results(comparison: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    filters = {kept.spec.name: _of_filter(kept, judged, corpus) for kept in comparison.kept}
+    filters = {kept.spec.name: _filter_results(kept, judged, corpus) for kept in comparison.kept}
     rows = [dict(zip(filters, row, strict=True)) for row in comparison.overlap]
     return {
         "read": len(judged.pool),
@@ -121,13 +121,13 @@ def _results(comparison: Comparison, judged: FilteredFile, corpus: Corpus | None
     }
 
 
-def _of_filter(kept_queries: Kept, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    ranks, scores = kept_queries.curve
+def _filter_results(kept: Kept, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
+    ranks, scores = kept.curve
     return {
-        **asdict(kept_queries.measures),
+        **asdict(kept.measures),
         "curve": {"ranks": ranks, "scores": scores},
-        "above": _samples(kept_queries.above, judged, corpus),
-        "below": _samples(kept_queries.below, judged, corpus),
+        "above": _samples(kept.above, judged, corpus),
+        "below": _samples(kept.below, judged, corpus),
     }
 
 
@@ -139,11 +139,10 @@ def _samples(
     for (_, score), record in zip(scored_positions, records, strict=True):
         doc_id = str(record["doc_id"])
         text = corpus[doc_id].full_text if corpus is not None else record.get("text") or record.get("doc_text") or ""
-        query = record.get("query") or record.get("question") or ""
         samples.append(
             {
                 "query_id": record["query_id"],
-                "query": query,
+                "query": record.get("query") or record.get("question") or "",
                 "score": score if math.isfinite(score) else None,
                 "doc_id": doc_id,
                 "document": shorten(str(text), DOCUMENT_CHARACTERS),
@@ -153,7 +152,7 @@ def _samples(
 
 
 def table_lines(results: Values) -> list[str]:
-    """The table of filters and their overlaps, for people at a terminal."""
+    """The filters' measures and overlaps as a text table."""
     rows = [["filter", *(heading for heading, _ in COLUMNS.values())]]
     rows += [[name, *_cells(measures)] for name, measures in _all_rows(results)]
     names = list(results["filters"])
@@ -167,16 +166,14 @@ def table_lines(results: Values) -> list[str]:
 
 
 def render_laboratory(title: str, results: Values) -> str:
-    """The whole page."""
-    rows = [(name, _cells(measures)) for name, measures in _all_rows(results)]
-    headings = [heading for heading, _ in COLUMNS.values()]
+    """The comparison as an HTML page."""
     return render_page(
         "laboratory.html",
         title=title,
         lead=_lead(results),
         results=results,
-        rows=rows,
-        headings=headings,
+        rows=[(name, _cells(measures)) for name, measures in _all_rows(results)],
+        headings=[heading for heading, _ in COLUMNS.values()],
         keeps_best=lambda name: not name.startswith(SPREAD),
         characters=DOCUMENT_CHARACTERS,
     )
@@ -200,11 +197,10 @@ def _cells(measures: Values) -> list[str]:
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
-    """A file name for each filter, made of letters, digits and `._=-`; equal ones get a number."""
-    found: dict[str, str] = {}
+    """Filter name -> file name of letters, digits and `._=-`; repeated file names get a number."""
+    file_names: dict[str, str] = {}
     for name in names:
         plain = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in name).strip("-.")
-        taken = set(found.values())
         choices = [plain, *(f"{plain}-{number}" for number in range(2, len(names) + 2))]
-        found[name] = next(choice for choice in choices if choice not in taken)
-    return found
+        file_names[name] = next(choice for choice in choices if choice not in file_names.values())
+    return file_names

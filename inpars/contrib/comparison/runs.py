@@ -1,14 +1,13 @@
-"""Two runs side by side: what they were told differently, what either is worth, which queries moved, how long it took.
+"""Compare two runs: settings that differ, measures, queries that changed most, time; as text lines or an HTML page.
 
-Measures are compared query by query over those that both runs judged, with the tests of `inpars.evaluation`, Holm-
-adjusted for the number of systems that differ between them. Shown as lines for a terminal and as one HTML file.
+Measures are compared per query over the queries that both runs judged, with the tests of `inpars.evaluation`, Holm-
+adjusted for the number of systems that differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.run_diff import Change, most_changed
@@ -27,12 +26,12 @@ SETTING_CHARACTERS = 60
 
 
 def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Comparison:
-    """Compare two runs. Raises ConfigError where they are about other documents or have nothing in common."""
+    """Compare two runs. Raises ConfigError if their corpora differ."""
     corpora = [run.mark.get("corpus_sha256") for run in (first, second)]
     if None not in corpora and corpora[0] != corpora[1]:
         raise ConfigError(
-            f"{first.path} is a run of {first.mark.get('dataset')}, {second.path} one of other documents "
-            f"({second.mark.get('dataset')}); compare runs of the same corpus"
+            f"{first.path} is a run on {first.mark.get('dataset')}, {second.path} on other documents "
+            f"({second.mark.get('dataset')}); compare runs on the same corpus"
         )
     measures, notes = _measures(first, second)
     notes = [*(f"{run.name}: {run.origin}" for run in (first, second) if run.origin is not None), *notes]
@@ -57,25 +56,22 @@ def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]
     changes = [
         Setting(output, name, one.arguments.get(name), other.arguments.get(name))
         for name in names
-        if one.arguments.get(name) != other.arguments.get(name) and not _is_own_path(name, one.arguments, first)
+        if one.arguments.get(name) != other.arguments.get(name) and not _is_model_path(one.arguments.get(name))
     ]
     for name in dict.fromkeys([*one.inputs, *other.inputs]):
         stamps = one.inputs.get(name), other.inputs.get(name)
         if any(stamp is not None and run.inside(stamp) for run, stamp in zip((first, second), stamps, strict=True)):
-            continue  # made by the run itself: that it differs follows from the rest
+            continue  # an output of the run itself differs because something before it does
         stamp_texts = [None if stamp is None else f"{Path(stamp.path).name} ({stamp.sha256[:12]})" for stamp in stamps]
         if stamp_texts[0] != stamp_texts[1] and not (stamps[0] and stamps[1] and stamps[0].sha256 == stamps[1].sha256):
             changes.append(Setting(output, f"input {name}", *stamp_texts))
     return changes
 
 
-def _is_own_path(name: str, arguments: Mapping[str, Any], run: RunFolder) -> bool:
-    """Whether a setting is the path of something in the run's own folder, a tuned model for instance."""
-    values = arguments.get(name)
-    parts = values if isinstance(values, list) else [values]
-    return any(isinstance(part, str) and Path(part).parts[-2:-1] == ("models",) for part in parts) and bool(
-        run.manifests
-    )
+def _is_model_path(value: object) -> bool:
+    """Whether a setting names a model in a run's `models` folder."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(path, str) and Path(path).parts[-2:-1] == ("models",) for path in values)
 
 
 def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list[str]]:
@@ -93,12 +89,12 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     texts, others = first.queries(), second.queries()
     shared = [query_id for query_id in common if texts.get(query_id) == others.get(query_id)]
     if len(shared) < len(common):
-        notes.append(f"{len(common) - len(shared)} queries have one id and another text in each run; they are left out")
+        notes.append(f"{len(common) - len(shared)} queries have the same id but different texts; they are left out")
     if not shared:
         return [], [*notes, "no query is judged in both"]
     left_out = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)
     if left_out:
-        notes.append(f"{left_out} queries are judged in one of the runs alone and left out; {len(shared)} are in both")
+        notes.append(f"{left_out} queries are judged in only one run and left out; {len(shared)} are judged in both")
     if first.qrels() != second.qrels() and not left_out:
         notes.append("the judgements of the two runs differ: differences may come from them")
     compared: list[Compared] = []
@@ -107,7 +103,7 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
         pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in measured}
         moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         same = {name: pair for name, pair in pairs.items() if name not in moved}
-        differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different
+        differences = compare_pairs(moved) | compare_pairs(same)  # equal systems do not count for Holm's adjustment
         compared += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
     return compared, notes
 
@@ -134,7 +130,7 @@ def _moved(
 
 
 def _common_queries(first: RunFolder, second: RunFolder) -> list[str]:
-    """How far the two runs kept the same queries."""
+    """The number of generated queries that both runs kept."""
     paths = [run.path / KEPT for run in (first, second)]
     if not all(path.exists() for path in paths):
         return []
@@ -163,7 +159,7 @@ def _seconds(run: RunFolder, output: str) -> float | None:
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """Settings, measures, queries and time, for people at a terminal."""
+    """The comparison as text lines."""
     first, second = comparison.runs
     lines = [f"not a result: {problem}" for problem in comparison.problems]
     lines += [f"first:  {first}", f"second: {second}", "", "settings that differ"]
@@ -178,13 +174,13 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
-    """Write the page."""
+    """Write the HTML page."""
     with atomic_writer(path) as stream:
         stream.write(render_comparison(comparison))
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The whole page."""
+    """The comparison as an HTML page."""
     measures = comparison.measures
     judged = [one for one in measures if one.metric == measures[0].metric]
     pairs = [(one.system, one.difference) for one in judged]
@@ -209,7 +205,7 @@ def _measure_lines(measures: Sequence[Compared]) -> Iterator[str]:
 
 
 def _test(difference: Difference) -> str:
-    """Interval and p-value, where there was a test."""
+    """Interval and p-value; empty without a test."""
     if difference.interval is None or difference.adjusted_p_value is None:
         return ""
     interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)

@@ -1,1 +1,1 @@
-"""Files in object stores by their fsspec URLs (`s3://`, `gs://`, `az://`): copied here, worked on, copied back."""
+"""Inputs and outputs in object stores by their URLs (`s3://`, `gs://`, `az://`), through local copies."""

@@ -1,7 +1,7 @@
-"""Addresses among a command's arguments: inputs are fetched before it, outputs stored while it works and at its end.
+"""URLs in a command's arguments: fetches inputs first, stores outputs during the command and at its end.
 
-The command itself sees paths of the cache alone. Of an output what exists is fetched too, so that a machine goes on
-where another one was lost; partial files are stored now and then, manifests last.
+The command itself sees only local paths. Existing parts of an output are fetched too, so another machine can resume;
+partial files are stored regularly, manifests last.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from inpars.stages.shards import Shard, shard_path
 OUTPUT_FLAGS = {f"--{name}" for name in ("output", "output-train", "output-dev", "queries-dev", "qrels-dev")}
 OUTPUT_FLAGS |= {f"--{name}" for name in ("pairs", "report", "write-kept", "index")}
 PARTIAL = ".partial"
-SIDES = (".ids.tsv", ".negatives.jsonl")  # beside a file of triples
+SIDES = (".ids.tsv", ".negatives.jsonl")  # next to a file of triples
 RUNS_BESIDE = ("negatives.trec", "negatives.dense.trec")
-SECONDS_BETWEEN = 60.0  # from one storing meanwhile to the next; INPARS_REMOTE_SECONDS sets another
-QUIET_SECONDS = 10.0  # files of a folder are stored meanwhile once nothing was written to them for so long
+SECONDS_BETWEEN = 60.0  # between uploads during a command; INPARS_REMOTE_SECONDS overrides it
+QUIET_SECONDS = 10.0  # how long a file of a folder must be unchanged before an upload during a command
 
 
 @contextmanager
 def local_paths(command: str, arguments: Sequence[str], note: Callable[[str], None]) -> Iterator[list[str]]:
-    """The arguments with paths for addresses; what the block writes is stored, whether or not it ends well."""
+    """Yield the arguments with local paths for URLs; the block's output is stored even if it fails."""
     parsed = list(_with_flags(arguments))
     mirror = Mirror()
     shard = next((Shard.parse(value) for flag, value, _ in parsed if flag == "--shard" and value), None)
@@ -55,7 +55,7 @@ def local_paths(command: str, arguments: Sequence[str], note: Callable[[str], No
 
 
 def _with_flags(arguments: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Each argument as (flag it is the value of, value, argument)."""
+    """Each argument as (its flag, its value, the argument)."""
     flag = ""
     for argument in arguments:
         if argument.startswith("--"):
@@ -84,11 +84,11 @@ class Output:
 
     @property
     def file(self) -> Path:
-        """The file of the shard where there is one."""
+        """The output file, or that of the shard."""
         return self.path if self.shard is None else shard_path(self.path, self.shard)
 
     def fetch(self) -> None:
-        """What another machine has done of it."""
+        """Fetch what another machine has already done."""
         belongs, name = _belongs_to(self.file), self.file.name
         stem = self.path.name.removesuffix(".gz").partition(".")[0]
 
@@ -102,17 +102,14 @@ class Output:
         self.mirror.fetch_below(self.file.with_name(f"{name}.shards"))
 
     def store_meanwhile(self) -> None:
-        """What has been saved so far: files beside the output, which are replaced whole or appended to, as they are.
-
-        Those in a folder once nobody writes to them.
-        """
+        """Store changed files during the command; files inside a folder only after `QUIET_SECONDS` without a write."""
         for path in self._changed():
             beside = path.parent == self.file.parent
             if path.exists() and (beside or time.time() - path.stat().st_mtime > QUIET_SECONDS):
                 self.mirror.store(path)
 
     def store(self) -> None:
-        """All that was written, manifests last, and no partial file that is gone."""
+        """Store all changed files, manifests last, and remove the object of a finished partial file."""
         for path in sorted(self._changed(), key=lambda path: path.name.endswith(MANIFEST_SUFFIX)):
             if path.exists():
                 self.mirror.store(path)
@@ -121,7 +118,7 @@ class Output:
             self.mirror.remove(partial)
 
     def _changed(self) -> list[Path]:
-        """Files written since the command began: in the output's folder but for others' shards, and below it."""
+        """Files written since the command began: below the output and next to it, without other shards."""
         folders = [folder for folder in (self.file, self.file.with_name(f"{self.file.name}.shards")) if folder.is_dir()]
         below = [path for folder in folders for path in sorted(folder.rglob("*"))]
         beside = sorted(self.file.parent.iterdir()) if self.file.parent.is_dir() else []
@@ -146,13 +143,13 @@ def _seconds_between() -> float:
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise ConfigError(f"INPARS_REMOTE_SECONDS is {text!r}; give seconds, {SECONDS_BETWEEN:g} for instance")
+        raise ConfigError(f"INPARS_REMOTE_SECONDS is {text!r}; give seconds, for example {SECONDS_BETWEEN:g}")
     return seconds
 
 
 @contextmanager
 def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) -> Iterator[None]:
-    """Store partial files from a thread while the block works, everything when it ends or fails."""
+    """Store partial files from a thread while the block runs, and everything when it ends or fails."""
     stopped = threading.Event()
     seconds = _seconds_between()
 
@@ -164,8 +161,8 @@ def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) ->
                 try:
                     output.store_meanwhile()
                 except (InparsError, OSError) as error:
-                    note(f"{error}; it is tried again")
-            wait = max(seconds, 10 * (time.monotonic() - began))  # large files take no more than a tenth of the time
+                    note(f"{error}; will retry")
+            wait = max(seconds, 10 * (time.monotonic() - began))  # uploads take at most a tenth of the time
 
     thread = threading.Thread(target=work, name="inpars-remote", daemon=True)
     if outputs:

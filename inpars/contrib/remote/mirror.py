@@ -1,12 +1,11 @@
-"""Copies of objects in the cache, under paths that mirror theirs, so that neighbouring files stay neighbours.
+"""A mirror of object stores in the cache: objects are copied to paths that correspond to their URLs.
 
-A small file for each copy says which version of the object it is and how it looked then: an object is fetched only when
-it changed, a file is stored only when it did. Where both did, the object wins: whoever stored it was further.
+A state file per copy records the object's version and the file's size and time: objects are fetched, and files stored,
+only if they changed. If both changed, the object wins, because the machine that stored it was further.
 
-Object stores are reached through fsspec. Where obstore is installed it answers for fsspec's protocols: one wheel
-without dependencies for S3, Google and Azure, where s3fs pins a botocore that boto3 of today does not go with.
-Otherwise fsspec's own implementations (s3fs, gcsfs, adlfs) are used where installed. Failing requests are repeated with
-growing waits; sizes, and MD5 sums where the store tells them, are compared after each copy.
+Stores are accessed through fsspec: by obstore if installed (one wheel for S3, Google and Azure, whereas s3fs pins a
+botocore that conflicts with current boto3), else by s3fs, gcsfs or adlfs. Failed requests are retried with exponential
+backoff. After each copy, sizes and, if the store has them, MD5 sums are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import random
 import re
@@ -28,27 +26,27 @@ from typing import Any, TypeVar
 from inpars.cache import remote_folder
 from inpars.errors import BackendError, DataFormatError, MissingDependencyError, StorageError, reason_of
 from inpars.io.json_text import JsonError, parse_json
-from inpars.io.storage import atomic_file, atomic_writer
+from inpars.io.storage import atomic_file, write_json
 
-Found = TypeVar("Found")
-SCHEMES = ("s3", "gs", "az", "memory")  # the last one is fsspec's own, for tests
+Result = TypeVar("Result")
+SCHEMES = ("s3", "gs", "az", "memory")  # memory: fsspec's, for tests
 URL = re.compile(rf"({'|'.join(SCHEMES)})://(.+)")
-PART_BYTES = 32 << 20  # fetched by one request
+PART_BYTES = 32 << 20  # per request
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 20.0  # doubled after each failure; 27 s in all
-ABSENT = ("404 Not Found", "NoSuchBucket")  # obstore says so in words alone where it lists
+ABSENT = ("404 Not Found", "NoSuchBucket")  # obstore's listings raise no FileNotFoundError
 REFUSED = ("401 Unauthorized", "403 Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def is_url(text: str) -> bool:
-    """Whether it names an object or a folder of a store; web addresses do not."""
+    """Whether a text is the URL of an object or folder in a store; web addresses are not."""
     return URL.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as the store lists it; `version` changes with the content."""
+    """An object in a listing; `version` changes with the content."""
 
     size: int
     version: str
@@ -60,7 +58,7 @@ class Mirror:
 
     root: Path = field(default_factory=remote_folder)
     wait: Callable[[float], None] = time.sleep
-    _stores: dict[str, Any] = field(default_factory=dict)  # fsspec's file systems, which have no types, by scheme
+    _stores: dict[str, Any] = field(default_factory=dict)  # scheme -> fsspec's file system, which is untyped
 
     def path(self, url: str) -> Path:
         """The local path of an object or a folder."""
@@ -69,14 +67,14 @@ class Mirror:
         return self.root / match[1] / match[2].strip("/")
 
     def url(self, path: Path) -> str:
-        """What a path is the copy of."""
+        """The URL of a local path."""
         scheme, *parts = path.relative_to(self.root).parts
         return f"{scheme}://{'/'.join(parts)}"
 
     def fetch(self, url: str, *, siblings: Callable[[str], bool] = lambda name: False) -> Path:
-        """The copy of an object or of all of a folder, with those beside it that are wanted.
+        """Fetch an object or a whole folder, with the selected `siblings`, and return its path.
 
-        Raises DataFormatError where there is neither.
+        Raises DataFormatError if there is neither.
         """
         path = self.path(url)
         fetched = self.fetch_beside(path, lambda name: name == path.name or siblings(name))
@@ -85,21 +83,21 @@ class Mirror:
         return path
 
     def fetch_beside(self, path: Path, accepts: Callable[[str], bool]) -> list[str]:
-        """Fetch the objects in the folder of `path` whose names are wanted, and name them."""
+        """Fetch the accepted objects in the folder of `path` and return their names."""
         listed = {name: info for name, info in self.listed(path.parent).items() if accepts(name)}
         for name, info in listed.items():
             self._fetch(path.parent / name, info)
         return list(listed)
 
     def fetch_below(self, path: Path) -> list[str]:
-        """Fetch all objects of a folder, and name them."""
+        """Fetch all objects of a folder and return their relative names."""
         listed = self.listed(path, below=True)
         for name, info in listed.items():
             self._fetch(path / name, info)
         return list(listed)
 
     def store(self, path: Path) -> bool:
-        """Store a file where it changed since it was fetched or stored; whether it did. Stores show whole objects."""
+        """Store a file if it changed since it was fetched or stored; whether it did."""
         status = path.stat()
         file_state = [status.st_size, status.st_mtime_ns]
         if self._state(path).get("seen") == file_state:
@@ -107,22 +105,22 @@ class Mirror:
         try:
             info = self._try(path, lambda files, key: self._upload(files, key, path))
         except FileNotFoundError:
-            raise StorageError(f"{self.url(path)}: there is no such bucket; make it first") from None
+            raise StorageError(f"{self.url(path)}: no such bucket; create it first") from None
         self._remember(path, info, file_state)
         return True
 
     def remove(self, path: Path) -> None:
-        """Remove the object of a file that is gone; it may be absent too."""
+        """Remove an object; it may be absent."""
         with contextlib.suppress(FileNotFoundError):
             self._try(path, lambda files, key: files.rm_file(key))
         self._state_path(path).unlink(missing_ok=True)
 
     def is_stored(self, path: Path) -> bool:
-        """Whether an object of this path was fetched or stored from here."""
+        """Whether this machine has fetched or stored the object."""
         return self._state_path(path).exists()
 
     def listed(self, folder: Path, *, below: bool = False) -> dict[str, ObjectInfo]:
-        """The objects in a folder by their names, or all below it by their relative names."""
+        """The objects in a folder by name, or all objects below it by relative name."""
 
         def listing(files: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401
             return list(files.find(key, detail=True).values()) if below else files.ls(key, detail=True)
@@ -136,7 +134,7 @@ class Mirror:
         return {name.removeprefix(start): info for name, info in objects.items() if name.startswith(start)}
 
     def _fetch(self, path: Path, info: ObjectInfo) -> None:
-        """Copy an object to its file, which appears when it is whole."""
+        """Copy an object to its file atomically."""
         if path.exists() and self._state(path).get("version") == info.version:
             return
         with atomic_file(path) as working:
@@ -155,19 +153,19 @@ class Mirror:
         _compare(info, info.size, digest.hexdigest())
 
     def _upload(self, files: Any, key: str, path: Path) -> ObjectInfo:  # noqa: ANN401
-        """Lines may be appended meanwhile; what was there when it began is sent at least."""
+        """Upload a file, to which the command may append lines meanwhile."""
         size = path.stat().st_size
         files.put_file(str(path), key)
         info = self.listed(path.parent).get(path.name)
         if info is None or info.size < size:
-            raise OSError(f"{size} bytes were stored and {0 if info is None else info.size} are there")
+            raise OSError(f"stored {size} bytes, but the object has {0 if info is None else info.size}")
         if info.size == path.stat().st_size == size:
             with path.open("rb") as stream:
                 _compare(info, size, hashlib.file_digest(stream, _md5).hexdigest())
         return info
 
-    def _try(self, path: Path, call: Callable[[Any, str], Found]) -> Found:
-        """The answer of the first call that does not fail; what cannot get better is not tried again."""
+    def _try(self, path: Path, call: Callable[[Any, str], Result]) -> Result:
+        """The result of the first call that succeeds. Permanent errors are not retried."""
         scheme, *parts = path.relative_to(self.root).parts
         if scheme not in self._stores:
             self._stores[scheme] = _file_system(scheme)
@@ -203,12 +201,11 @@ class Mirror:
         return state if isinstance(state, dict) else {}
 
     def _remember(self, path: Path, info: ObjectInfo, file_state: list[int]) -> None:
-        with atomic_writer(self._state_path(path)) as stream:
-            json.dump({"version": info.version, "seen": file_state}, stream)
+        write_json(self._state_path(path), {"version": info.version, "seen": file_state})
 
 
 def _file_system(scheme: str) -> Any:  # noqa: ANN401
-    """What fsspec reaches a kind of store with. Raises MissingDependencyError where no package does."""
+    """The file system of a scheme. Raises MissingDependencyError without a package for it."""
     has_own_package = scheme == "memory" or importlib.util.find_spec({"s3": "s3fs", "gs": "gcsfs"}.get(scheme, "adlfs"))
     for package in ("fsspec", *(() if has_own_package else ("obstore",))):
         if importlib.util.find_spec(package) is None:
@@ -225,7 +222,7 @@ def _file_system(scheme: str) -> Any:  # noqa: ANN401
 def _part(files: Any, key: str, start: int, end: int) -> bytes:  # noqa: ANN401
     part = bytes(files.cat_file(key, start=start, end=end))
     if len(part) != end - start:
-        raise OSError(f"{len(part)} of {end - start} bytes came")
+        raise OSError(f"received {len(part)} of {end - start} bytes")
     return part
 
 
@@ -241,7 +238,7 @@ def _info(entry: dict[str, Any]) -> ObjectInfo:
 
 def _compare(info: ObjectInfo, size: int, md5: str) -> None:
     if size != info.size or (MD5.fullmatch(info.version) and md5 != info.version):
-        raise OSError("it arrived with other bytes than it has")
+        raise OSError("the copy has other bytes than the object")
 
 
 def _is(error: Exception, words: tuple[str, ...]) -> bool:
