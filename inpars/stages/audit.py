@@ -1,8 +1,8 @@
-"""The stage that has a reranker look for false negatives among triples: triples in, the same or better ones out.
+"""The audit stage: a reranker looks for false negatives among triples; the same or better triples out.
 
-Beside `NAME.tsv` lie `NAME.ids.tsv` and `NAME.negatives.jsonl` where the input has ids, and `NAME.audit.json` with the
-counts and the worst examples. Every pair of query and document is scored once; scores lie in `<output>.partial` until
-all is done. In memory are some numbers a triple, no texts.
+Next to `NAME.tsv` it writes `NAME.ids.tsv` and `NAME.negatives.jsonl` if the input has ids, and `NAME.audit.json` with
+counts and the worst examples. Every pair of query and document is scored once and saved in `<output>.partial`. Memory
+holds a few numbers per triple, no texts.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from inpars.stages.triple_files import (
 from inpars.training.examples import TripleTexts
 
 STAGE = "audit"
-PAIRS_PER_BATCH = 64  # saved together: some seconds of work on a processor
+PAIRS_PER_BATCH = 64  # saved together: a few seconds on a CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOptions(ComputingOptions):
-    """Who looks for false negatives, and what becomes of them."""
+    """How false negatives are found and treated."""
 
-    action: AuditAction = "keep"  # three flags of the command
+    action: AuditAction = "keep"  # set by three flags
     model: str = option("smollm2-135m", help="reranker: embedded name, folder or hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
     margin: float = option(0.0, help="a negative is false if it scores above its positive minus X", minimum=0)
@@ -72,14 +72,14 @@ class AuditOptions(ComputingOptions):
 
 
 def load_auditor(options: AuditOptions, prompt: Prompt | None = None) -> PairScorer:
-    """The scorer the options name."""
+    """The scorer that the options name."""
     names = ("model", "kind", "max_length", "true_token", "false_token", "batch_tokens")
     settings = {name: getattr(options, name) for name in names}
     return load_run_scorer(RerankOptions(**settings, **options.computing), prompt)
 
 
 def report_path(triples: Path) -> Path:
-    """The file of counts and examples: `triples.tsv` has `triples.audit.json`."""
+    """The file of counts and examples: `triples.audit.json` for `triples.tsv`."""
     return beside_triples(triples, "audit.json")
 
 
@@ -93,7 +93,7 @@ def audit_triples(
     prompt: Prompt | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the triples that are left. With a corpus and ids the scorer reads its texts, else those of the triples."""
+    """Write the remaining triples. Given a corpus and ids the scorer reads its texts, otherwise the triples'."""
     inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model)
     read = {"ids": ids_path(source), "negatives": negatives_path(source)}
     inputs |= {name: stamp(path) for name, path in read.items() if path.exists()}
@@ -139,7 +139,7 @@ def _pairs(source: Path, keys: PairKeys, corpus: Corpus | None) -> Iterator[tupl
 
 @dataclass(slots=True)
 class _Audit:
-    """What the audit has to tell."""
+    """Counts and worst examples of an audit."""
 
     examples: int
     written: int = 0
@@ -148,7 +148,7 @@ class _Audit:
     queries: int = 0
     false: int = 0
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)
-    worst: list[tuple[float, int, AuditedTriple]] = field(default_factory=list)  # a heap, the mildest on top
+    worst: list[tuple[float, int, AuditedTriple]] = field(default_factory=list)  # a heap, the mildest first
 
     def add(self, before: list[AuditedTriple], after: list[AuditedTriple], margin: float) -> None:
         self.queries += 1
@@ -192,7 +192,7 @@ class _Audit:
 
 
 def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options: AuditOptions) -> _Audit:
-    """All files in one pass over the triples, query by query; none appears where it fails."""
+    """Write all files atomically in one pass over the triples, query by query."""
     result = _Audit(options.examples)
     audited = (
         AuditedTriple(

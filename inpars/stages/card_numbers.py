@@ -1,6 +1,6 @@
-"""Puts what `inpars run` and `inpars evaluate` measured into the cards of the models behind the runs.
+"""Adds the measures of `inpars run` and `inpars evaluate` to the cards of the models that made the runs.
 
-A card that cannot be changed is named in a note; the measures themselves never fail for it.
+A card that cannot be changed only causes a note.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from inpars.io.model_judgements import Origin
 from inpars.progress import Progress
 from inpars.stages.caveats import lineage
 
-USING_MODELS = ("search", "rerank", "search system")  # the stages whose model is the run's own
+USING_MODELS = ("search", "rerank", "search system")  # stages that use a model to make a run
 
 
 def add_numbers_of_run(
@@ -27,10 +27,10 @@ def add_numbers_of_run(
     reranked: str,
     progress: Progress,
 ) -> None:
-    """A whole run's systems into the cards of its `retriever` and its `reranker`, as far as they were trained.
+    """Add a whole run's systems to the cards of its `retriever` and `reranker`, if these were trained.
 
-    `collection` is a dataset's name and its split. Names of the reranker's systems end in `reranked`; its card gets
-    them beside those that it reranked.
+    `collection` is a dataset's name and its split. Names of reranked systems end in `reranked`; the reranker's card
+    lists them with their first stages.
     """
     first_stages = [name for name in evaluations if not name.endswith(reranked)]
     after = [name for name in evaluations if name.endswith(reranked)]
@@ -42,7 +42,7 @@ def add_numbers_of_run(
 
 
 def split_label(split: str, origin: Origin | None) -> str:
-    """A split, and the model that judged it where none of its judgements is a person's."""
+    """A split and, if any, the model that judged it."""
     return split if origin is None else f"{split}, judged by {origin.model}"
 
 
@@ -54,7 +54,7 @@ def add_numbers_of_evaluation(
     baseline: str,
     progress: Progress,
 ) -> None:
-    """Evaluated runs, and the baseline, into the card of every model that searched or reranked for them."""
+    """Add the evaluated runs and the baseline to the cards of the models that made them."""
     systems: dict[Path, list[str]] = {}
     for name, path in runs.items():
         for model in models_behind(path):
@@ -65,7 +65,7 @@ def add_numbers_of_evaluation(
 
 
 def models_behind(run: Path) -> list[Path]:
-    """The model folders with a card that a run was made with and that are still what they were."""
+    """The unchanged model folders with a card that a run was made with."""
     stamps = (
         s for _, manifest in lineage(run).steps if manifest.stage in USING_MODELS for s in manifest.inputs.values()
     )
@@ -82,7 +82,7 @@ def _rows(evaluations: Mapping[str, Evaluation], metric: str, collection: tuple[
     dataset, split = collection
     rows = []
     for name, evaluation in evaluations.items():
-        system = "/".join(Path(name).parts[-2:]) if Path(name).exists() else name  # a run that its path names
+        system = "/".join(Path(name).parts[-2:]) if Path(name).exists() else name  # a run named by its path
         measured = f"{plain_name(dataset)}, {split} ({evaluation.queries} queries)"
         rows.append(Measured(measured, metric, system, evaluation.means[metric]))
     return rows

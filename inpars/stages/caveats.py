@@ -21,15 +21,15 @@ from inpars.records import Qrels
 from inpars.stages.examples import SUFFIX, read_ids
 
 TEXT_FIELDS = ("query", "question", "text")  # of synthetic queries `text` is the document
-UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; say them with --bm25"
+UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; name it with --bm25"
 BM25 = "bm25"
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The manifests of a run and its inputs; empty if there are none."""
+    """The manifests of a run and of its inputs; empty without manifests."""
 
-    steps: tuple[tuple[Path, Manifest], ...] = ()  # the run's own first
+    steps: tuple[tuple[Path, Manifest], ...] = ()  # the run first
 
     @property
     def bm25(self) -> tuple[str, ...]:
@@ -48,13 +48,13 @@ class Lineage:
 
     @property
     def example_ids(self) -> tuple[Path, ...]:
-        """Files with the ids of queries that a prompt showed."""
+        """Files with the ids of the prompts' example queries."""
         files = (path.with_name(path.name + SUFFIX) for path, manifest in self.steps if manifest.stage == "generate")
         return tuple(dict.fromkeys(path for path in files if path.is_file()))
 
     @property
     def synthetic_validation(self) -> tuple[str, ...]:
-        """Synthetic dev sets by which the weights of the models behind the run were selected."""
+        """Synthetic dev sets that selected the weights of the run's models."""
         validated_by = (str(m.results.get("validated_by", "")) for _, m in self.steps if m.stage.startswith("train"))
         return tuple(dict.fromkeys(text for text in validated_by if "synthetic" in text))
 
@@ -73,7 +73,7 @@ def lineage(run: Path) -> Lineage:
 
 
 def _sources(output: Path, inputs: Mapping[str, FileStamp]) -> Iterator[Path]:
-    """Inputs that have manifests of the same content, where they were read or beside the output."""
+    """Unchanged inputs with manifests, at their path or next to the output."""
     for stamp in inputs.values():
         for path in (Path(stamp.path), output.parent / Path(stamp.path).name):
             manifest = read_manifest(path) if path != output else None
@@ -90,7 +90,7 @@ def _bm25_in_words(arguments: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caveats:
-    """BM25 by run, overlaps by run (`all runs` for what was named for all), and all of it in sentences."""
+    """BM25 variants and overlaps by run (`all runs` for what applies to all), and both in sentences."""
 
     bm25: dict[str, str]
     overlaps: dict[str, list[Overlap]]
@@ -110,10 +110,10 @@ def find_caveats(
     examples: Mapping[str, Collection[str]] = MappingProxyType({}),
     bm25: str | None = None,
 ) -> Caveats:
-    """Caveats of the runs; without the texts of the test queries, overlaps are found by ids of examples alone.
+    """Caveats of the runs; without the texts of the test queries, overlaps are found only by the ids of examples.
 
-    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest. The queries of the files
-    `training`, and `examples` that prompts show, by their source, were seen before, as the user says.
+    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest. The user names queries
+    seen in training: the files `training`, and the `examples` of prompts by source.
     """
     lineages = {name: lineage(path) for name, path in runs.items()}
     kinds = {
@@ -125,11 +125,11 @@ def find_caveats(
         *(overlap(str(path), read_query_texts(path), texts) for path in training),
         *(overlap(source, example_texts, texts) for source, example_texts in examples.items()),
     ]
-    overlaps = {name: found for name, found in overlaps.items() if found}
+    overlaps = {name: one_run for name, one_run in overlaps.items() if one_run}
     remarks = [
         f"{', '.join(name for name in kinds if kinds[name] == kind)}: {kind}" for kind in dict.fromkeys(kinds.values())
     ]
-    remarks += filter(None, (overlap_remark(name, one) for name, found in overlaps.items() for one in found))
+    remarks += filter(None, (overlap_remark(name, one) for name, one_run in overlaps.items() for one in one_run))
     remarks += [
         f"{name}: its weights were chosen by {kind}, which a model wrote"
         for name, history in lineages.items()
@@ -137,16 +137,16 @@ def find_caveats(
     ]
     if is_synthetic(qrels):
         remarks.append(
-            "this test is synthetic: a model wrote every query for its only relevant document; it can tell systems "
-            "apart, but says nothing of people's queries"
+            "this test is synthetic: a model wrote every query for its only relevant document; it can compare systems, "
+            "but is no evidence for people's queries"
         )
     if (training or examples) and not texts:
-        remarks.append("without the texts of the test queries nothing can be said of overlaps; give --queries FILE")
+        remarks.append("overlaps cannot be found without the texts of the test queries; give --queries FILE")
     return Caveats(kinds, overlaps, remarks)
 
 
 def read_query_texts(path: Path) -> set[str]:
-    """Queries of a file of records, synthetic or plain; of a .tsv without a header `id, text` or triples of texts."""
+    """Queries of a file of records; of a .tsv file without a header, from `id, text` or triples of texts."""
     if is_tsv(path) and not has_header(path, QUERIES):
         return {_of_columns(line.split("\t"), path, number) for number, line in read_lines(path)}
     return {
@@ -163,7 +163,7 @@ def _of_columns(columns: Sequence[str], path: Path, number: int) -> str:
 
 
 def _which_bm25(history: Lineage, tag: str, named: str | None) -> str:
-    """Which BM25 a run is based on; empty if none is known."""
+    """The BM25 variant of a run; empty if it used none."""
     if history.steps:
         return "; ".join(history.bm25)
     return (named or UNKNOWN_BM25) if BM25 in tag.lower() else ""

@@ -1,8 +1,7 @@
-"""The loop of stages whose model answers chunk by chunk: what is not saved yet is computed, and saved as it comes.
+"""The loop of stages whose model works chunk by chunk: compute what is not saved yet, and save it as it comes.
 
-The same for all items of a command, for one of its shards and for the shards of a cluster's workers. Blocks, plans and
-chunks of these are those of one process, and so are the bytes; what travels for a shard is what its block is read by.
-Killed at any moment, it resumes after the last whole chunk.
+It runs all items of a command, one of its shards, or the shards of a cluster's workers, with the same blocks and chunks
+and so the same bytes. A killed run resumes after the last whole chunk.
 """
 
 from __future__ import annotations
@@ -26,43 +25,43 @@ from inpars.stages.stage import Stage
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, shard_size, worker_reports
 
 Computed: TypeAlias = Generator[tuple[list[dict[str, Any]], str], None, None]
-"""For each chunk the records of the items that are kept, and a detail for those who watch."""
+"""For each chunk, the records of its kept items, and a detail to show with the progress."""
 
 
 class PlannedWork(Protocol):
-    """Items of an input and what becomes of them; what a chunk becomes depends on that chunk alone."""
+    """The items of an input and how to process them; a chunk's result depends on that chunk alone."""
 
-    total: int  # items of the input
-    unit: str  # what they are
+    total: int  # number of items
+    unit: str  # noun for the items
     description: str
     device: str
 
     @property
     def block(self) -> int:
-        """Items that are planned together."""
+        """Number of items planned together."""
         ...
 
     @property
     def sums(self) -> Mapping[str, float]:
-        """Numbers of what was written last, which are added over shards."""
+        """Statistics of the latest `write`, added up over shards."""
         ...
 
     def plan(self, block: range) -> Sequence[Sequence[int]]:
-        """Chunks of a block's items, as positions from its first."""
+        """The chunks of a block, as positions relative to its first item."""
         ...
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """The chunks, in order; `done` items were saved by an earlier run. May raise once a chunk is saved."""
+        """Process the chunks in order; an interrupted run had saved `done` items. May raise once a chunk is saved."""
         ...
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """Write the part's items in the order of the input: (place, lines there) of each."""
+        """Write the part's items in input order; returns (position, number of lines) of each."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a stage's items; `results` tells in the manifest who did which."""
+    """The result of a stage; `results` go to the manifest."""
 
     items: int
     lines: int
@@ -85,18 +84,13 @@ def _do(work: PlannedWork, part: Shard | None, plan: Plan, saved: Partial, outpu
     chunks: Iterator[Chunk] = iter(())
     if max(ends) < done:
         done, chunks = chunks_of(work.total, plan, part, ends=ends, block=work.block)
-    _compute(work, chunks, saved, ends[done], done, len(items))
-    return work.write(part, plan, saved, output)
-
-
-def _compute(work: PlannedWork, chunks: Iterator[Chunk], saved: Partial, keep: int, done: int, total: int) -> None:
-    """Append what is computed to the `keep` lines that are kept."""
     chunks, ahead = tee(chunks)
-    track = saved.progress.track(chunks, total=total, description=work.description, unit=work.unit, done=done)
-    with saved.append(keep) as lines, closing(work.compute(ahead, saved, done)) as computed:
+    track = saved.progress.track(chunks, total=len(items), description=work.description, unit=work.unit, done=done)
+    with saved.append(ends[done]) as lines, closing(work.compute(ahead, saved, done)) as computed:
         for chunk, (records, detail) in zip(track, computed, strict=True):
             lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.shard_positions)}]))
             saved.progress.advance(len(chunk.shard_positions), detail)
+    return work.write(part, plan, saved, output)
 
 
 class OpenBlock(Protocol):
@@ -105,7 +99,7 @@ class OpenBlock(Protocol):
     device: str
 
     def __call__(self, items: Any) -> PlannedWork:  # noqa: ANN401 - the stage's own
-        """The work on one block, of what travelled for it."""
+        """The work on one block, from what was sent for it."""
         ...
 
 
@@ -120,10 +114,10 @@ def work_elsewhere(
     unit: str,
     summed: Sequence[str] = (),
 ) -> Done:
-    """Have workers do the items in shards, which stay until the manifest is there.
+    """Have workers do the items in shards, whose files stay until the manifest is written.
 
-    `load` travels to every worker, `items` of its block for every shard: paths and numbers, no texts and no model.
-    `summed` are the names of the work's `sums`.
+    `load` is sent to every worker, and the `items` of its block with every shard: paths and numbers, no texts and no
+    model. `summed` are the names of the work's `sums`.
     """
     saved, output = stage.partial, stage.output.absolute()
     folder = ShardFolder.open(output, saved.header, shard_size(total, workers), total, stage.progress)
@@ -143,15 +137,15 @@ def work_elsewhere(
 
 @dataclass(frozen=True, slots=True)
 class BlockShard:
-    """What travels for one shard."""
+    """What is sent to a worker for one shard."""
 
-    block: int  # its first item, which tells the block from others
+    block: int  # the block's first item
     items: Any
     part: Shard
 
 
 class BlockWorker:
-    """A stage in a worker's process; it keeps the latest block and its plan, since it has several shards of one."""
+    """A stage in a worker's process; caches the latest block and its plan, which several shards share."""
 
     def __init__(self, stage: str, header: str, load: Callable[[], OpenBlock]) -> None:
         self._stage, self._header, self._open = stage, header, load()

@@ -1,7 +1,7 @@
-"""A teacher's scores of the pairs of triples, for distillation: computed once, mined, or GPL's margins.
+"""A teacher's scores of triples for distillation: computed once, from mining, or GPL's margins.
 
-`inpars triples --rescore MODEL` leaves a reranker's scores in `NAME.negatives.jsonl`; `--teacher MODEL` computes those
-of any scorer, saved part by part in `NAME.teacher.jsonl`, which the next training with that teacher reads.
+`inpars triples --rescore MODEL` stores a reranker's scores in `NAME.negatives.jsonl`; `--teacher MODEL` computes those
+of any scorer and saves them in `NAME.teacher.jsonl` for later trainings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from inpars.training.options import RerankerOptions, RetrieverOptions
 
 STAGE = "teach"
-PAIRS_PER_PART = 256  # a part's scores are saved together
+PAIRS_PER_PART = 256  # scores saved together
 
 TeacherScores: TypeAlias = Mapping[tuple[str, str], float]
 """(query text, document text) -> score."""
@@ -44,7 +44,7 @@ TeacherScores: TypeAlias = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeachOptions(ComputingOptions):
-    """Which scorer teaches."""
+    """The teacher."""
 
     teacher: str = option(help="scorer: a folder, an embedded name or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what it is; auto reads its configuration")
@@ -53,7 +53,7 @@ class TeachOptions(ComputingOptions):
 
 
 def teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -> dict[str, FileStamp]:
-    """The source of the teacher's scores. Raises ConfigError if margin-mse has none."""
+    """The stamp of the teacher's scores. Raises ConfigError if margin-mse has none."""
     if options.teacher is not None:
         return {"teacher": model_stamp(options.teacher)}
     if options.loss != "margin-mse":
@@ -68,7 +68,7 @@ def teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -
 def teacher_scores(
     triples: Path, options: RetrieverOptions | RerankerOptions, progress: Progress
 ) -> TeacherScores | None:
-    """The scores that a training learns from, computed where a model is named; None where it learns from none."""
+    """The teacher's scores, computed if the options name a model; None for training without a teacher."""
     if options.teacher is None and options.loss != "margin-mse":
         return None
     if options.teacher is None:
@@ -82,7 +82,7 @@ def teacher_scores(
 def with_scores(
     rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress: Progress
 ) -> Sequence[TripleTexts]:
-    """The rows whose two pairs have a teacher's score; all of them without a teacher."""
+    """The rows with both teacher's scores; all rows without a teacher."""
     if teacher is None:
         return rows
     scored = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
@@ -99,7 +99,7 @@ def teach(
     make_scorer: Callable[[], PairScorer] | None = None,
     progress: Progress = SILENT,
 ) -> Manifest:
-    """Write the teacher's score of every different pair of the triples, in the order of their first lines."""
+    """Write the teacher's score of every distinct pair of the triples, in order of first appearance."""
     output = teacher_path(triples)
     inputs = {"triples": stamp(triples)} | input_stamps(prompt=prompt, teacher=options.teacher)
     stage = Stage(STAGE, options, output, inputs, progress=progress)
@@ -111,7 +111,7 @@ def teach(
         return load_run_scorer(scorer_options, prompt)
 
     def work() -> Outcome:
-        pairs, scores = list(_pairs(triples, options.limit)), list[float]()
+        pairs, scores = _pairs(triples, options.limit), list[float]()
         parts = progress.track(slices(pairs, PAIRS_PER_PART), total=len(pairs), description=STAGE, unit="pairs")
         with ScoreCache(stage.partial, make_scorer or load) as scorer:
             for part in parts:
@@ -124,12 +124,12 @@ def teach(
 
 
 def read_taught(triples: Path, limit: int | None = None) -> TeacherScores:
-    """What `teach` wrote for these triples with this limit. Raises StaleInputError where it is of others."""
+    """The scores that `teach` wrote for these triples and limit. Raises StaleInputError if they do not match."""
     path = teacher_path(triples)
     scores = [number_of(row.get("score"), "score", path, line) for line, row in read_jsonl(path)]
-    pairs = list(_pairs(triples, limit))
+    pairs = _pairs(triples, limit)
     if len(scores) != len(pairs):
-        raise StaleInputError(f"{path} has {len(scores)} scores for {len(pairs)} pairs; remove it to have them made")
+        raise StaleInputError(f"{path} has {len(scores)} scores for {len(pairs)} pairs; remove it to recompute them")
     return dict(zip(pairs, scores, strict=True))
 
 
@@ -154,10 +154,10 @@ def _no_scores(triples: Path) -> ConfigError:
 
 
 def read_margins(triples: Path) -> TeacherScores:
-    """Scores of the pairs that GPL's `margins.tsv` knows. Raises ConfigError where it knows none.
+    """Scores from GPL's `margins.tsv`. Raises ConfigError if it matches no triple.
 
-    A margin is a difference, so positives score 0 here and negatives minus their margin. GPL draws margins for some of
-    its hard negatives; the other triples have no score.
+    A margin is a difference, so positives get 0 and negatives minus their margin. GPL computes margins for some of its
+    hard negatives; the other triples have no score.
     """
     path = margins_path(triples)
     margins, scores = dict(_read_margins(path)), dict[tuple[str, str], float]()
@@ -166,7 +166,7 @@ def read_margins(triples: Path) -> TeacherScores:
             scores[row.texts.query, row.texts.positive] = 0.0
             scores[row.texts.query, row.texts.negative] = -margins[row.ids]
     if not scores:
-        raise ConfigError(f"{path}: its margins are of none of these triples, or {triples.name} has no ids beside it")
+        raise ConfigError(f"{path}: no margin matches these triples, or {triples.name} has no ids next to it")
     return scores
 
 
@@ -180,15 +180,15 @@ def _read_margins(path: Path) -> Iterator[tuple[Triple | None, float]]:
 
 
 def margins_path(triples: Path) -> Path:
-    """`margins.tsv` in the folder of the triples, as `inpars import` writes what `gpl-training-data.tsv` holds."""
+    """`margins.tsv` next to the triples, which `inpars import` converts from `gpl-training-data.tsv`."""
     return triples.with_name(MARGINS)
 
 
 def teacher_path(triples: Path) -> Path:
-    """`triples.tsv` has `triples.teacher.jsonl` next to it."""
+    """The teacher's scores: `triples.teacher.jsonl` for `triples.tsv`."""
     return beside_triples(triples, "teacher.jsonl")
 
 
-def _pairs(triples: Path, limit: int | None) -> Iterator[tuple[str, str]]:
+def _pairs(triples: Path, limit: int | None) -> list[tuple[str, str]]:
     texts = itertools.islice((row.texts for row in read_triple_rows(triples)), limit)
-    return iter(dict.fromkeys((row.query, text) for row in texts for text in (row.positive, row.negative)))
+    return list(dict.fromkeys((row.query, text) for row in texts for text in (row.positive, row.negative)))

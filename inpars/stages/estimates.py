@@ -1,9 +1,9 @@
-"""How long work will take, from a short measurement of it; what was predicted before, and how far off that was.
+"""Predicts how long work will take from a short measurement, and compares earlier predictions with the actual times.
 
-Random documents are measured in the parts that a stage computes together, in random order: chunks are sorted by
-length, so timing the first ones would measure short inputs only. The rate is the ratio of all items to all seconds, and
-its interval comes from how the parts differ. Start-up (loading a model, compiling, one part to warm up) is counted
-apart, once per worker.
+Random documents are measured in the chunks that a stage computes together, in random order: chunks are sorted by
+length, so the first ones would cover only short inputs. The rate is the ratio of all items to all seconds, with an
+interval from the variance between parts. Start-up (loading, compiling, one warm-up part) counts separately, once per
+worker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Items and seconds of each part that was measured, and the seconds before the first."""
+    """Items and seconds of each measured part, and the start-up time before the first."""
 
     startup_seconds: float
     parts: tuple[tuple[int, float], ...]
@@ -58,7 +58,7 @@ class Measurement:
 
     @property
     def margin(self) -> float | None:
-        """Half the 95% interval of the seconds an item, as a share of them; None of a single part.
+        """Half the 95% interval of the seconds per item, relative to them; None for a single part.
 
         Ratio estimator: Cochran, Sampling Techniques, 1977, section 6.5, with Student's t.
         """
@@ -75,15 +75,15 @@ class Measurement:
 def measure(
     start: Callable[[], Iterable[Callable[[], int]]], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Measurement:
-    """Start the work, do one part to warm up, and measure parts until the time is over or none is left.
+    """Start the work, run one part to warm up, and measure parts until the time is over or none is left.
 
-    A part does its work and returns its number of items. Raises ConfigError where there are fewer than two parts.
+    A part returns its number of items. Raises ConfigError for fewer than two parts.
     """
     began = clock()
     parts = iter(start())
     warm = next(parts, None)
     if warm is None:
-        raise ConfigError("there is nothing to measure on; give a larger corpus")
+        raise ConfigError("there is nothing to measure; give a larger corpus")
     warm()
     ready, measured = clock(), list[tuple[int, float]]()
     for part in parts:
@@ -92,37 +92,36 @@ def measure(
         if clock() - ready >= seconds:
             break
     if not measured:
-        raise ConfigError("the corpus is too small to measure on: one part of it was for warming up; give a larger one")
+        raise ConfigError("the corpus is too small to measure after warming up; give a larger one")
     return Measurement(ready - began, tuple(measured))
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a measurement says of more items on more workers."""
+    """The predicted time for a number of items and workers."""
 
     work: str
     model: str
     device: str
     items: int
     workers: int
-    seconds: float  # from the start to the end
-    low: float | None  # ends of the 95% interval
+    seconds: float  # elapsed
+    low: float | None  # bounds of the 95% interval
     high: float | None
-    startup_seconds: float  # of each worker, part of the above
+    startup_seconds: float  # per worker, included in `seconds`
     seconds_per_item: float
     output: str | None = None
     made: str = ""
 
     @property
     def worker_hours(self) -> float:
-        """What is paid for."""
         return self.seconds * self.workers / HOUR
 
 
 def predict(
     measured: Measurement, *, work: str, model: str, device: str, items: int, workers: int, output: Path | None = None
 ) -> Prediction:
-    """Every worker starts once and has an equal share; workers are as fast as what was measured."""
+    """The prediction for workers as fast as the measurement, each with one start and an equal share."""
 
     def after(share: float) -> float:
         return measured.startup_seconds + math.ceil(items / workers) * measured.seconds_per_item * (1 + share)
@@ -146,25 +145,25 @@ def predict(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An earlier prediction and the actual result."""
+    """An earlier prediction and the actual time."""
 
     prediction: Prediction
     seconds: float
 
     @property
     def error(self) -> float:
-        """0.1 where a tenth more was predicted than it took."""
+        """Relative error; 0.1 if the prediction was 10% too long."""
         return self.prediction.seconds / self.seconds - 1
 
 
 def remember(prediction: Prediction, file: Path) -> None:
-    """Append it to the file of predictions."""
+    """Append a prediction to the file."""
     with AppendedLines(file) as lines:
         lines.append([to_json_line(asdict(prediction))])
 
 
 def last_checked(file: Path, work: str, model: str) -> Checked | None:
-    """The latest prediction for the same work and model whose output is there by now, made after it."""
+    """The latest prediction for this work and model whose output has been made since."""
     matching = [
         checked for checked in _checked(file) if (checked.prediction.work, checked.prediction.model) == (work, model)
     ]
@@ -178,16 +177,16 @@ def _checked(file: Path) -> Iterator[Checked]:
         try:
             prediction = Prediction(**record)
         except TypeError:
-            continue  # of another version, which knew other fields
+            continue  # written by another version
         manifest = None if prediction.output is None else read_manifest(Path(prediction.output))
         if manifest is not None and manifest.started >= prediction.made:
-            seconds = _took(manifest, prediction)
+            seconds = _actual_seconds(manifest, prediction)
             if seconds:
                 yield Checked(prediction, seconds)
 
 
-def _took(manifest: Manifest, prediction: Prediction) -> float | None:
-    """Seconds from start to end, of shards the longest; None where it was other work than was predicted."""
+def _actual_seconds(manifest: Manifest, prediction: Prediction) -> float | None:
+    """Elapsed seconds, of the longest shard if sharded; None if items or shards differ from the prediction."""
     shards: Sequence[dict[str, Any]] = manifest.results.get("shards") or ()
     names = ("documents", "pairs", "queries")
     items = next((int(manifest.results[name]) for name in names if name in manifest.results), None)
@@ -201,12 +200,12 @@ DEFAULT_MODELS: dict[Work, str] = {"generate": "smollm2-135m", "embed": "minilm"
 ITEMS: dict[Work, str] = {"generate": "documents", "embed": "documents", "rerank": "pairs"}
 SAMPLE = 4096  # documents drawn at random
 EMBEDDED_TOGETHER, RERANKED_TOGETHER = 256, 128
-QUERY_WORDS = 8  # of another document stand for a query
+QUERY_WORDS = 8  # of another document, as a query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateOptions(ComputingOptions):
-    """What is measured, and what for."""
+    """What to measure and predict."""
 
     work: Work = option("generate", help="work to measure: query generation, document embedding, or reranking")
     model: str | None = option(None, help="embedded name, folder or hub id (default: smollm2-135m; minilm to embed)")
@@ -226,7 +225,7 @@ class EstimateOptions(ComputingOptions):
 
 
 Parts: TypeAlias = tuple[str, Sequence[Callable[[], int]]]
-"""Where loaded work computes, and its parts."""
+"""The device of loaded work, and its parts."""
 
 
 def measure_work(corpus: Corpus, options: EstimateOptions) -> tuple[Measurement, str]:
@@ -255,7 +254,7 @@ def _generating(documents: Sequence[Document], options: EstimateOptions) -> Part
     )
     generator = load_generator(settings, named_prompt(options.prompt, ExampleOptions(), settings.seed))
     chunks = generator.plan(documents)
-    random.Random(options.seed).shuffle(chunks)  # here already: several may be under way at once
+    random.Random(options.seed).shuffle(chunks)  # here too: a generator may read several ahead
     written = generate_each(generator, ([documents[position] for position in chunk] for chunk in chunks))
     return generator.device, [lambda: len(next(written))] * len(chunks)
 

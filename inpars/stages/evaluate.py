@@ -1,4 +1,4 @@
-"""The stage of `inpars evaluate`: run files in; measures, comparisons and caveats out."""
+"""Evaluates run files: measures, comparisons, caveats, and reports of these."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from inpars.stages.caveats import Caveats, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
 
-FIRST_DOCUMENTS = 3  # shown of each run for a query that gained or lost
+FIRST_DOCUMENTS = 3  # of each run for a query that gained or lost
 DocumentText = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What is measured, and how."""
+    """How runs are evaluated."""
 
     preset: PresetName | None = option(None, help="measures and ranking order (default: by the dataset's name)")
     metrics: str | None = option(None, metavar="NAMES", help="measures in ir_measures notation (default: the preset's)")
@@ -51,7 +51,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Everything that is known of some runs; records for tables, reports and files."""
+    """The results of an evaluation, for tables, reports and files."""
 
     preset: Preset
     baseline: str
@@ -74,7 +74,7 @@ class Evaluated:
 
 
 def preset_for(options: EvaluateOptions, dataset: str | None) -> Preset:
-    """The preset that is named or the collection's own, with what the options put in its place."""
+    """The named preset, or the dataset's, with the overrides of the options."""
     preset = PRESETS[options.preset] if options.preset is not None else preset_of(dataset)
     metrics = preset.metrics if options.metrics is None else tuple(parse_metrics(options.metrics))
     return replace(preset, metrics=metrics, order=options.order or preset.order)
@@ -92,7 +92,7 @@ def evaluate_files(
     left_out: int = 0,
     progress: Progress = SILENT,
 ) -> Evaluated:
-    """Measure and compare run files; `topics.queries` may lack texts. Raises ConfigError for what is not there."""
+    """Measure and compare run files; `topics.queries` may lack texts. Raises ConfigError for an unknown baseline."""
     check(options)
     if options.baseline is not None and options.baseline not in paths:
         raise ConfigError(f"the baseline {options.baseline!r} is none of the runs ({', '.join(paths)})")
@@ -139,7 +139,7 @@ def evaluate_files(
 
 
 def evaluation_text(evaluated: Evaluated) -> str:
-    """What is no result, the table, what its differences mean in words, remarks, and queries that gained or lost."""
+    """The evaluation as text: problems, the table, the differences in words, remarks, and queries that changed most."""
     judged = evaluated.preset.metrics[0]
     differences = evaluated.differences[judged]
     lines = [f"not a result: {problem}" for problem in evaluated.problems]
@@ -158,7 +158,7 @@ def evaluation_text(evaluated: Evaluated) -> str:
 
 
 def evaluation_values(evaluated: Evaluated) -> dict[str, Any]:
-    """Everything as JSON values; `systems` and `differences` as `as_values` has them."""
+    """The evaluation as JSON values; `systems` and `differences` are as in `as_values`."""
     values = as_values(evaluated.results, evaluated.differences, evaluated.origin)
     for name, file in evaluated.files.items():
         values["systems"][name] |= {
@@ -192,23 +192,15 @@ def _changes(
 ) -> dict[str, tuple[list[ShownChange], list[ShownChange]]]:
     if not count:
         return {}
-    baseline_file = files[baseline]
-
-    def changes_of(name: str) -> tuple[list[ShownChange], list[ShownChange]]:
-        values = files[name].evaluation.per_query[metric]
-        gains, losses = (
-            show(
-                changes,
-                (baseline_file.firsts, files[name].firsts),
-                topics.qrels,
-                lambda query_id: topics.queries.get(query_id, ""),
-                document_text or (lambda _: ""),
-            )
-            for changes in most_changed(baseline_file.evaluation.per_query[metric], values, count)
-        )
-        return gains, losses
-
-    return {name: changes_of(name) for name in files if name != baseline}
+    before = files[baseline]
+    texts = (lambda query_id: topics.queries.get(query_id, "")), document_text or (lambda _: "")
+    changes = {}
+    for name, file in files.items():
+        if name != baseline:
+            gains, losses = most_changed(before.evaluation.per_query[metric], file.evaluation.per_query[metric], count)
+            firsts = before.firsts, file.firsts
+            changes[name] = (show(gains, firsts, topics.qrels, *texts), show(losses, firsts, topics.qrels, *texts))
+    return changes
 
 
 def _change_lines(changed: ShownChange, name: str, baseline: str) -> list[str]:
@@ -231,25 +223,22 @@ def report_evaluation(
     texts: Texts,
     command: str = "",
 ) -> Report:
-    """The report of runs that were evaluated; each is read once more, one after the other. `name` is the collection's.
-
-    Texts of queries and documents are shown where they are known.
-    """
+    """The report of an evaluation; reads each run once more. `name` is the collection's."""
     results = evaluated.results
     metrics = evaluated.preset.metrics
     judgements = sum(map(len, topics.qrels.values()))
-    read = [(path, read_manifest(path)) for path in paths.values()]
+    manifests = [(path, read_manifest(path)) for path in paths.values()]
     glances = {
         name: glance(name, read_checked_run(path, topics.qrels, evaluated.preset.order).run, topics.qrels)
         for name, path in paths.items()
     }
-    by_model = [] if topics.origin is None else [str(topics.origin)]
-    by_all = "" if topics.origin is None else f" All of it is {topics.origin}."
-    remarks = [*evaluated.problems, *by_model, *evaluated.remarks]
+    judge_remarks = [] if topics.origin is None else [str(topics.origin)]
+    judged_by = "" if topics.origin is None else f" All of it is {topics.origin}."
+    remarks = [*evaluated.problems, *judge_remarks, *evaluated.remarks]
     return Report(
         title=f"{name}: {len(results)} runs compared" if len(results) > 1 else f"{name}: {next(iter(results))}",
-        lead=f"Measured as {', '.join(metrics)}, ranked by {evaluated.preset.order}; {evaluated.baseline} is what the "
-        f"others are compared with.{by_all}",
+        lead=f"Measured as {', '.join(metrics)}, ranked by {evaluated.preset.order}; the baseline is "
+        f"{evaluated.baseline}.{judged_by}",
         facts={
             "runs": str(len(results)),
             "judged queries": f"{len(topics.qrels):,}",
@@ -265,7 +254,7 @@ def report_evaluation(
             texts=texts,
             notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in remarks],
         ),
-        stages=[stage_facts(str(path), manifest) for path, manifest in read if manifest is not None],
+        stages=[stage_facts(str(path), manifest) for path, manifest in manifests if manifest is not None],
         settings=asdict(options) | {"order": evaluated.preset.order, "metrics": list(metrics)},
         commands=[command] if command else [],
     )

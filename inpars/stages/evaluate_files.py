@@ -1,4 +1,4 @@
-"""The stage that judges runs: measures side by side, and whether paired tests believe the differences."""
+"""Measures run files and tests their differences for significance."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ JUDGED = "Judged@10"
 
 @dataclass(frozen=True, slots=True)
 class JudgedFile:
-    """What a run file is worth, what is wrong with it, and the first doc_ids of each judged query."""
+    """The evaluation of a run file, its problems, and the first doc_ids of each judged query."""
 
     evaluation: Evaluation
     notes: RunNotes
     firsts: dict[str, list[str]] = field(default_factory=dict)
-    no_result: str = ""  # why the measures say nothing of the run, where they do not
+    no_result: str = ""  # why the measures are meaningless, if they are
 
 
 def judge_files(
@@ -40,9 +40,9 @@ def judge_files(
     firsts: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, JudgedFile]:
-    """Evaluations by system, one file after the other: no two runs are in memory together.
+    """Evaluations by system, with one run in memory at a time.
 
-    `judged_only` leaves unjudged documents out before anything is measured; `firsts` doc_ids of each query are kept.
+    `judged_only` removes unjudged documents first; `firsts` is the number of doc_ids to keep per query.
     """
     judged = {}
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
@@ -58,7 +58,7 @@ def judge_files(
 def compare_evaluations(
     results: Mapping[str, Evaluation], metrics: Sequence[str], baseline: str | None = None
 ) -> dict[str, dict[str, Difference]]:
-    """For each measure the differences from the baseline, the first system by default."""
+    """Per measure, the differences from the baseline, by default the first system."""
     if not results:
         raise ConfigError("there are no runs to evaluate; name some with --run FILE")
     chosen = baseline or next(iter(results))
@@ -72,7 +72,7 @@ def compare_evaluations(
 
 
 def run_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Paths by the shortest name that tells them apart: the file's own, or its path where two share one."""
+    """Paths by file name, or by path if two files share a name. Raises ConfigError for duplicates."""
     if twice := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
         raise ConfigError(f"--run {', '.join(twice)} is given twice")
     names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
@@ -82,7 +82,7 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
 def table(
     results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str]
 ) -> str:
-    """A text table: measures, and for the first measure gain, interval and verdict against the baseline."""
+    """A text table of the measures, with gain, interval and verdict of the first one against the baseline."""
     judged = metrics[0]
     against = next(name for name in results if name not in differences[judged])
     width = max(len(name) for name in [*results, "system"])
@@ -106,20 +106,20 @@ def table(
 
 
 def verdict(difference: Difference | None) -> str:
-    """`+0.0312 [+0.0101, +0.0520] p=0.004 better` for people; empty for the baseline itself."""
+    """`+0.0312 [+0.0101, +0.0520] p=0.004 better`; empty for the baseline."""
     if difference is None:
         return ""
     if difference.interval is None:
         return f"{difference.mean:+.4f} not tested"
-    believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
+    word = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
     interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
-    return f"{difference.mean:+.4f} {interval} {p_in_table(difference.adjusted_p_value)} {believed}"
+    return f"{difference.mean:+.4f} {interval} {p_in_table(difference.adjusted_p_value)} {word}"
 
 
 def as_values(
     results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], origin: Origin | None = None
 ) -> dict[str, Any]:
-    """Everything as JSON values; `judged_by` where a model judged."""
+    """The results as JSON values; `judged_by` only if a model judged."""
     return ({} if origin is None else {"judged_by": origin.values()}) | {
         "systems": {name: asdict(result) for name, result in results.items()},
         "differences": {

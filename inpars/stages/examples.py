@@ -1,4 +1,4 @@
-"""Worked examples that come from a collection: their queries' ids on disk, and their absence from evaluation."""
+"""Keeps track of prompt examples that come from a collection, and leaves them out of evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIX = ".example_query_ids.txt"
 
 
 def example_query_ids(prompt: PromptSource) -> list[str]:
-    """Ids of the queries that the prompt shows, sorted; examples made up for the prompt have none."""
+    """Sorted ids of the prompt's example queries; invented examples have no id."""
     return sorted({example.query_id for example in prompt.examples if example.query_id})
 
 
@@ -37,7 +37,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
-    """Judgements of the other queries. Raises ConfigError where none is left."""
+    """Judgements without these queries. Raises ConfigError if none is left."""
     remaining = {query_id: grades for query_id, grades in qrels.items() if query_id not in query_ids}
     if qrels and not remaining:
         raise ConfigError("all judged queries are examples of the prompt; take the examples from another split")
@@ -45,7 +45,7 @@ def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
 
 
 def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = SILENT) -> Topics:
-    """The topics without the prompt's example queries; their number is noted."""
+    """The topics without the prompt's example queries; notes their number."""
     example_ids = set(example_query_ids(prompt))
     queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in example_ids}
     count = len(topics.queries) - len(queries)

@@ -1,7 +1,7 @@
-"""The stage that keeps the queries worth training on: synthetic queries in, the kept ones out, best first.
+"""The filter stage: synthetic queries in, those worth training on out, best first.
 
-The file is read twice: once in a stream, of which numbers and ids stay, then the kept rows alone. A million queries
-take about half a gigabyte.
+Reads the file twice: once as a stream, for numbers and ids, then only the kept rows. A million queries take about half
+a gigabyte of memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BY_PROMPT = "by_prompt"
 
 @dataclass(frozen=True, slots=True)
 class FilteredFile:
-    """A file of queries as columns, the byte each row begins at, and the positions that are kept, best first."""
+    """A file of queries as columns, the byte offset of each row, and the kept positions, best first."""
 
     path: Path
     pool: QueryTable
@@ -46,7 +46,7 @@ class FilteredFile:
     kept: Positions
 
     def records(self, positions: Sequence[int] | Positions) -> Iterator[dict[str, Any]]:
-        """The rows as they were read, in the order of the positions, each with its query_id."""
+        """The original rows in the order of the positions, each with its query_id."""
         rows = read_json_at(self.path, (int(self.starts[position]) for position in positions))
         for position, row in zip(positions, rows, strict=True):
             yield row if row.get("query_id") else {**row, "query_id": self.pool.query_ids[position]}
@@ -62,9 +62,9 @@ def filter_file(
     corpus: Corpus | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the kept records, as they were read, from the best score down."""
+    """Write the kept records, unchanged, from the best score down."""
     for text in options.select:
-        parse_selection(text)  # before anything is done
+        parse_selection(text)  # raise early
     context = with_documents(context, corpus)
     stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus), **running)
 
@@ -87,14 +87,14 @@ def filter_file(
 
 
 def with_documents(context: FilterContext, corpus: Corpus | None) -> FilterContext:
-    """The context with texts of the corpus; without one the checks read the rows' own text."""
+    """The context with the corpus' texts; without a corpus the checks read the text in each row."""
     return context if corpus is None else replace(context, document_text=lambda doc_id: corpus[doc_id].full_text)
 
 
 def filter_inputs(
     source: Path, context: FilterContext, scores: Sequence[Path], corpus: Corpus | None
 ) -> dict[str, FileStamp]:
-    """Stamps of all that decides what is kept."""
+    """Stamps of all inputs of the filter."""
     inputs = {"queries": stamp(source), "examples": stamp_lines("examples", context.example_queries)}
     inputs |= {f"scores {number}": stamp(path) for number, path in enumerate(scores, start=1)}
     return inputs | query_stamps(context) | ({} if corpus is None else {"corpus": corpus.stamp})
@@ -109,7 +109,7 @@ def gather_file(
     progress: Progress = SILENT,
     named: Path | None = None,
 ) -> tuple[QueryTable, Positions]:
-    """The columns of a file with those of its score files, and the byte each row begins at."""
+    """The columns of a file and of its score files, and the byte offset of each row."""
     builder, starts = QueryTableBuilder(options, context), array("q")
     rows = progress.track(read_synthetic_with_offsets(source), total=None, description="read queries", unit="queries")
     for query, record, start in rows:
@@ -127,7 +127,7 @@ def gather_file(
 
 @contextmanager
 def plain_file(source: Path, folder: Path) -> Iterator[Path]:
-    """The file itself, or for the time of the block its unpacked copy in the folder."""
+    """The file itself, or a temporary unpacked copy in the folder."""
     if not is_packed(source):
         yield source
         return
@@ -138,16 +138,16 @@ def plain_file(source: Path, folder: Path) -> Iterator[Path]:
                 shutil.copyfileobj(packed, unpacked)
             unpacked.flush()
             if is_packed(Path(unpacked.name)):
-                raise DataFormatError("packed twice; unpack it once and give what comes out", path=source)
+                raise DataFormatError("compressed twice; decompress it once first", path=source)
             yield Path(unpacked.name)
 
 
 def query_stamps(context: FilterContext) -> dict[str, FileStamp]:
-    """Stamps of the queries that are excluded or counted, where there are some."""
+    """Stamps of the excluded and the counted queries, if any."""
     named = {"excluded queries": context.excluded_queries, "own queries": context.own_queries}
     return {name: stamp_lines(name, texts) for name, texts in named.items() if texts}
 
 
 def stamp_lines(name: str, lines: Collection[str]) -> FileStamp:
-    """The stamp of lines in any order."""
+    """A stamp that does not depend on the order of the lines."""
     return stamp_text(name, "\n".join(sorted(lines)))

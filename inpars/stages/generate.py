@@ -1,6 +1,6 @@
-"""The stage that has queries written: corpus and prompt in, synthetic queries out.
+"""The generate stage: corpus and prompt in, synthetic queries out.
 
-`chunk_loop.py` does the work, here or by workers; killed at any moment, it resumes after the last whole chunk.
+`chunk_loop.py` does the work, here or on workers; a killed run resumes after the last whole chunk.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ STAGE = "generate"
 BY_PROMPT = "by_prompt"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 GREEDY = (1, 0.0, 1.0)  # queries per document, temperature, top_p
-BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
+BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # as in GenQ; the others are greedy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateOptions(ShardedOptions):
-    """How queries are written."""
+    """How queries are generated."""
 
     model: str = option(
         "smollm2-135m", help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it"
@@ -136,12 +136,11 @@ def generate_queries(
     written: Path | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
+    """Write `output` (a shard's file for a shard) and its manifest. The generator is loaded only if work is left.
 
-    With `workers` it is made in each of them: `make_generator` is pickled, and so must not hold a model.
-    Queries of `written`, the output of the same settings for fewer documents, are taken from there.
-    Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
-    be left out of evaluation.
+    With `workers` each of them loads it: `make_generator` is pickled, so it must not hold a model. Queries are reused
+    from `written`, an output of the same settings for fewer documents. Documents of the prompt's examples get none; the
+    ids of the examples' queries go to a file next to the output, so that evaluation can leave them out.
     """
     inputs = input_stamps(corpus=corpus, prompt=prompt) | _own_inputs(options, api)
     stage = Stage(STAGE, options, output, inputs, **running)
@@ -155,7 +154,6 @@ def generate_queries(
         if workers is not None:
             corpus_key = corpus.path.absolute(), corpus.sha256
             load = functools.partial(QueryBlocks, corpus_key, prompt, make_generator, options.canary)
-            described = f"generate with {options.model}"
             positions = positions_in(chosen.documents)
             finished = work_elsewhere(
                 continued,
@@ -163,7 +161,7 @@ def generate_queries(
                 load,
                 len(positions),
                 lambda b: positions[b].copy(),
-                description=described,
+                description=f"generate with {options.model}",
                 unit="documents",
             )
         else:
@@ -215,7 +213,7 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
 
 
 def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
-    """Places of the most central documents of as many clusters."""
+    """Positions of the most central document of each of `count` clusters."""
     from inpars.filtering.clusters import central_positions
     from inpars.stages.search import SearchOptions, load_encoder
 
@@ -225,7 +223,7 @@ def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count
 
 
 def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api: ApiOptions, output: Path) -> Estimate:
-    """What asking a server would take; nothing is asked and nothing written."""
+    """The estimated requests and cost of a server; sends and writes nothing."""
     check(options)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
@@ -242,14 +240,14 @@ def generator_maker(
     output: Path = Path("queries.jsonl"),
     progress: Progress = SILENT,
 ) -> Callable[[], QueryGenerator]:
-    """What loads the generator, here or in a worker."""
+    """A function that loads the generator, here or in a worker."""
     if options.on_ray:
         return functools.partial(load_on_worker, options.for_worker(), prompt)
     return functools.partial(load_generator, options, prompt, api, output, progress)
 
 
 def load_on_worker(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
-    """As `load_generator`; vLLM where it is installed and the worker has a GPU, unless float32 is asked for."""
+    """Like `load_generator`; uses vLLM if it is installed and the worker has a GPU, except for float32."""
     if options.backend == "causal" and options.gpus_per_worker and options.dtype != "float32" and find_spec("vllm"):
         options = replace(options, backend="vllm", device="auto")
     return load_generator(options, prompt)
@@ -262,7 +260,7 @@ def load_generator(
     output: Path = Path("queries.jsonl"),
     progress: Progress = SILENT,
 ) -> QueryGenerator:
-    """The generator the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
+    """The generator that the options name; a server's saves its responses next to `output`. Imports torch or openai."""
     settings, api = _settings(options), api or ApiOptions()
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
@@ -284,5 +282,5 @@ def _settings(options: GenerateOptions) -> DecodingSettings:
 
 
 def default_prompt(backend: Backend) -> Prompt:
-    """What is used where no prompt is named: InPars's form, or for a seq2seq model the document alone."""
+    """The default prompt: `inpars`, or the document alone for a seq2seq model."""
     return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")

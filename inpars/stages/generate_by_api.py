@@ -1,4 +1,4 @@
-"""What stages need to ask a server: who asks, the server's stamp, and what it would cost."""
+"""What stages need to use an API server: its client, its stamp, and cost estimates."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SERVER_BACKENDS: Mapping[str, Endpoint] = {"completions": "completions", "chat":
 
 
 def server_stamp(options: ApiOptions) -> FileStamp:
-    """What of the server decides the output: its address and the kind of its log-probs."""
+    """The stamp of a server: its address and the kind of its log-probs, which determine the output."""
     return stamp_text(options.url, f"{options.url}\n{options.log_prob_kind}")
 
 
 def work_and_pay(
     stage: Stage, work: PlannedWork, part: Shard | None, generator: object
 ) -> tuple[Done, Mapping[str, Any]]:
-    """Do the work in this process, and say what a server was paid where one does it."""
+    """Do the work in this process; also returns what a paid server cost."""
     if not isinstance(generator, PaidGenerator):
         return work_here(stage, work, part), {}
     with closing(generator):
@@ -50,9 +50,9 @@ def work_and_pay(
 
 
 def model_inputs(model: str, backend: str, api: ApiOptions | None, command: str) -> dict[str, FileStamp]:
-    """Stamps of the model, a server's by its name, and of the server.
+    """Stamps of the model (by name for a server's) and of the server.
 
-    Raises ConfigError for a local model that only servers have.
+    Raises ConfigError for a model that only servers have, with a local backend.
     """
     if backend not in SERVER_BACKENDS:
         refuse_server_model(model, f"`inpars {command} --backend chat --base-url URL` asks a server")
@@ -61,17 +61,17 @@ def model_inputs(model: str, backend: str, api: ApiOptions | None, command: str)
 
 
 def open_server(
-    wording: RequestAdapter[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
+    adapter: RequestAdapter[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> ApiGenerator[Item]:
-    """What asks the server; its answers are kept beside `output`. Raises what `priced` raises."""
-    price = priced(wording.endpoint, wording.model, options)
+    """The client of a server; it saves the responses next to `output`. Raises what `priced` raises."""
+    price = priced(adapter.endpoint, adapter.model, options)
     from inpars.generation.api.generator import ApiGenerator
 
-    return ApiGenerator(wording, options, price, output, progress)
+    return ApiGenerator(adapter, options, price, output, progress)
 
 
 def priced(endpoint: Endpoint, model: str, options: ApiOptions) -> Price | None:
-    """What a model costs, if known. Raises ConfigError for --max-usd without a price, and where the SDK is missing."""
+    """A model's price, if known. Raises ConfigError for --max-usd without one, MissingDependencyError for the SDK."""
     price = load_prices(options.price_file).find(model, batch=options.batch)
     if options.max_usd is not None and price is None:
         raise ConfigError(f"--max-usd: no price is known for {model!r}; write it into a file and name it --price-file")
@@ -82,7 +82,7 @@ def priced(endpoint: Endpoint, model: str, options: ApiOptions) -> Price | None:
 
 
 def estimate_cost(items: Iterable[Item], adapter: RequestAdapter[Item], options: ApiOptions, output: Path) -> Estimate:
-    """What is left to ask for and what it would cost at most; asks and writes nothing."""
+    """The remaining requests and their maximum cost; sends and writes nothing."""
     prices = load_prices(options.price_file)
     price = prices.find(adapter.model, batch=options.batch)
     answered = {record.get("request") for record in read_answers(journal_path(output))}
@@ -97,7 +97,7 @@ def estimate_cost(items: Iterable[Item], adapter: RequestAdapter[Item], options:
 def query_requests(
     endpoint: Endpoint, model: str, prompt: PromptSource, settings: DecodingSettings, options: ApiOptions
 ) -> RequestFormat:
-    """How a server is asked for the queries of a document. Raises ConfigError for settings it cannot take."""
+    """The requests for a document's queries. Raises ConfigError for settings that a server does not support."""
     check_api(options, asks_server=True)
     settings.check()
     return RequestFormat(endpoint, model, prompt, settings, options.url, log_probs=options.log_prob_kind != "absent")

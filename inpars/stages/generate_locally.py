@@ -1,4 +1,4 @@
-"""Generators that run a model on this machine: one loader per backend.
+"""Loads the generators that run on this machine: one loader per backend.
 
 Each loader imports torch, transformers or vLLM only when it is called.
 """
@@ -16,7 +16,7 @@ from inpars.records import Document
 
 
 def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
-    """The generator of a backend. Raises MissingDependencyError if its package is not installed."""
+    """The generator of a backend. Raises MissingDependencyError if its package is missing."""
     return LOADERS[backend](model)
 
 

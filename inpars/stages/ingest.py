@@ -1,6 +1,6 @@
-"""The stage that prepares a corpus: a dataset, or files and web pages in, BEIR's files out.
+"""The ingest stage: a dataset, or files and web pages in, BEIR's files out.
 
-Beside `corpus.jsonl` lie `queries.jsonl` and `qrels/<split>.tsv` where the dataset, or a file in SQuAD's form, has
+Writes `queries.jsonl` and `qrels/<split>.tsv` next to `corpus.jsonl` if the dataset, or a file in SQuAD's format, has
 queries.
 """
 
@@ -36,7 +36,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions(ChunkOptions, ReadOptions, FetchOptions):
-    """What becomes a document."""
+    """How documents are read and cut."""
 
     limit: int | None = option(None, help="use only the first N documents, for a quick try", minimum=1)
 
@@ -54,9 +54,9 @@ def qrels_path(output: Path, split: str) -> Path:
 def ingest_dataset(
     dataset: Dataset, options: IngestOptions, *, output: Path, sources: Sequence[Path] = (), **running: Unpack[Running]
 ) -> Manifest:
-    """Write the documents, and beside them queries and judgements; `sources` are input files never to be overwritten.
+    """Write documents, queries and qrels; `sources` are further input files that must not be overwritten.
 
-    With a limit, judgements of documents left out go, and so do the queries that then have none.
+    A limit also drops the judgements of documents beyond it, and queries left without judgements.
     """
     topics = {split: dataset.topics(split) for split in dataset.splits}
     inputs = {"corpus": dataset.corpus_stamp} | {
@@ -68,15 +68,15 @@ def ingest_dataset(
     def work() -> Outcome:
         for split_topics in topics.values():
             split_topics.say_remarks(stage.progress)
-        first, total = islice(iter(dataset.corpus), options.limit), len(dataset.corpus)
+        documents, total = islice(iter(dataset.corpus), options.limit), len(dataset.corpus)
         doc_ids: set[str] = set()
-        track = stage.progress.track(first, total=total, description="ingest", unit="documents")
-        count = write_documents(output, track if options.limit is None else _noted(track, doc_ids))
+        track = stage.progress.track(documents, total=total, description="ingest", unit="documents")
+        count = write_documents(output, track if options.limit is None else _with_ids_noted(track, doc_ids))
         limited = {
             split: split_topics if options.limit is None else _within(split_topics, doc_ids)
             for split, split_topics in topics.items()
         }
-        return Outcome(count, {"not_in_limit": total - count}, {"files": _settle(stage, limited)})
+        return Outcome(count, {"not_in_limit": total - count}, {"files": _write_topics(stage, limited)})
 
     return stage.run(work)
 
@@ -90,9 +90,9 @@ def ingest_files(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> tuple[Manifest, FoundFiles]:
-    """Write the texts of files, folders and web pages as documents, and tell which files were not looked at.
+    """Write the texts of files, folders and web pages as documents; also returns the files found.
 
-    What was read, what could not be read and what was dropped stands in the manifest's `results` and `dropped`.
+    The manifest's `results` and `dropped` list what was read, unreadable and dropped.
     """
     check(options)
     former = _former_sides(output)
@@ -119,7 +119,7 @@ def ingest_files(
             )
         has_questions = collected.qrels and (options.limit is None or collected.queries)
         topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
-        return _outcome(count, collected, files, fetched, _settle(stage, topics))
+        return _outcome(count, collected, files, fetched, _write_topics(stage, topics))
 
     return stage.run(work), files
 
@@ -127,7 +127,7 @@ def ingest_files(
 def _find(
     sources: Sequence[Path], urls: Sequence[str], options: IngestOptions, leave_out: Sequence[Path], progress: Progress
 ) -> tuple[FoundFiles, Fetched]:
-    """The files below the places, and the pages of the addresses after them."""
+    """The files found in the sources, followed by the fetched pages."""
     fetched = fetch(urls, options, cache=cache_folder(), progress=progress) if urls else Fetched([], {}, {})
     if urls and not fetched.files and not sources:
         reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in fetched.failed.items())
@@ -152,14 +152,14 @@ def _outcome(count: int, collected: Collected, files: FoundFiles, fetched: Fetch
     return Outcome(count, dict(+dropped), results)
 
 
-def _noted(documents: Iterator[Document], doc_ids: set[str]) -> Iterator[Document]:
+def _with_ids_noted(documents: Iterator[Document], doc_ids: set[str]) -> Iterator[Document]:
     for document in documents:
         doc_ids.add(document.doc_id)
         yield document
 
 
 def _within(topics: Topics, doc_ids: set[str]) -> Topics:
-    """The topics of a corpus that holds these documents alone; those without judgements stay whole."""
+    """The topics limited to these documents; topics without judgements are unchanged."""
     if not topics.qrels:
         return topics
     qrels = {
@@ -175,10 +175,10 @@ def _sides(output: Path, topics: Mapping[str, Topics]) -> list[Path]:
     return [queries_path(output), *judged] if topics else []
 
 
-def _settle(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
-    """Write the queries of all splits as one file and the judgements of each, and remove those of an earlier run.
+def _write_topics(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
+    """Write the queries of all splits to one file and the qrels of each split; remove files of an earlier run.
 
-    The names of what was written; a split without judgements has no file.
+    Returns the names of the written files; a split without judgements has none.
     """
     queries = {query_id: text for split_topics in topics.values() for query_id, text in split_topics.queries.items()}
     sides = _sides(stage.output, topics) if queries else []
@@ -194,10 +194,10 @@ def _settle(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
 
 
 def _files_of(dataset: Dataset) -> list[Path]:
-    """The files a dataset on disk is read from."""
+    """The files of a dataset on disk."""
     folder = dataset.corpus.path.parent
-    beside = [*(folder / name for name in QUERY_NAMES), *(folder / "qrels").glob("*.tsv")]
-    return [dataset.corpus.path, *(beside if dataset.splits else [])]
+    topic_files = [*(folder / name for name in QUERY_NAMES), *(folder / "qrels").glob("*.tsv")]
+    return [dataset.corpus.path, *(topic_files if dataset.splits else [])]
 
 
 def _former_sides(output: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""The stage that has pairs judged: what runs found for queries in, qrels and a line per pair out.
+"""The judge stage: pooled pairs of query and document in, qrels and a line per pair out.
 
-Pairs are graded in chunks that are saved as they come; a server's answers are in its journal before that. Killed at any
-moment, it goes on after the last whole chunk, and no pair that was graded is graded again, also where the pool grew.
+Pairs are graded in chunks that are saved as they come, a server's responses first in its journal. A killed run resumes
+after the last whole chunk. Graded pairs are never graded again, even if the pool grows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from inpars.judging.server import GradeRequests
 
 STAGE = "judge"
-OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
+OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that select pairs and do not affect grades
 SUFFIX = ".grades.jsonl"
 
 
@@ -96,9 +96,9 @@ def judge_pairs(
     api: ApiOptions | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the qrels, the lines and the note of their origin beside them, and the manifest.
+    """Write the qrels, the judgements and their origin next to them, and the manifest.
 
-    The judge is made only where something is left. Raises BackendError where no pair could be graded.
+    Loads the judge only if work is left. Raises BackendError if no pair could be graded.
     """
     pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
     queries = to_json_line({pair.query_id: pair.query for pair in pairs})
@@ -125,7 +125,7 @@ def judge_pairs(
 
 
 def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
-    """Raise what would be raised once there are pairs: for flags, a model or a price that cannot be."""
+    """Raise early for unusable flags, models or prices."""
     check(options)
     endpoint = SERVER_BACKENDS.get(options.backend)
     check_api(api, asks_server=endpoint is not None)
@@ -135,7 +135,7 @@ def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
 
 
 class Judging:
-    """Pairs to grade; a server's replies do not depend on each other, so all of them are one block."""
+    """Pairs to grade; a server's responses are independent, so all pairs are one block."""
 
     unit = "pairs"
     sums: Mapping[str, float] = MappingProxyType({})
@@ -160,7 +160,7 @@ class Judging:
             yield records, self._paid.status() if self._paid else ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The qrels and, next to them, each pair's judgement and the judge."""
+        """Write the qrels and, next to them, each pair's judgement and the judge."""
         records = {record["pair"]: record for _, record in saved.records() if "pair" in record}
         model = canonical_name(self._judge.name)
         lines = [_judgement(pair, records[pair.key], model, self._prompt) for pair in self._pairs]
@@ -184,7 +184,7 @@ def _judgement(pair: Pair, record: Mapping[str, Any], model: str, prompt: str) -
 
 
 def qrels_of(judgements: Sequence[ModelJudgement]) -> Qrels:
-    """The pairs that have a grade."""
+    """The qrels of the graded pairs."""
     qrels: Qrels = {}
     for one in judgements:
         if one.grade is not None:
@@ -193,7 +193,7 @@ def qrels_of(judgements: Sequence[ModelJudgement]) -> Qrels:
 
 
 def read_grades(output: Path) -> Qrels:
-    """The grades behind some qrels. Raises DataFormatError where there are none."""
+    """The grades stored next to qrels. Raises DataFormatError if there are none."""
     qrels = qrels_of(list(read_judgements(lines_path(output))))
     if not qrels:
         raise DataFormatError("no pair has a grade here", path=lines_path(output))
@@ -203,7 +203,7 @@ def read_grades(output: Path) -> Qrels:
 def load_judge(
     options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> Judge:
-    """The judge the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
+    """The judge that the options name; a server's saves its responses next to `output`. Imports torch or openai."""
     if options.backend in SERVER_BACKENDS:
         from inpars.judging.server import ServerJudge  # loads openai
 
@@ -212,8 +212,9 @@ def load_judge(
     where = options.set_up()
     from inpars.judging.local import LocalJudge
 
-    limit, batch_size = options.max_doc_tokens, options.batch_size
-    judge = LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+    judge = LocalJudge(
+        options.model, prompt, max_doc_tokens=options.max_doc_tokens, batch_size=options.batch_size, **where
+    )
     settings = {name: value for name, value in result_settings(options).items() if name not in OF_THE_POOL}
     settings |= {"model": model_stamp(options.model).sha256, "prompt": prompt.text}
     return KeptGrades(judge, grades_path(output), to_json_line(settings))
@@ -222,7 +223,7 @@ def load_judge(
 def dry_run(
     pairs: Sequence[Pair], prompt: JudgingPrompt, options: JudgeOptions, api: ApiOptions, output: Path
 ) -> Estimate:
-    """What asking a server would take; nothing is asked and nothing written."""
+    """The estimated requests and cost of a server; sends and writes nothing."""
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     return estimate_cost(pairs, _adapter(options, prompt, api), api, output)
 
@@ -237,31 +238,31 @@ def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> G
 
 
 def grades_path(output: Path) -> Path:
-    """Where they lie."""
+    """The file of a local judge's grades."""
     return output.with_name(output.name + SUFFIX)
 
 
 class KeptGrades:
-    """A `Judge` in front of a local one."""
+    """A `Judge` that caches the grades of a local one in a file."""
 
     def __init__(self, judge: LocalJudge, path: Path, settings: str) -> None:
-        """Read what is there; `settings` is all that decides a grade besides its pair."""
+        """Read the stored grades; `settings` is all that determines a grade besides the pair."""
         self._judge, self._path, self._settings = judge, path, settings
         self.name, self.device, self.parameters = judge.name, judge.device, judge.parameters
         self._known = _read(path)
 
     def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """The judge's, of all pairs: known or not, so that an interrupted stage finds its chunks again."""
+        """The judge's plan of all pairs, known or not, so that a resumed stage has the same chunks."""
         return self._judge.plan(pairs)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
         digests = [self._digest(pair) for pair in pairs]
         new = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
         if new:
-            found = dict(zip(new, self._judge.judge(list(new.values())), strict=True))
+            graded = dict(zip(new, self._judge.judge(list(new.values())), strict=True))
             with AppendedLines(self._path) as lines:
-                lines.append(to_json_line({"pair": digest, **asdict(grade)}) for digest, grade in found.items())
-            self._known |= found
+                lines.append(to_json_line({"pair": digest, **asdict(grade)}) for digest, grade in graded.items())
+            self._known |= graded
         return [self._known[digest] for digest in digests]
 
     def _digest(self, pair: Pair) -> str:
@@ -272,12 +273,12 @@ class KeptGrades:
 def _read(path: Path) -> dict[str, Graded]:
     if not path.exists():
         return {}
-    AppendedLines(path).close()  # drops a torn last line
+    AppendedLines(path).close()  # drops a truncated last line
     known = {}
     for number, record in read_jsonl(path):
         try:
             digest = record.pop("pair")
             known[digest] = Graded(**record | {"grade_log_probs": tuple(record["grade_log_probs"])})
         except (KeyError, TypeError):
-            raise DataFormatError("not a grade; remove this file to grade anew", path=path, line=number) from None
+            raise DataFormatError("not a grade; remove this file to start over", path=path, line=number) from None
     return known

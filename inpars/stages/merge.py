@@ -1,7 +1,7 @@
-"""Shards of one stage's output made one file: the bytes and the manifest of a run without shards.
+"""Merges the shards of a stage's output into the file and the manifest of a run without shards.
 
-Each shard must be complete (its manifest stands and its bytes are those that were written), all must be of one cut of
-the same work, and none may be missing or there twice; what is wrong is said with the shard to run again.
+Each shard must be complete (with a manifest and unchanged bytes), all must belong to the same work and count, and none
+may be missing or duplicated. Errors name the shard to run again.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.shards import SHARD_RESULT, Shard, count_lines, merged_lines, shard_of_path, shards_of
 from inpars.stages.stage import refuse_to_overwrite
 
-MERGED_RESULT = "shards"  # where a merged file's manifest names them
-NAMED = 8  # missing shards that an error names
+MERGED_RESULT = "shards"  # the result in the manifest of a merged file
+MAX_NAMED = 8  # missing shards in an error message
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Piece:
 
     @property
     def compared(self) -> dict[str, Any]:
-        by_content = {"shard", *self.manifest.inputs}  # a folder may have other names on other machines
+        by_content = {"shard", *self.manifest.inputs}  # paths may differ between machines
         settings = {name: value for name, value in self.manifest.arguments.items() if name not in by_content}
         inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
         shard_result = self.manifest.results[SHARD_RESULT]
@@ -53,17 +53,17 @@ class _Piece:
 def merge_shards(
     output: Path, shards: Sequence[Path] = (), *, progress: Progress = SILENT, overwrite: bool = False
 ) -> Manifest:
-    """Write `output` from its shards, named or found next to it, and return its manifest.
+    """Write `output` from the given shards, or from those next to it, and return its manifest.
 
-    Raises ConfigError for shards that are missing, unfinished or there twice, StaleInputError for those of other work.
+    Raises ConfigError for missing, unfinished or duplicate shards, StaleInputError for shards of other work.
     """
     pieces = _read_pieces(output, shards)
     _check_same_work(pieces)
     _check_all_there(pieces, output)
-    made_of = [_shard_summary(piece) for piece in pieces]
+    summaries = [_shard_summary(piece) for piece in pieces]
     before = None if overwrite or not output.exists() else manifests.read_manifest(output)
-    still_is = before is not None and before.results.get(MERGED_RESULT) == made_of
-    if before is not None and still_is and manifests.sha256_of(output) == before.output.sha256:
+    unchanged = before is not None and before.results.get(MERGED_RESULT) == summaries
+    if before is not None and unchanged and manifests.sha256_of(output) == before.output.sha256:
         progress.stage("merge", output, up_to_date=True)
         return before
     for piece in pieces:
@@ -79,18 +79,18 @@ def merge_shards(
         merged_lines(parts), total=sum(_lines(piece.manifest) for piece in pieces), description="merge", unit="lines"
     )
     write_lines(output, lines)
-    beside = pieces[0].path.with_name(pieces[0].path.name + EXAMPLES_SUFFIX)
-    if beside.exists():  # the ids of queries that the prompt showed, the same beside every shard
+    example_ids = pieces[0].path.with_name(pieces[0].path.name + EXAMPLES_SUFFIX)
+    if example_ids.exists():  # the same for every shard
         with storage_errors(output):
-            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
+            shutil.copyfile(example_ids, output.with_name(output.name + EXAMPLES_SUFFIX))
     _note_machines(pieces, progress)
-    manifest = _merged(pieces, output, made_of)
+    manifest = _merged(pieces, output, summaries)
     manifests.write_manifest(manifest, output)
     return manifest
 
 
 def _read_pieces(output: Path, shards: Sequence[Path]) -> list[_Piece]:
-    """Every shard with its manifest, in order of their numbers."""
+    """The shards with their manifests, by number."""
     paths = list(shards) or shards_of(output)
     if not paths:
         raise ConfigError(f"no shards found for {output}; make them with --shard I/N and this --output, or name them")
@@ -139,7 +139,7 @@ def _check_counts(manifest: Manifest) -> None:
 
 
 def _check_same_work(pieces: Sequence[_Piece]) -> None:
-    """All like most of them."""
+    """Raise StaleInputError for a shard that differs from the majority."""
     usual = Counter(repr(sorted(piece.compared.items(), key=str)) for piece in pieces).most_common(1)[0][0]
     model = next(piece for piece in pieces if repr(sorted(piece.compared.items(), key=str)) == usual)
     for piece in pieces:
@@ -162,9 +162,9 @@ def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
             raise ConfigError(f"{twin} and {piece.path} are both shard {piece.shard}; name one of them")
         paths[piece.shard.number] = piece.path
     if missing := count - len(paths):
-        named = islice((number for number in range(1, count + 1) if number not in paths), NAMED)
+        named = islice((number for number in range(1, count + 1) if number not in paths), MAX_NAMED)
         missing_shards = ", ".join(f"{number}/{count}" for number in named)
-        more = f" and {missing - NAMED} more" if missing > NAMED else ""
+        more = f" and {missing - MAX_NAMED} more" if missing > MAX_NAMED else ""
         raise ConfigError(
             f"{output} lacks shards: {missing_shards}{more}; run the command again with each as its --shard"
         )
@@ -176,8 +176,8 @@ def _shard_summary(piece: _Piece) -> dict[str, Any]:
     return {"shard": str(piece.shard), "file": piece.path.name, "sha256": stamp.sha256, **about}
 
 
-def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[str, Any]]) -> Manifest:
-    """The manifest of a run without shards; seconds are the sum, and the shards are named."""
+def _merged(pieces: Sequence[_Piece], output: Path, summaries: Sequence[Mapping[str, Any]]) -> Manifest:
+    """The manifest of a run without shards, with the total seconds and the shards."""
     first = pieces[0].manifest
     shard_manifests = [piece.manifest for piece in pieces]
     results = _combined([manifest.results for manifest in shard_manifests])
@@ -186,7 +186,7 @@ def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[st
         first,
         arguments={**first.arguments, "shard": None},
         output=manifests.stamp(output, sum(map(_lines, shard_manifests))),
-        results=results | {MERGED_RESULT: list(made_of)},
+        results=results | {MERGED_RESULT: list(summaries)},
         device=", ".join(dict.fromkeys(manifest.device for manifest in shard_manifests)),
         started=min(manifest.started for manifest in shard_manifests),
         seconds=round(sum(manifest.seconds for manifest in shard_manifests), 2),
@@ -210,7 +210,7 @@ def _together(values: Sequence[Any]) -> Any:  # noqa: ANN401
 
 
 def _mean(name: str, weight: Callable[[Manifest], int], shard_manifests: Sequence[Manifest]) -> float | None:
-    """The mean over all of what a shard's mean is over."""
+    """The weighted mean of the shards' means."""
     known = [
         (manifest.results[name], weight(manifest)) for manifest in shard_manifests if manifest.results[name] is not None
     ]
@@ -222,7 +222,7 @@ MEANS: Mapping[str, Callable[[Manifest], int]] = {
     "mean_log_prob": lambda manifest: manifest.results["tokens"],
     "mean": lambda manifest: (manifest.output.records or 0) - manifest.results["missing"],
 }
-"""Results that are means, and of how many numbers."""
+"""Results that are means, with their weights."""
 COUNTS = ("tokens", "missing")
 
 
@@ -232,5 +232,5 @@ def _note_machines(pieces: Iterable[_Piece], progress: Progress) -> None:
     if len(devices) > 1 or len(versions) > 1:
         progress.note(
             f"merge: the shards were made on {len(devices)} kinds of device ({', '.join(devices)}) with "
-            f"{len(versions)} sets of packages; one machine alone may give other last digits"
+            f"{len(versions)} sets of packages; on a single machine the last digits may differ"
         )

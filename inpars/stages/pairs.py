@@ -1,7 +1,7 @@
-"""The stage that makes training pairs of what people wrote: headings, FAQs, search logs and votes in, queries out.
+"""The pairs stage: headings, FAQs, search logs and votes in, training queries out.
 
-The output is a file of synthetic queries without log-probs, so that every later stage takes it; `prompt` is the kind of
-each pair. Queries pass the guards of the filter and are in the order they were found.
+The output has the format of synthetic queries without log-probs, so every later stage accepts it; `prompt` is the kind
+of each pair. Queries pass the checks of the filter and stay in input order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STAGE = "pairs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairsOptions:
-    """What is taken for a pair."""
+    """Which pairs to extract."""
 
     headings: bool = option(False, help="titles and headings of the corpus, each with the first passage of its section")
     min_clicks: int = option(1, help="minimum clicks on a document for a query", minimum=1)
@@ -62,7 +62,7 @@ class PairsOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFiles:
-    """The files that people's queries are in."""
+    """The input files with queries of people."""
 
     faq: Sequence[Path] = ()
     clicks: Sequence[Path] = ()
@@ -74,7 +74,7 @@ class PairFiles:
 
 
 def answers_path(output: Path) -> Path:
-    """Where the answers of an FAQ without a corpus go: `pairs.jsonl` has `pairs.corpus.jsonl`."""
+    """The corpus of the answers of FAQs: `pairs.corpus.jsonl` for `pairs.jsonl`."""
     return output.with_name(f"{output.name.removesuffix('.gz').removesuffix('.jsonl')}.corpus.jsonl")
 
 
@@ -87,7 +87,7 @@ def write_pairs_file(
     context: FilterContext = NO_CONTEXT,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the pairs to `output`; without a corpus the answers of the FAQs are written as one beside it."""
+    """Write the pairs to `output`; without a corpus, write the answers of the FAQs as a corpus next to it."""
     _check(files, options, corpus)
     inputs = files.stamps() | ({} if corpus is None else {"corpus": corpus.stamp})
     inputs |= query_stamps(context)
@@ -107,7 +107,7 @@ def write_pairs_file(
         positions = np.sort(choose(table, options.filtering))
         dropped += table.dropped()
         if not len(positions):
-            raise ConfigError(f"no pair is left of what was read ({dropped_line(dropped)}); give other files or limits")
+            raise ConfigError(f"no pair is left ({dropped_line(dropped)}); give other files or looser limits")
         count = write_jsonl(output, (_record(*candidates[position]) for position in positions.tolist()))
         if corpus is None:
             write_documents(answers_path(output), documents.values())
@@ -133,9 +133,9 @@ def _all_pairs(
     documents: dict[str, Document],
     dropped: Counter[str],
 ) -> Iterator[Pair]:
-    """All pairs whose documents are there, the surest kind first; of an FAQ alone the answers become `documents`."""
-    known = vote_pairs(list(files.votes), dropped)
-    yield from (one for pair in known for one in _present(pair, corpus, dropped))
+    """All pairs whose documents exist, the most reliable kind first; without a corpus, adds answers to `documents`."""
+    voted = vote_pairs(list(files.votes), dropped)
+    yield from (one for pair in voted for one in _present(pair, corpus, dropped))
     clicked = click_pairs(
         list(files.clicks), min_clicks=options.min_clicks, min_click_rate=options.min_click_rate, dropped=dropped
     )
@@ -164,7 +164,7 @@ def _with_answers(faqs: Sequence[QuestionAnswer], documents: dict[str, Document]
 
 
 def _in_corpus(faqs: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter[str]) -> Iterator[Pair]:
-    """Pairs with the documents that the files name, else with those that are the answer or a part of it."""
+    """Pairs with the documents that the files name, or with those that equal the answer or a part of it."""
     unnamed = [one for one in faqs if one.doc_id is None]
     matched = iter(match_answers([one.answer for one in unnamed], corpus) if unnamed else ())
     for one in faqs:
@@ -177,7 +177,7 @@ def _in_corpus(faqs: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter[
 
 
 def _for_model(pair: Pair, document_of: Callable[[str], Document]) -> Document:
-    """The best document as a model is to read it; what may stand above a text is not shown with its title."""
+    """The best document for a model to read; without its title if the query may be one of its headings."""
     query = pair.query()
     document = document_of(query.doc_id)
     return replace(document, title="") if query.may_stand_above else document

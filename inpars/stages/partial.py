@@ -1,15 +1,15 @@
 """The partial file of an interrupted stage, `<output>.partial`: a header, then finished lines.
 
-The header says what the lines were made from; lines of other settings or inputs are thrown away. A torn last line is
-dropped. Where the work goes chunk by chunk, a line behind each chunk's lines says that it is whole. Of a scorer that is
-asked for the same pairs in the same batches again, `ScoreCache` keeps the answers there.
+The header identifies settings and inputs; a file with another header is removed. A truncated last line is dropped. In
+stages that work chunk by chunk, a line after each chunk's lines marks it as complete. `ScoreCache` stores the scores of
+a scorer that gets the same pairs in the same batches again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from inpars.options import result_settings
 from inpars.progress import Progress
 from inpars.protocols import PairScorer
 
-CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many items it had
+CHUNK_END = "whole_chunk_of"  # the key of the line after each chunk: its number of items
 
 
 def partial_path(output: Path) -> Path:
@@ -39,7 +39,7 @@ def partial_path(output: Path) -> Path:
 
 
 def header_line(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str:
-    """The first line of a partial file: what its lines were made from."""
+    """The first line of a partial file, which identifies settings and inputs."""
     compared = {**settings, **{name: stamp.sha256 for name, stamp in inputs.items()}}
     digest = hashlib.sha256(json.dumps(compared, sort_keys=True, default=str).encode()).hexdigest()
     return to_json_line({"partial": stage, "settings": digest})
@@ -47,7 +47,7 @@ def header_line(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Fi
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A partial file and what its lines are made from: of a stage's output, or of a shard of it."""
+    """The partial file of a stage's output or of one of its shards."""
 
     stage: str
     path: Path
@@ -58,11 +58,10 @@ class Partial:
     def of(
         cls, stage: str, options: object, inputs: Mapping[str, FileStamp], output: Path, progress: Progress
     ) -> Partial:
-        """That of an output, with a stage's own options."""
         return cls(stage, partial_path(output), header_line(stage, result_settings(options), inputs), progress)
 
     def kept(self) -> int:
-        """How many whole lines of these settings there are behind the header; a file of other settings goes."""
+        """The number of whole lines after the header; removes a file with another header."""
         if not self.path.exists():
             return 0
         with AppendedLines(self.path) as lines:
@@ -81,15 +80,15 @@ class Partial:
         return ((number, record) for number, record in read_jsonl(self.path) if number > 1)
 
     def chunk_ends(self, total: int) -> dict[int, int]:
-        """Where whole chunks end, by items until there: how many lines there are; none end before the first line."""
+        """Line counts at the ends of whole chunks, by the number of items up to there; always includes 0 items."""
         ends, items = {0: 0}, 0
-        if not self.kept() and not self.path.exists():  # else it was begun, with nothing whole yet
+        if not self.kept() and not self.path.exists():  # otherwise it was begun, without a whole line
             return ends
         for number, record in self.records():
             if CHUNK_END in record:
                 size = record[CHUNK_END]
                 if type(size) is not int:
-                    problem = "must be a whole number; remove this file to begin again"
+                    problem = "must be a whole number; remove this file to start over"
                     raise DataFormatError(problem, path=self.path, line=number, field=CHUNK_END, excerpt=repr(size))
                 items += size
                 ends[items] = number - 1
@@ -105,21 +104,21 @@ class Partial:
 
 
 def remove_partial(partial: Path) -> None:
-    """The work is done, or unusable."""
+    """Remove a partial file that is finished or unusable."""
     with storage_errors(partial):
         partial.unlink(missing_ok=True)
 
 
 def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[int]:
-    """The partial file's lines in the order of the documents, as the output, and how many each has.
+    """Write the partial file's lines to the output in the order of the documents; returns each document's line count.
 
-    The partial file is left. Lines are looked up by their place in it, so that memory holds a number for each.
+    Keeps the partial file. Memory holds only the byte offset of each line.
     """
     starts: dict[str, list[int]] = {}
     for start, number, record in read_jsonl_with_offsets(partial):
-        doc_id = record.get("doc_id")  # the first line and the ends of chunks have none
+        doc_id = record.get("doc_id")  # missing in the header and chunk ends
         if doc_id is not None and not isinstance(doc_id, str):
-            problem = "must be text; remove this file to begin again"
+            problem = "must be text; remove this file to start over"
             raise DataFormatError(problem, path=partial, line=number, field="doc_id", excerpt=repr(doc_id))
         if doc_id is not None:
             starts.setdefault(doc_id, []).append(start)
@@ -147,16 +146,16 @@ def _text(raw: bytes, partial: Path) -> str:
 
 
 class ScoreCache:
-    """A `PairScorer` in front of another one, for one output of one stage."""
+    """A `PairScorer` that caches another one's scores in a partial file."""
 
     def __init__(self, partial: Partial, make_scorer: Callable[[], PairScorer]) -> None:
-        """Resume from the partial file of these settings and inputs, if there is one."""
+        """Resume from the partial file, if it matches."""
         self.name, self._make_scorer = "remembered", make_scorer
         self._partial, self.path = partial, partial.path
         batches = partial.kept()
         if batches:
             partial.progress.note(f"{partial.stage}: resuming, {batches} batches of scores are stored")
-        self._known = self._read(batches)
+        self._known: Iterator[tuple[int, dict[str, Any]]] = partial.records() if batches else iter(())
         self._used = 0
         self._lines: AppendedLines | None = None
         self._scorer: PairScorer | None = None
@@ -169,7 +168,7 @@ class ScoreCache:
         if known[1].get("pairs") == digest:
             self._used += 1
             return self._scores(*known, len(pairs))
-        self._known.close()  # nothing behind a batch that differs is used
+        self._known = iter(())  # cached scores after a batch that differs are not used
         if self._lines is None:
             self._lines = self._partial.append(self._used)
             self._scorer = self._make_scorer()
@@ -182,17 +181,13 @@ class ScoreCache:
         """The stored scores of a batch. Raises DataFormatError if they were edited."""
         scores = [number_of(score, "scores", self.path, line) for score in list_of(row, "scores", self.path, line)]
         if len(scores) != count:
-            problem = f"{len(scores)} scores for {count} pairs; remove this file to begin again"
+            problem = f"{len(scores)} scores for {count} pairs; remove this file to start over"
             raise DataFormatError(problem, path=self.path, line=line)
         return scores
 
-    def _read(self, batches: int) -> Generator[tuple[int, dict[str, Any]], None, None]:
-        if batches:
-            yield from self._partial.records()
-
     def close(self) -> None:
-        """Close the partial file; what it holds stays."""
-        self._known.close()
+        """Close the partial file and keep it."""
+        self._known = iter(())
         if self._lines is not None:
             self._lines.close()
 

@@ -1,4 +1,4 @@
-"""What gives queries numbers, by kind: a reranker's margin, a rank among the documents, whether there is an answer."""
+"""Scorers of queries: a reranker's margin, the rank of the source document, answerability."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SEARCHED_TOGETHER = 500
 
 
 class ColumnScorer(Protocol):
-    """Gives each query of a block a number, or several by name, None where there is none."""
+    """Gives each query one or several named numbers; None if it has none."""
 
     name: str  # of the first number
-    block: int  # queries that are scored and saved together
+    block: int  # number of queries scored and saved together
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Numbers by name, in the order of the rows."""
@@ -37,7 +37,7 @@ class ColumnScorer(Protocol):
 
 
 class MarginColumn:
-    """How well the query's own document answers it, by any scorer of pairs."""
+    """How well the source document answers the query, by any scorer of pairs."""
 
     block = 100  # half a minute of a slow reranker
 
@@ -45,24 +45,24 @@ class MarginColumn:
         self.name, self._scorer, self._source = name, scorer, source
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
-        """Float32 margins, unbounded; no probabilities, of which many would be equal."""
+        """Unbounded float32 margins; many probabilities would be equal."""
         pairs = [(query.text, self._source.document(query, record).full_text) for query, record in rows]
         margins = self._scorer.score(pairs)
         return [{self.name: round(margin, DIGITS) if math.isfinite(margin) else None} for margin in margins]
 
 
 class RankColumn:
-    """The rank of the query's own document, from 1; None where it is not among the first."""
+    """The rank of the query's source document, from 1; None below the search depth."""
 
     block = SEARCHED_TOGETHER
 
     def __init__(self, search: SearchWithScores, depth: int, source: Source, name: str, similarity: str = "") -> None:
-        """`similarity` names a second column: how near the two are."""
+        """`similarity` names a second column, the score of the source document."""
         self.name, self._similarity = name, similarity
         self._search, self._depth, self._source = search, depth, source
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
-        """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
+        """Ranks and similarities. Raises StaleInputError for a document missing from the corpus."""
         for query, _ in rows:
             if self._source.corpus is not None and query.doc_id not in self._source.corpus:
                 raise StaleInputError(
@@ -70,11 +70,11 @@ class RankColumn:
                     "corpus lacks; give the corpus it was written for"
                 )
         pairs = [(query.query_id, query.doc_id) for query, _ in rows]
-        run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
+        run, scores = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
         columns: list[dict[str, float | None]] = [{self.name: rank_of(run.get(q, {}), d)} for q, d in pairs]
         if self._similarity:
             for one, pair in zip(columns, pairs, strict=True):
-                one[self._similarity] = round(near[pair], DIGITS)
+                one[self._similarity] = round(scores[pair], DIGITS)
         return columns
 
 
@@ -86,7 +86,7 @@ def rank_of(scores: dict[str, float], doc_id: str) -> int | None:
 
 
 def load_column(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
-    """The scorer the options name. Torch or the JVM is loaded here and not before."""
+    """The scorer that the options name. Loads torch or the JVM."""
     if options.kind in ("bm25-rank", "dense-rank"):
         if source.corpus is None:
             raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
@@ -113,6 +113,6 @@ def load_column(source: Source, options: ScoreOptions, progress: Progress) -> Co
 
 
 def search_options(options: ScoreOptions) -> SearchOptions:
-    """The same for a bi-encoder or BM25."""
+    """The options of the bi-encoder or BM25."""
     settings = SearchOptions(max_length=options.max_length, **options.bm25, **options.clustered)
     return settings if options.batch_size is None else replace(settings, batch_size=options.batch_size)

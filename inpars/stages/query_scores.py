@@ -1,8 +1,7 @@
-"""The stages that give each query one number of another kind than log-probs: score files to choose by.
+"""The score stage for kinds other than log-probs: a score file with numbers per query.
 
-Rows are read in a stream, scored block by block as the whole file is cut and saved as `chunk_loop.py` does. The
-clusters of `--kind cluster` are found once every query is embedded; what is saved are float16 embeddings, and memory
-does not grow with the number of queries.
+Rows are read as a stream, scored block by block and saved by `chunk_loop.py`. `--kind cluster` first embeds all queries
+and saves float16 embeddings; memory does not grow with the number of queries.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
 
 NUMBER = np.dtype("<f2")
-EMBEDDED_TOGETHER = 500  # queries embedded and saved together
+EMBEDDED_TOGETHER = 500  # queries per saved block
 EMBEDDING = "embedding"
 
 
@@ -50,7 +49,7 @@ def score_column_file(
     make_scorer: Callable[[], ColumnScorer] | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write `{"query_id", NAME: number}` for every query; the scorer is made only where something is left to score."""
+    """Write `{"query_id", NAME: number}` for every query; loads the scorer only if work is left."""
     model = None if options.kind == "bm25-rank" else options.model_name
     inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus, model=model)
     stage = Stage(STAGE, options, output, inputs, **running)
@@ -67,7 +66,7 @@ def score_column_file(
 
 
 class ColumnScoring:
-    """Queries and the numbers they are given, in the file's order: a block is what is scored together."""
+    """Queries to score in file order; a block is scored together."""
 
     unit, device = "queries", "cpu"
 
@@ -106,7 +105,7 @@ class ColumnScoring:
 
 
 def _with_rows(source: Path, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, list[Row]]]:
-    """Each chunk of neighbours with its rows; the file is read once."""
+    """Each chunk with its rows, which are adjacent; reads the file once."""
     rows, read = read_synthetic_records(source), 0
     for chunk in chunks:
         start, stop = chunk.positions[0], chunk.positions[-1] + 1
@@ -130,7 +129,7 @@ def cluster_file(
 
     def work() -> Outcome:
         make = make_encoder or (lambda: load_encoder(options.model_name, search_options(options)))
-        form = stamp_text("embeddings", EMBEDDING)  # tells the lines from what earlier releases saved
+        form = stamp_text("embeddings", EMBEDDING)  # earlier releases saved other lines
         saved = replace(stage, inputs=inputs | {form.path: form})
         done = work_here(saved, Clustering(source, options, make, stage.progress), None)
         return Outcome(done.lines, {}, {name: int(value) for name, value in done.sums.items()})
@@ -139,7 +138,7 @@ def cluster_file(
 
 
 class Clustering:
-    """Queries, their embeddings, and the clusters of these."""
+    """Queries to embed and to cluster."""
 
     unit, device, block, description = "queries", "cpu", EMBEDDED_TOGETHER, "embed queries"
 
@@ -161,7 +160,7 @@ class Clustering:
             yield [{EMBEDDING: base64.b64encode(row.tobytes()).decode()} for row in embeddings], ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """Each query's cluster; `sums` are how many there are and how large the largest is."""
+        """Write each query's cluster, and set `sums` to the number of clusters and the size of the largest."""
         from inpars.filtering.clusters import cluster, default_clusters
 
         def embeddings() -> Iterator[npt.NDArray[np.float16]]:

@@ -1,4 +1,4 @@
-"""Generation in planned chunks: documents in, queries out; a canary watches whether they are of any use."""
+"""Generates queries in planned chunks; a canary stops once they are unusable."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial, write_in_order
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, positions_of
 
-SIZE = "max_documents"  # the only setting that may differ
+SIZE = "max_documents"  # the only setting that may differ from reused queries
 
 
 class QueryWriting:
-    """Documents to write for; a server's answers do not depend on each other, so all its shard is one block."""
+    """Documents to generate queries for; a server's responses are independent, so its whole shard is one block."""
 
     unit = "documents"
     sums: Mapping[str, float] = MappingProxyType({})
@@ -51,25 +51,25 @@ class QueryWriting:
         self._paid = generator if isinstance(generator, PaidGenerator) else None
         if self._paid is not None:
             self.block = max(self.total, 1)
-        self._own = own_items(self.total, part)
+        self._items = own_items(self.total, part)
 
     def plan(self, block: range) -> list[list[int]]:
-        """The generator's chunks; a server is asked for its own documents alone, in one plan."""
+        """The generator's chunks; for a server, one plan of the shard's documents alone."""
         if self._paid is None:
             return self._generator.plan(self._documents[block.start : block.stop])
-        items = self._own
+        items = self._items
         chunks = self._generator.plan(self._documents[items.start : items.stop])
         within = [[items.start + position for position in chunk] for chunk in chunks]
         return [list(range(items.start)), *within, list(range(items.stop, self.total))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """Queries of each chunk. Raises BackendError where the canary finds them unusable."""
+        """Queries of each chunk. Raises BackendError if the canary finds them unusable."""
         canary, tally = self._canary, Tally()
         if done and self._paid is not None:
-            self._paid.skipped(self._documents[self._own.start : self._own.start + done])
+            self._paid.skipped(self._documents[self._items.start : self._items.start + done])
         if canary is not None and done:
             for record in deque((record for _, record in saved.records() if "query" in record), WINDOW):
-                canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
+                canary.watch(record)  # queries of the interrupted run
         chunks, ahead = tee(chunks)
         texts = ([self._documents[position] for position in chunk.positions] for chunk in ahead)
         with closing(generate_each(self._generator, texts)) as generated:
@@ -109,29 +109,28 @@ class QueryWriting:
 
 
 def canary_of(prompt: PromptSource) -> Canary:
-    """One that knows the prompt's examples."""
+    """A canary that also watches for copies of the prompt's examples."""
     return Canary(example.query for example in prompt.examples)
 
 
 class QueryBlocks:
-    """A generator in a worker's process, for documents by their places in the corpus' file."""
+    """A generator in a worker's process, for documents by their positions in the corpus file."""
 
     def __init__(
         self, corpus: tuple[Path, str], prompt: PromptSource, make: Callable[[], QueryGenerator], canary: bool
     ) -> None:
-        self._placed = open_corpus(*corpus).in_file_order()
+        self._documents = open_corpus(*corpus).in_file_order()
         self._generator, self._prompt = make(), prompt
         self._canary = canary_of(prompt) if canary else None
         self.device = self._generator.device
 
     def __call__(self, items: npt.NDArray[np.integer[Any]]) -> QueryWriting:
-        return QueryWriting(
-            SelectedDocuments(self._placed.__getitem__, items), self._generator, self._prompt, self._canary
-        )
+        documents = SelectedDocuments(self._documents.__getitem__, items)
+        return QueryWriting(documents, self._generator, self._prompt, self._canary)
 
 
 def positions_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
-    """The places in the corpus' file of documents that were chosen from it."""
+    """The positions of chosen documents in the corpus file."""
     if not isinstance(documents, SelectedDocuments):
         raise TypeError("the documents are not those of a corpus on disk")
     return documents.positions
@@ -139,7 +138,7 @@ def positions_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class KnownQueries:
-    """Who wrote them, and what was written for each document."""
+    """Queries of an earlier output by document, and the generator that wrote them."""
 
     name: str
     device: str
@@ -149,17 +148,16 @@ class KnownQueries:
 
 
 def known_queries(path: Path | None, options: object, inputs: Mapping[str, FileStamp]) -> KnownQueries | None:
-    """The queries of an output; None where it has none, or its settings or inputs are others."""
-    manifest = None if path is None else read_manifest(path)
-    if path is None or manifest is None:
+    """The queries of an output; None if there are none or if settings or inputs differ."""
+    if path is None or (manifest := read_manifest(path)) is None:
         return None
     settings = {**result_settings(options), SIZE: manifest.arguments.get(SIZE)}
     if why_stale(path, manifest.stage, settings, inputs) is not None:
         return None
-    per_document: dict[str, list[GeneratedQuery]] = {}
+    by_document: dict[str, list[GeneratedQuery]] = {}
     queries = list(read_synthetic_queries(path))
     for query in queries:
-        per_document.setdefault(query.doc_id, []).append(
+        by_document.setdefault(query.doc_id, []).append(
             GeneratedQuery(
                 *(query.text, query.token_ids, query.token_log_probs, query.stop_log_prob, query.finish_reason),
                 query.log_prob_kind,
@@ -167,18 +165,18 @@ def known_queries(path: Path | None, options: object, inputs: Mapping[str, FileS
         )
     if not queries:
         return None
-    return KnownQueries(queries[0].model, manifest.device, queries[0].log_prob_kind, per_document, manifest.output)
+    return KnownQueries(queries[0].model, manifest.device, queries[0].log_prob_kind, by_document, manifest.output)
 
 
 class Continued:
-    """A generator that gives what is known first; the model is loaded once something else is wanted."""
+    """A generator that reuses known queries first; it loads the model only for other documents."""
 
     def __init__(self, known: KnownQueries, make_generator: Callable[[], QueryGenerator]) -> None:
         self._known, self._make_generator = known.by_document, make_generator
         self.name, self.device, self.log_prob_kind = known.name, known.device, known.log_prob_kind
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """One chunk of all that is known, then those of the others as their generator plans them."""
+        """One chunk of all known documents, then the generator's chunks of the others."""
         known: list[int] = []
         others: list[int] = []
         for position, document in enumerate(documents):
@@ -187,19 +185,19 @@ class Continued:
         return [*([known] if known else []), *([others[index] for index in chunk] for chunk in chunks)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        return self._remembered(documents) or self._generator.generate(documents)
+        return self._known_queries(documents) or self._generator.generate(documents)
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
         ahead, behind = tee(chunks)
-        with closing(self._written(chunk for chunk in ahead if not self._remembered(chunk))) as written:
+        with closing(self._written(chunk for chunk in ahead if not self._known_queries(chunk))) as written:
             for chunk in behind:
-                yield self._remembered(chunk) or next(written)
+                yield self._known_queries(chunk) or next(written)
 
     def _written(self, chunks: Iterable[Sequence[Document]]) -> Generator[list[list[GeneratedQuery]]]:
         yield from generate_each(self._generator, chunks)
 
-    def _remembered(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of a chunk that is known; empty for another."""
+    def _known_queries(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """The queries of a known chunk; empty for others."""
         return [self._known[document.doc_id] for document in documents if document.doc_id in self._known]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The stage that reranks: a TREC run in, the same with its top reordered out, saved part by part."""
+"""The rerank stage: a TREC run in, the same run with its top reordered out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import WORKERS_RESULT, ShardedOptions, Workers, check_engine, do_shards, worker_reports
 
 STAGE = "rerank"
-GPU_BATCHES = 8  # in a shard
+GPU_BATCHES = 8  # per shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +87,12 @@ class RerankOptions(ShardedOptions):
 
 
 def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Callable[[], PairScorer]:
-    """What loads the scorer, here or in a worker."""
+    """A function that loads the scorer, here or in a worker."""
     return functools.partial(load_run_scorer, options.for_worker(), prompt)
 
 
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
-    """The scorer the options name."""
+    """The scorer that the options name."""
     where = options.set_up()
     from inpars.rerankers import load_scorer
 
@@ -114,10 +114,10 @@ def rerank_file(
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the reranked run; several first stages are fused before. Raises ConfigError where there is nothing.
+    """Write the reranked run, first fusing several sources. Raises ConfigError for an empty run.
 
-    Scores already paid for by an interrupted run are kept in `<output>.partial`. With `workers` the scorer is made in
-    each of them: `make_scorer` is pickled, and so must not hold a model.
+    An interrupted run resumes from the scores in `<output>.partial`. With `workers` each of them loads the scorer:
+    `make_scorer` is pickled, so it must not hold a model.
     """
     check_engine(options, workers)
     sources = [source] if isinstance(source, Path) else list(source)
@@ -156,9 +156,9 @@ def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
 
 
 def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **running: Unpack[Running]) -> Path:
-    """Write the run with its top in the order of the sum of both z-scores, as a stage; returns `output`.
+    """Write the run with its top ordered by the sum of both z-scores; returns `output`.
 
-    Raises StaleInputError where `scores`, a run that a reranker scored, lacks a document of the top.
+    Raises StaleInputError if `scores`, a run scored by a reranker, lacks a document of the top.
     """
     stage = Stage("fuse top", {"depth": depth}, output, {"run": stamp(source), "scores": stamp(scores)}, **running)
 
@@ -175,7 +175,7 @@ def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **runn
 
 
 def reordered(run: Run, scores: Run, depth: int) -> Run:
-    """The run with its first `depth` documents in the order of the sum of both z-scores; the tail stays."""
+    """The run with its first `depth` documents ordered by the sum of both z-scores; the tail is unchanged."""
     known = {query_id: documents for query_id, documents in run.items() if query_id in scores}
     for query_id, documents in cut(known, depth).items():
         if missing := [doc_id for doc_id in documents if doc_id not in scores[query_id]]:
@@ -195,14 +195,14 @@ def score_top(
     make_scorer: Callable[[], PairScorer],
     saved: Partial,
 ) -> list[ScoredDocument]:
-    """All scores of the top of its own queries, those of the partial file first."""
+    """All scores of the top documents of `query_ids`, those in the partial file first."""
     keep = saved.kept()
     known = read_scores(saved.path) if keep else []
     done = {(row.query_id, row.doc_id) for row in known}
-    mine = None if len(query_ids) == len(run) else set(query_ids)
+    only = None if len(query_ids) == len(run) else set(query_ids)
     with saved.append(keep) as lines:
         scorer, progress = make_scorer(), saved.progress
-        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, query_ids=mine, progress=progress):
+        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, query_ids=only, progress=progress):
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
             known += batch
     return known
@@ -216,7 +216,7 @@ def read_scores(partial: Path) -> list[ScoredDocument]:
 def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocument:
     query_id, doc_id = row.get("q"), row.get("d")
     if not isinstance(query_id, str) or not isinstance(doc_id, str):
-        raise DataFormatError("not a score; remove this file to begin again", path=partial, line=line)
+        raise DataFormatError("not a score; remove this file to start over", path=partial, line=line)
     return ScoredDocument(query_id, doc_id, number_of(row.get("s"), "s", partial, line))
 
 
@@ -229,7 +229,7 @@ def score_by_workers(
     depth: int,
     make_scorer: Callable[[], PairScorer],
 ) -> tuple[list[ScoredDocument], dict[str, Any]]:
-    """All scores of the top, and what the workers did; the shards stay until the manifest is there."""
+    """All scores of the top, and the workers' reports; the shards stay until the manifest is written."""
     pairs = pairs_to_score(run, depth)
     check_ids(pairs, queries, corpus)
     size, header = PAIRS_PER_BATCH * (GPU_BATCHES if workers.on_gpus else 1), stage.partial.header
@@ -248,7 +248,7 @@ def score_by_workers(
 
 @dataclass(frozen=True, slots=True)
 class RerankShard:
-    """What travels for one shard: (query_id, doc_id) in the order they are scored in, and the queries' texts."""
+    """What is sent to a worker for one shard: (query_id, doc_id) in scoring order, and the queries' texts."""
 
     pairs: Sequence[tuple[str, str]]
     queries: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The stage that has queries scored: any query file in, the same rows with one model's log-probabilities out.
+"""The score stage: a query file in, the same rows with a model's log-probabilities out.
 
 Other kinds of scores are in `query_scores.py`; the options of all kinds are here. `chunk_loop.py` does the work.
 """
@@ -44,18 +44,18 @@ DEFAULT_MODELS: Mapping[ScoreKind, str] = {
     "cluster": "minilm",
 }
 Row: TypeAlias = tuple[SyntheticQuery, dict[str, Any]]
-"""A query, and the JSON object it was read from."""
+"""A query and its JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of queries, and the corpus of their documents; without one these are the rows' own texts."""
+    """A file of queries, and the corpus of their documents; without a corpus the rows hold the texts."""
 
     path: Path
     corpus: Corpus | None = None
 
     def count(self, limit: int | None) -> int:
-        """How many queries to score. Raises ConfigError if there are none."""
+        """Number of queries to score. Raises ConfigError if there are none."""
         total = sum(1 for _ in itertools.islice(read_lines(self.path), limit))
         if not total:
             raise ConfigError(f"{self.path}: there are no queries to score")
@@ -72,14 +72,14 @@ class Source:
         return Document(query.doc_id, text)
 
     def prompt(self, prompt: PromptSource, query: SyntheticQuery) -> str:
-        """The name of the prompt that a query is scored with. Raises DataFormatError where a mixture lacks its own."""
+        """Name of the prompt to score a query with. Raises DataFormatError if a mixture lacks it."""
         try:
             return prompt_named(prompt, query.prompt).name
         except PromptError as error:
             raise DataFormatError(f"query {query.query_id!r}: {error}", path=self.path) from None
 
     def location(self) -> tuple[Path, tuple[Path, str] | None]:
-        """What travels to a worker. Raises ConfigError for packed queries."""
+        """Paths to send to a worker. Raises ConfigError for packed queries."""
         if is_packed(self.path):
             raise ConfigError(f"{self.path}: workers read from the middle of a file; unpack it for --engine ray")
         corpus = None if self.corpus is None else (self.corpus.path.absolute(), self.corpus.sha256)
@@ -87,7 +87,7 @@ class Source:
 
 
 class LogProbScoring:
-    """Queries to score, from the `first` of the file on, which has `total`."""
+    """Queries to score; `rows` start at position `first` of the file's `total`."""
 
     unit, block = "queries", BLOCK_ITEMS
 
@@ -119,7 +119,7 @@ class LogProbScoring:
         make: Callable[[], TeacherForcing],
         prompt: PromptSource,
     ) -> LogProbScoring:
-        """Read what the shard has to read and no more."""
+        """Read only the rows that the shard needs."""
         total = source.count(limit)
         span = planned_items(own_items(total, part), total)
         rows = list(itertools.islice(read_synthetic_records(source.path), span.start, span.stop))
@@ -139,7 +139,7 @@ class LogProbScoring:
             yield [_score_record(*one) for one in scored], queries[-1].text[:LATEST_CHARACTERS]
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The rows with their new numbers; `sums` are their number and their sum."""
+        """Write the rows with their log-probs, and set `sums` to the number and sum of these."""
         scores = {record["query_id"]: record for _, record in saved.records() if "query_id" in record}
         positions = list(positions_of(self.total, plan, part))
         rows = (self._rows[position - self._first] for position in positions)
@@ -149,7 +149,7 @@ class LogProbScoring:
         return [(position, 1) for position in positions]
 
     def _scored(self, query: SyntheticQuery, record: Mapping[str, Any], score: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with its new numbers. Its token ids stay only where they are those that were scored."""
+        """The row with its log-probs; keeps its token ids only if they are the scored ones."""
         row = {"query_id": "", **record} | {"query_id": query.query_id, "log_probs": score["log_probs"]}
         if list(query.token_ids) != score["token_ids"]:
             row.pop("token_ids", None)
@@ -159,7 +159,7 @@ class LogProbScoring:
 
 
 def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
-    """What a partial file keeps of a query; a query that the length limit cut off has no end."""
+    """The record in the partial file; a query that the length limit cut off has no stop token."""
     stop = None if query.finish_reason != "stop" or score.stop_log_prob is None else score.stop_log_prob
     return {
         "query_id": query.query_id,
@@ -170,7 +170,7 @@ def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
 
 
 def query_offsets(source: Source, limit: int | None) -> tuple[array[int], list[str]]:
-    """Where each query's line begins, and the queries' ids. Raises ConfigError where there are none."""
+    """The byte offset of each query's line, and the query ids. Raises ConfigError if there are none."""
     starts, query_ids = array("Q"), list[str]()
     for query, _, start in itertools.islice(read_synthetic_with_offsets(source.path), limit):
         starts.append(start)
@@ -181,7 +181,7 @@ def query_offsets(source: Source, limit: int | None) -> tuple[array[int], list[s
 
 
 class LogProbBlocks:
-    """A scorer in a worker's process, for queries by their ids and where their lines begin."""
+    """A scorer in a worker's process, for queries by id and byte offset."""
 
     def __init__(
         self, location: tuple[Path, tuple[Path, str] | None], prompt: PromptSource, make: Callable[[], TeacherForcing]
@@ -246,10 +246,10 @@ class ScoreOptions(ShardedOptions, Bm25Options):
 
     @property
     def model_name(self) -> str:
-        """The model, or the kind's default. Raises ConfigError if there is none."""
+        """The model or the kind's default. Raises ConfigError if there is none."""
         name = DEFAULT_MODELS.get(self.kind) if self.model is None else self.model
         if name is None:
-            raise ConfigError(f"--kind {self.kind} needs a --model; none of that kind comes with the package")
+            raise ConfigError(f"--kind {self.kind} needs a --model; the package contains none")
         return name
 
 
@@ -264,9 +264,9 @@ def score_file(
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text.
+    """Write the rows with new log-probabilities. Documents come from the corpus, or from the rows without one.
 
-    With `workers` the scorer is made in each of them: `make_scorer` is pickled, and so must not hold a model.
+    With `workers` each of them loads the scorer: `make_scorer` is pickled, so it must not hold a model.
     """
     check_engine(options, workers)
     inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model_name)
@@ -294,12 +294,12 @@ def score_file(
 
 
 def scorer_maker(options: ScoreOptions, prompt: PromptSource) -> Callable[[], TeacherForcing]:
-    """What loads the scorer, here or in a worker."""
+    """A function that loads the scorer, here or in a worker."""
     return functools.partial(load_query_scorer, options.for_worker(), prompt)
 
 
 def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
-    """The scorer the options name. Torch is loaded here and not before."""
+    """The scorer that the options name. Imports torch."""
     from inpars.generation.teacher_forcing import TeacherForcing
 
     where = options.set_up()

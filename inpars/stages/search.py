@@ -1,4 +1,4 @@
-"""The stage that retrieves: queries in, a TREC run of BM25, of a bi-encoder or of several fused out."""
+"""The search stage: queries in, a TREC run of BM25, of a bi-encoder or of several fused retrievers out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inpars.negatives.miner import Pair, SearchWithScores
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import Rows
+from inpars.retrieval.blocks import FillBlocks, Rows
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writer import weights_of
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 STAGE = "search"
 DEFAULT_RETRIEVERS = (BM25,)
 MIN_WINDOW = 8  # tokens
-ZEROS = "z-scores, with zeros for what BM25 did not find"  # which earlier versions did not put in
-QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
+ZEROS = "z-scores, with zeros for what BM25 did not find"  # missing in earlier versions
+QUERIES_PER_BLOCK = 512  # in memory at a time, with their results
 Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
@@ -80,7 +80,7 @@ def search_dataset(
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the run of a split's queries; `workers` embed where a bi-encoder has no index yet."""
+    """Write the run of a split's queries; `workers` embed if a bi-encoder has no index yet."""
     inputs = _inputs(dataset.corpus_stamp, topics, options)
     return _search(dataset.name, dataset.corpus, topics, workers, Stage(STAGE, options, output, inputs, **running))
 
@@ -94,7 +94,7 @@ def search_index(
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
+    """Like `search_dataset`, over an index on disk; no documents are embedded if the index has the same model."""
     index = VectorIndex(folder)
     inputs = _inputs(FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index)), topics, options)
     return _search(str(folder), index, topics, workers, Stage(STAGE, options, output, inputs, **running))
@@ -137,16 +137,16 @@ def retrieve(
     workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Run]:
-    """The k best documents of each query, its own document left out; a run for each block of queries.
+    """The k best documents of each query without the query itself; one run per block of queries.
 
-    `load` gives retrievers that are loaded already; by default each is loaded.
+    `load` may return retrievers that are already loaded.
     """
     searches = [_open(name, corpus, options, workers, progress, load or load_retriever) for name in options.retriever]
     lexical = [name == BM25 for name in options.retriever]
-    blocks, own = list(slices(queries, QUERIES_PER_BLOCK)), list[str]()
+    blocks, left_out = list(slices(queries, QUERIES_PER_BLOCK)), list[str]()
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
         document_queries = own_documents({query.query_id: query.text for query in block}, corpus)
-        own += sorted(document_queries)
+        left_out += sorted(document_queries)
         depth = options.k if len(searches) == 1 else options.fusion_depth
         runs = [
             cut(without_own_document(search(block, depth + bool(document_queries)), document_queries), depth)
@@ -154,9 +154,10 @@ def retrieve(
         ]
         yield runs[0] if len(runs) == 1 else fuse_z_scores(completed(runs, lexical, depth), options.k)
         progress.advance(len(block))
-    if own:
-        are = f"{counted(len(own), 'query is a document', 'queries are documents')} of the corpus by id and text"
-        progress.note(f"search: {are} ({own[0]!r} first), which is left out of its own results")
+    if left_out:
+        count = counted(len(left_out), "query is a document", "queries are documents")
+        first = f"({left_out[0]!r} first)"
+        progress.note(f"search: {count} of the corpus by id and text {first}, which is left out of its own results")
 
 
 def _open(
@@ -167,7 +168,7 @@ def _open(
     progress: Progress,
     load: Callable[[str, SearchOptions], Retriever],
 ) -> Search:
-    """A retriever; its index is built if needed."""
+    """A retriever's search function; builds the index if needed."""
     if name == BM25:
         index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
         return lambda queries, k: index.search(queries, k, threads=options.threads)
@@ -175,7 +176,7 @@ def _open(
         raise ConfigError("an index has one vector a passage; leave --window-tokens out, or search its --corpus")
     encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
-        stored: Any = encoder  # a bi-encoder, as the index's own is
+        stored: Any = encoder  # the index's bi-encoder
 
         def search(queries: Sequence[Query], k: int) -> Run:
             results = corpus.search(stored.encode_queries([query.text for query in queries]), k)
@@ -186,12 +187,12 @@ def _open(
 
 
 def load_retriever(name: str, options: SearchOptions) -> Retriever:
-    """The retriever of that name, of any kind, with the threads and the engine that the options name."""
+    """The retriever of that name, of any kind."""
     return retriever_class(name)(name, **_settings(options))
 
 
 def load_encoder(name: str, options: SearchOptions) -> Encoder:
-    """The same of a bi-encoder alone. Raises ConfigError for another kind."""
+    """The bi-encoder of that name. Raises ConfigError for another kind."""
     where = _settings(options)
     from inpars.retrieval.dense import Encoder
 
@@ -203,18 +204,18 @@ def _settings(options: SearchOptions) -> dict[str, Any]:
     return {**{name: getattr(options, name) for name in names}, **options.set_up()}
 
 
-def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> EncodeByWorkers | None:
-    """The workers that embed with the retriever; None where this process does it."""
+def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> FillBlocks | None:
+    """The workers that embed with the retriever; None if this process embeds."""
     check_engine(options, workers)
     if workers is None:
         return None
-    return EncodeByWorkers(workers, functools.partial(load_retriever, name, options.for_worker()))
+    return functools.partial(_fill_by, workers, functools.partial(load_retriever, name, options.for_worker()))
 
 
 def search_with_scores(
     name: str, corpus: Corpus, options: SearchOptions, workers: Workers | None, progress: Progress
 ) -> SearchWithScores:
-    """BM25, or the retriever of that name, which also tells the scores of some pairs."""
+    """A search with BM25 or the retriever of that name that also returns the scores of given pairs."""
     if name != BM25:
         encoder, fill = load_retriever(name, options), encode_by(workers, name, options)
         return encoder.index(corpus, fill=fill, progress=progress).search_with_scores
@@ -228,9 +229,9 @@ def search_with_scores(
 
 
 def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
-    """Queries that are documents of the corpus: same id, and the query is its title, its text or the most of it.
+    """Queries that are documents of the corpus: same id, and the query is its title, its text or most of it.
 
-    Keywords that stand in a document of the same id are none: both are often numbered from 1.
+    A few shared words are not enough: queries and documents are often both numbered from 1.
     """
     return {query_id for query_id, text in queries.items() if query_id in corpus and _is_of(text, corpus[query_id])}
 
@@ -243,24 +244,25 @@ def _is_of(query: str, document: Document) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """In lower case, with one space between words."""
+    """The text in lower case, with single spaces."""
     return " ".join(text.lower().split())
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeByWorkers:
-    """`retrieval.blocks.FillBlocks` of workers; `make` loads the encoder in each, and is pickled."""
-
-    workers: Workers
-    make: Callable[[], Retriever]
-
-    def __call__(self, rows: Rows, blocks: Sequence[Path], size: int, count: int, progress: Progress) -> None:
-        """Write the embeddings of `count` rows, `size` to a file."""
-        output, files = blocks[0].absolute().with_name("blocks"), tuple(block.absolute() for block in blocks)
-        folder = ShardFolder.open(output, f"{size}", size, count, progress)
-        make = functools.partial(EncodeWorker, rows, files, size, self.make)
-        do_shards(make, folder, folder.items, self.workers, description="encode", unit="documents", progress=progress)
-        remove_leftovers(output)
+def _fill_by(
+    workers: Workers,
+    load: Callable[[], Retriever],
+    rows: Rows,
+    blocks: Sequence[Path],
+    size: int,
+    count: int,
+    progress: Progress,
+) -> None:
+    """`retrieval.blocks.FillBlocks` on workers; `load` is pickled and loads the encoder in each."""
+    output, files = blocks[0].absolute().with_name("blocks"), tuple(block.absolute() for block in blocks)
+    folder = ShardFolder.open(output, f"{size}", size, count, progress)
+    make = functools.partial(EncodeWorker, rows, files, size, load)
+    do_shards(make, folder, folder.items, workers, description="encode", unit="documents", progress=progress)
+    remove_leftovers(output)
 
 
 class EncodeWorker:

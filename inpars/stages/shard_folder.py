@@ -1,8 +1,8 @@
 """The workers' output, `<output>.shards/`: a file per shard, and a mark once it is complete.
 
-A folder's header says what its shards were made from and how the work was cut; a folder of other settings or inputs is
-thrown away, and one that was begun goes on as it was cut, whatever the number of workers. A mark is written last and
-atomically, as a manifest is: a shard that has one is never done again. All workers must see the folder.
+The folder's header records settings, inputs and shard size. A folder with other settings or inputs is removed; a
+matching one resumes with its shard size, whatever the number of workers. Marks are written last and atomically; a
+marked shard is never redone. All workers must see the folder.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from inpars.stages.partial import partial_path, remove_partial
 from inpars.stages.shards import BLOCK_ITEMS, Shard, merged_lines
 
 HEADER = "header.json"
-LOCK_SECONDS = 30.0  # Ray ends the workers of a dead driver long before
+LOCK_SECONDS = 30.0  # Ray kills the workers of a dead driver much sooner
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFolder:
-    """Shards beside an output; each holds `size` items of the planned order, the last one what is left."""
+    """Shards of an output; each holds `size` items of the planned order, the last one the rest."""
 
     path: Path
     size: int
@@ -39,7 +39,7 @@ class ShardFolder:
 
     @classmethod
     def open(cls, output: Path, header: str, size: int, total: int, progress: Progress) -> ShardFolder:
-        """The folder of an interrupted run of the same settings and inputs, else a new one."""
+        """The folder of an interrupted run with the same settings and inputs, otherwise a new one."""
         path = shards_path(output)
         stored = _read(path / HEADER) or {}
         size_before = stored.get("size")
@@ -61,11 +61,11 @@ class ShardFolder:
         return -(-self.total // self.size)
 
     def items(self, shard: int) -> range:
-        """The shard's slice of the planned order; shards are numbered from 0 here."""
+        """The shard's slice of the planned order; shards count from 0 here."""
         return range(shard * self.size, min((shard + 1) * self.size, self.total))
 
     def block(self, shard: int) -> range:
-        """The items of the input that are planned together with the shard's."""
+        """The block of items that contains the shard's."""
         start = self.items(shard).start // BLOCK_ITEMS * BLOCK_ITEMS
         return range(start, min(start + BLOCK_ITEMS, self.total))
 
@@ -79,22 +79,22 @@ class ShardFolder:
         return self.path / f"{shard:06}.jsonl"
 
     def mark(self, shard: int) -> dict[str, Any] | None:
-        """What the worker said of a shard that is whole; None while it is not."""
+        """The worker's report on a complete shard; None if it is incomplete."""
         return _read(self._mark_path(shard))
 
     def done(self) -> set[int]:
         return {shard for shard in range(self.count) if self.mark(shard) is not None}
 
     def finish(self, shard: int, mark: Mapping[str, Any]) -> None:
-        """Say that a shard is whole; nothing is written to it any more."""
+        """Mark a shard as complete."""
         _write(self._mark_path(shard), mark)
 
     @contextmanager
     def begun(self, shard: int) -> Iterator[Path]:
-        """The shard's partial file, this process' own while the block runs; the shard may be whole by then.
+        """Lock the shard's partial file; the shard may be complete once the lock is held.
 
-        Where another process still writes it, a worker whose driver is dead, its end is waited for; where that does not
-        come, the shard is done in a file of its own.
+        Waits while another process, such as the worker of a dead driver, holds the lock; after `LOCK_SECONDS` the shard
+        gets a separate file.
         """
         partial = self.path / f"{shard:06}.partial"
         lock = locked(self.path / f"{shard:06}.lock", seconds=LOCK_SECONDS, without_locks=None)
@@ -105,20 +105,20 @@ class ShardFolder:
             partial.unlink(missing_ok=True)
 
     def marks(self) -> Iterator[dict[str, Any]]:
-        return (self._own_mark(shard) for shard in range(self.count))
+        return map(self._mark_of, range(self.count))
 
     def merged(self) -> Iterator[str]:
-        """The lines of all shards in the order of the input; a mark's `places` are those of its lines in the block."""
+        """The lines of all shards in input order; the `places` of a mark are relative to the block."""
         each = BLOCK_ITEMS // self.size
         for first in range(0, self.count, each):
             shards = range(first, min(first + each, self.count))
-            yield from merged_lines([(self.file(shard), self._own_mark(shard)["places"]) for shard in shards])
+            yield from merged_lines([(self.file(shard), self._mark_of(shard)["places"]) for shard in shards])
 
-    def _own_mark(self, shard: int) -> dict[str, Any]:
+    def _mark_of(self, shard: int) -> dict[str, Any]:
         mark = self.mark(shard)
         if mark is None:
             raise BackendError(
-                f"{self.file(shard)} is not where its worker was to write it; all machines must see this folder: "
+                f"{self.file(shard)} is missing, although its worker is done; all machines must see this folder: "
                 "choose an --output (and INPARS_CACHE) on a disk that they share"
             )
         return mark
@@ -133,9 +133,9 @@ def shards_path(output: Path) -> Path:
 
 
 def remove_leftovers(output: Path, *, until: float = math.inf) -> None:
-    """The output is whole: what an interrupted run left beside it goes, whichever engine it had.
+    """Remove what interrupted runs left next to a finished output, with either engine.
 
-    What was written after `until` (nanoseconds, as in `st_mtime_ns`) stays.
+    Files written after `until` (nanoseconds, as in `st_mtime_ns`) stay.
     """
     partial, shards = partial_path(output), shards_path(output)
     if partial.exists() and partial.stat().st_mtime_ns <= until:
@@ -146,7 +146,7 @@ def remove_leftovers(output: Path, *, until: float = math.inf) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The object in a small JSON file; None if it is missing or torn."""
+    """The object in a small JSON file; None if the file is missing or truncated."""
     try:
         value = parse_json(path.read_bytes())
     except (FileNotFoundError, JsonError):

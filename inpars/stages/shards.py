@@ -1,14 +1,12 @@
-"""Which part of a stage's work is whose, and how the parts become one file again.
+"""Divides a stage's work into shards, and merges their output.
 
-What a model answers depends in the last digits on what is read together with it, so everybody must cut the work into
-the same chunks. Items (documents, queries) are taken in blocks of the input's order; each block is planned by itself
-into chunks of similar length, and the blocks' chunks one after the other are the *planned order*. A shard is a slice of
-that order, which depends on nothing but the number of items and of shards. A chunk that lies across a border is
-computed by both neighbours, each of which keeps its own items; so any number of shards gives the same bytes. Borders of
-large shards fall between chunks, and a shard plans no more than its own blocks.
+The last digits of a model's output depend on what else is in the batch, so all shards must use the same chunks. Items
+(documents, queries) are split into blocks in input order; each block is planned into chunks of similar length, and the
+chunks of all blocks in turn are the *planned order*. A shard is a slice of that order, determined by the numbers of
+items and shards. A chunk across a border is computed by both neighbours, each of which keeps its own items, so any
+number of shards gives the same bytes. Borders of large shards fall between chunks, and a shard plans only its blocks.
 
-Each shard says where its lines belong: `places`, its items of the input with their numbers of lines. Merging goes
-by these alone, line by line, whatever the lines are. Knows nothing of models, stages and manifests.
+Each shard records its `places`: its items' positions in the input and their numbers of lines. Merging needs only these.
 """
 
 from __future__ import annotations
@@ -25,20 +23,20 @@ from typing import Any, TypeAlias
 from inpars.errors import ConfigError
 from inpars.io.storage import open_lines
 
-BLOCK_ITEMS = 4096  # planned together; a multiple of every model's chunk
+BLOCK_ITEMS = 4096  # planned together; a multiple of the chunk size of every model
 ALIGNMENT = 2048  # borders of large shards are multiples of this, so that no chunk is computed twice
-ALIGNED_FROM = 16  # times the alignment is a large shard: it gets at most a sixteenth more than its share
+ALIGNED_FROM = 16  # alignments in a large shard, which thus exceeds its share by at most a sixteenth
 NAME = re.compile(r".*\.shard-(\d+)-of-(\d+)(\.\w+)?(\.gz)?")
 PLACES = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?(?:\*(\d{1,18}))?")
-SHARD_RESULT = "shard"  # where a shard's manifest says which items of how many it has
+SHARD_RESULT = "shard"  # the result in a manifest with a shard's items
 
 Plan: TypeAlias = Callable[[range], Sequence[Sequence[int]]]
-"""Chunks of a block of items, as positions from the block's first; together they are the block."""
+"""Splits a block of items into chunks, as positions relative to the block's first item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several parts, numbered from 1: of about equal size, or of `size` items each."""
+    """A shard, numbered from 1; shards are about equal, or have `size` items each."""
 
     number: int
     count: int
@@ -46,7 +44,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """`3/64`. Raises ConfigError."""
+        """Parse `3/64`. Raises ConfigError."""
         match = re.fullmatch(r"\s*(\d{1,18})\s*/\s*(\d{1,18})\s*", text)
         if match is None:
             raise ConfigError(f"--shard is {text!r}; give number and count, 3/64 for the third of 64")
@@ -61,7 +59,7 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def of(self, total: int) -> range:
-        """The slice of the planned order (of an order that is not planned: of the input) that is this shard's."""
+        """This shard's slice of the planned order (of the input, for stages without a plan)."""
         return range(self._border(self.number - 1, total), self._border(self.number, total))
 
     def _border(self, after: int, total: int) -> int:
@@ -74,7 +72,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Items computed together, by their positions in the input; `first` and `stop` bound those of the shard."""
+    """Positions of items computed together; those from `first` to `stop` belong to the shard."""
 
     positions: tuple[int, ...]
     first: int
@@ -86,17 +84,17 @@ class Chunk:
 
 
 def blocks(total: int, size: int = BLOCK_ITEMS) -> Iterator[range]:
-    """The items of the input in parts that are planned together."""
+    """The ranges of items that are planned together."""
     return (range(start, min(start + size, total)) for start in range(0, total, size))
 
 
 def chunks_of(
     total: int, plan: Plan, shard: Shard | None = None, *, ends: Collection[int] = (0,), block: int = BLOCK_ITEMS
 ) -> tuple[int, Iterator[Chunk]]:
-    """How many items of the shard (None: of all) are done, and the chunks of the others, in order.
+    """The number of finished items of the shard (of all if None), and the remaining chunks in order.
 
-    `ends` are the counts of items after which an earlier run had stored a whole chunk; what it stored last is done
-    where chunks still end there. Blocks are planned as they are reached.
+    `ends` are the numbers of items after which an interrupted run had saved a whole chunk; only those count at which
+    a chunk still ends. Blocks are planned lazily.
     """
     items = own_items(total, shard)
     reached = items.start + max(ends, default=0)
@@ -119,7 +117,7 @@ def chunks_of(
 
 
 def _planned(block: range, plan: Plan, items: range) -> Iterator[Chunk]:
-    """The chunks of one block that hold something of the shard's own."""
+    """The chunks of one block that contain items of the shard."""
     start = block.start
     for positions in plan(block):
         stop = start + len(positions)
@@ -130,7 +128,7 @@ def _planned(block: range, plan: Plan, items: range) -> Iterator[Chunk]:
 
 
 def positions_of(total: int, plan: Plan, shard: Shard | None = None, *, block: int = BLOCK_ITEMS) -> Iterator[int]:
-    """Ascending positions of the items that `chunks_of` gives this shard; only blocks that it shares are planned."""
+    """Ascending positions of the items that `chunks_of` gives this shard; plans only blocks shared with others."""
     items = own_items(total, shard)
     for part in blocks(total, block):
         if items.start <= part.start and part.stop <= items.stop:
@@ -140,51 +138,51 @@ def positions_of(total: int, plan: Plan, shard: Shard | None = None, *, block: i
 
 
 def planned_items(items: range, total: int) -> range:
-    """The items of all blocks that a slice of the planned order lies in."""
+    """The items of all blocks that overlap a slice of the planned order."""
     start, stop = items.start // BLOCK_ITEMS * BLOCK_ITEMS, -(-items.stop // BLOCK_ITEMS) * BLOCK_ITEMS
     return range(start, min(stop, total)) if items else items
 
 
 def own_items(total: int, part: Shard | None) -> range:
-    """Which of the items are this shard's where they are not planned: all without a shard."""
+    """The shard's slice of the items; all of them without a shard."""
     return range(total) if part is None else part.of(total)
 
 
 def shard_path(output: Path, shard: Shard) -> Path:
-    """The path of a shard: `queries.jsonl` has `queries.shard-03-of-64.jsonl`."""
+    """The path of a shard: `queries.shard-03-of-64.jsonl` for `queries.jsonl`."""
     stem, ending = _split_name(output.name)
     digits = max(2, len(str(shard.count)))
     return output.with_name(f"{stem}.shard-{shard.number:0{digits}}-of-{shard.count:0{digits}}{ending}")
 
 
 def shard_of_path(path: Path) -> Shard | None:
-    """The shard that a file's name says."""
+    """The shard in a file's name; None if there is none."""
     match = NAME.fullmatch(path.name)
     return None if match is None else Shard(int(match[1]), int(match[2]))
 
 
 def shards_of(output: Path) -> list[Path]:
-    """The shards next to an output, in order. Raises ConfigError where they are of several cuts."""
+    """The shard files next to an output, in order. Raises ConfigError if their counts differ."""
     stem, ending = _split_name(output.name)
     pattern = f"{glob.escape(stem)}.shard-*-of-*{glob.escape(ending)}"
     named = {path: shard_of_path(path) for path in output.parent.glob(pattern)}
     shards = {path: shard for path, shard in named.items() if shard and shard_path(output, shard) == path}
     counts = sorted({shard.count for shard in shards.values()})
     if len(counts) > 1:
-        cuts = " and of ".join(map(str, counts))
-        raise ConfigError(f"{output} has shards of {cuts}; name those to merge, or remove the others")
+        several = " and of ".join(map(str, counts))
+        raise ConfigError(f"{output} has shards of {several}; name those to merge, or remove the others")
     return sorted(shards, key=lambda path: shards[path].number)
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """A file's name and its ending, `.gz` and what is before it together."""
+    """A file name split before its extension, which includes `.gz`."""
     packed = ".gz" if name.endswith(".gz") else ""
     plain = Path(name.removesuffix(packed))
     return plain.stem, plain.suffix + packed
 
 
 def pack_positions(lines_at: Iterable[tuple[int, int]]) -> str:
-    """(position, lines) in ascending positions as text: `0-4095 4097*0 5000-5002*3`, one line each unless said."""
+    """Ascending (position, lines) as text: `0-4095 4097*0 5000-5002*3`; one line per item unless given."""
     runs = (
         (list(group), lines)
         for (_, lines), group in groupby(
@@ -199,12 +197,12 @@ def pack_positions(lines_at: Iterable[tuple[int, int]]) -> str:
 
 
 def shard_results(part: Shard | None, total: int, lines_at: Iterable[tuple[int, int]]) -> dict[str, Any]:
-    """What the manifest of a shard says of it: (place, lines there) of its items, of so many in all."""
+    """The manifest entry of a shard: the total number of items, and (position, lines) of its own."""
     return {} if part is None else {SHARD_RESULT: {"items": total, "places": pack_positions(lines_at)}}
 
 
 def unpack_positions(text: str) -> Iterator[tuple[int, int]]:
-    """What `pack_positions` was given."""
+    """The inverse of `pack_positions`."""
     for part in text.split():
         ends, _, lines = part.partition("*")
         first, _, last = ends.partition("-")
@@ -212,7 +210,7 @@ def unpack_positions(text: str) -> Iterator[tuple[int, int]]:
 
 
 def count_lines(text: str, items: int) -> int:
-    """The number of lines at the positions, of `items` in all. Raises ValueError for text of another form."""
+    """The number of lines at the positions, which are below `items`. Raises ValueError for malformed text."""
     total = expected = 0
     for part in text.split():
         if (match := PLACES.fullmatch(part)) is None:
@@ -225,10 +223,9 @@ def count_lines(text: str, items: int) -> int:
 
 
 def merged_lines(parts: Sequence[tuple[Path, str]]) -> Iterator[str]:
-    """The lines of all parts in the order of the input; a part is open from its first line to its last.
+    """The lines of all parts in input order; each file is open only from its first line to its last.
 
-    A part is a file and where its lines belong, as `pack_positions` says it. Raises ConfigError for positions that two
-    parts have, or none.
+    A part is a file and its packed positions. Raises ConfigError for positions that are missing or in two parts.
     """
     streams = [_lines(path) for path, _ in parts]
     remaining = [sum(lines for _, lines in unpack_positions(positions)) for _, positions in parts]

@@ -1,7 +1,7 @@
-"""The stage that sets a development set aside: synthetic queries in, those to train on and those to judge by out.
+"""The split stage: synthetic queries in, training and development queries out.
 
-Beside the development queries, as they were read, lie the same in BEIR's form and judgements that call each query's own
-document relevant, for `inpars search`, `rerank` and `evaluate`. Reads its input three times; in memory are numbers.
+Also writes the development queries in BEIR's format, with qrels in which each query's positives are relevant, for
+`inpars search`, `rerank` and `evaluate`. Reads its input several times; memory holds only numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -62,7 +63,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitFiles:
-    """What the stage writes; the first is its output proper."""
+    """The files that the stage writes; `train` is the stage's output."""
 
     train: Path
     dev: Path
@@ -73,7 +74,7 @@ class SplitFiles:
     def named(
         cls, train: Path, dev: Path, queries_dev: Path | None = None, qrels_dev: Path | None = None
     ) -> SplitFiles:
-        """Names of the BEIR files where they are not given: `dev.jsonl` has `dev.queries.jsonl`, `dev.qrels.tsv`."""
+        """Names the BEIR files unless given: `dev.queries.jsonl` and `dev.qrels.tsv` for `dev.jsonl`."""
         stem = dev.name.removesuffix(".gz").removesuffix(".jsonl")
         return cls(
             train,
@@ -90,7 +91,7 @@ class SplitFiles:
 def split_file(
     source: Path, corpus: Corpus, options: SplitOptions, *, files: SplitFiles, **running: Unpack[Running]
 ) -> Manifest:
-    """Write both sides. Training queries with the words of a development query are left out and counted."""
+    """Write both sides. Drops and counts training queries with the same words as a development query."""
     paths = [path.resolve() for path in (files.train, *files.sides)]
     if len(set(paths)) < len(paths):
         raise ConfigError("the outputs of a split must be different files")
@@ -121,7 +122,7 @@ def split_file(
 
 @dataclass(frozen=True, slots=True)
 class _Documents:
-    """The source documents: cluster, hash of the id and number of queries of each, and each query's document."""
+    """Cluster, id hash and number of queries per source document, and the document index per query."""
 
     clusters: Numbers
     keys: Keys
@@ -131,7 +132,7 @@ class _Documents:
 
 
 def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Progress) -> _Documents:
-    hashes, starts = array("Q"), array("q")  # of all positives, and where each query's begin
+    hashes, starts = array("Q"), array("q")  # of all positives, and the index of each query's first
     for query, _ in read_synthetic_records(source):
         starts.append(len(hashes))
         hashes.extend(map(key64, query.positives))
@@ -143,10 +144,9 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
     is_first = np.zeros(len(hashes), dtype=np.bool_)
     is_first[first] = True
     clusterer, sources = NearDuplicateClusters(options.threshold), SourceGroups()
-    tracked = progress.track(
-        _first_ids(source, is_first), total=len(keys), description="compare documents", unit="documents"
-    )
-    for doc_id in tracked:
+    positives = (doc_id for query, _ in read_synthetic_records(source) for doc_id in query.positives)
+    doc_ids = compress(positives, is_first)
+    for doc_id in progress.track(doc_ids, total=len(keys), description="compare documents", unit="documents"):
         if doc_id not in corpus:
             raise StaleInputError(
                 f"{source}: document {doc_id!r} is not in this corpus; give the corpus of the queries"
@@ -157,22 +157,15 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
             sources.add(document)
     clusters = sources.joined(clusterer.labels()) if options.by_source else clusterer.labels()
     labels = np.empty(len(keys), dtype=np.int64)
-    labels[np.argsort(first)] = clusters  # texts came in the order of their first queries
+    labels[np.argsort(first)] = clusters  # clusters are in the order of first appearance
     if len(hashes) > len(starts):
         ends = np.array([*starts, len(hashes)], dtype=np.int64)
         labels = linked(labels, np.repeat(of_query, ends[1:] - ends[:-1]), of_positive)
     return _Documents(labels, keys, counts, of_query, sources.held_out_by if options.by_source else "document")
 
 
-def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:
-    positives = (doc_id for query, _ in read_synthetic_records(source) for doc_id in query.positives)
-    for doc_id, first in zip(positives, is_first, strict=True):
-        if first:
-            yield doc_id
-
-
 def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None) -> dict[str, int]:
-    """All files; the development side is read first, for its words. Without a corpus it has no queries of people."""
+    """Write all files, the development side first for its words. Without a corpus it holds no queries of people."""
     of_dev, unfit = _without_unfit(source, of_dev, corpus)
     dev_keys = np.sort([np.uint64(query_key(query.text)) for query, _ in _side(source, of_dev)])
     counts = {"train": 0, "dev": 0, "words_of_a_dev_query": 0}
@@ -197,7 +190,7 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpu
             counts[REASONS[1 if corpus is not None else 2]] = int(unfit.sum())
         if not counts["dev"]:
             raise ConfigError(
-                f"{source}: the {unfit.sum()} queries of the held-out documents are of people and no test of a search "
+                f"{source}: the {unfit.sum()} queries of the held-out documents are by people and no test for a search "
                 "(headings of their own documents, for instance); train on all of them, or hold out other queries"
             )
         if not counts["train"]:
@@ -211,9 +204,9 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpu
 def _without_unfit(
     source: Path, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The dev queries without those of people that cannot be one, which are on neither side; and which these are.
+    """The mask of dev queries, and of the queries of people that are unfit for either side.
 
-    A heading of its own document cannot, since any system finds it; without a corpus none can.
+    A heading of its own document is unfit, since any system finds it; without a corpus all are.
     """
     unfit = np.zeros_like(of_dev)
     for index, (query, _) in enumerate(read_synthetic_records(source)):
@@ -224,11 +217,9 @@ def _without_unfit(
 
 
 def _side(source: Path, selected: npt.NDArray[np.bool_]) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
-    for row, is_selected in zip(read_synthetic_records(source), selected, strict=True):
-        if is_selected:
-            yield row
+    return compress(read_synthetic_records(source), selected)
 
 
 def _with_id(query: SyntheticQuery, record: dict[str, Any]) -> dict[str, Any]:
-    """The record as it was read; an id that was counted out of the whole file is written down."""
+    """The record with its query_id, which may be derived from the position in the file."""
     return {"query_id": query.query_id, **record} | {"query_id": query.query_id}

@@ -1,4 +1,4 @@
-"""What all stages share: skip what is done, say why something is redone, write the manifest last."""
+"""What all stages share: skip finished work, say why something is redone, write the manifest last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from inpars.text.hashing import hex_key
 
 
 class Running(TypedDict, total=False):
-    """Arguments of every stage: where progress goes, and whether a finished output is redone."""
+    """Keyword arguments of every stage: where to report progress, and whether to redo a finished output."""
 
     progress: Progress
     overwrite: bool
@@ -38,7 +38,7 @@ class Running(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a stage's work has to tell its manifest."""
+    """What a stage reports to its manifest."""
 
     records: int | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -48,31 +48,31 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One output of a stage: what decides it, and the files that are written beside it."""
+    """One output of a stage: what determines it, and the files written next to it."""
 
     name: str
-    options: Any  # a dataclass of options; a mapping where no flag sets them
+    options: Any  # a dataclass of options, or a mapping for a stage without flags
     output: Path
     inputs: Mapping[str, FileStamp]
     sides: Sequence[Path] = ()
-    read: Sequence[Path] = ()  # files that are read and have no stamp of their own
+    read: Sequence[Path] = ()  # input files without a stamp
     progress: Progress = SILENT
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for numbers out of bounds, and where what is written is also read."""
+        """Raise ConfigError for options out of bounds, and for outputs that are also inputs."""
         check(self.options)
         sources = [*(Path(stamped.path) for stamped in self.inputs.values()), *self.read]
         refuse_to_overwrite([self.output, *self.sides], sources)
 
     @property
     def partial(self) -> Partial:
-        """Where the work is saved as it is done."""
+        """The file that saves the work in progress."""
         return Partial.of(self.name, self.options, self.inputs, self.output, self.progress)
 
     @property
     def training(self) -> dict[str, Any]:
-        """What a training takes, whose checkpoints are kept outside `partial`."""
+        """Keyword arguments of a training, which keeps its checkpoints outside `partial`."""
         fingerprint = {**result_settings(self.options), **{name: one.sha256 for name, one in self.inputs.items()}}
         return {"output": self.output, "fingerprint": fingerprint, "progress": self.progress}
 
@@ -80,21 +80,24 @@ class Stage:
         self.progress.note(f"{self.name}: {line}")
 
     def run(self, work: Callable[[], Outcome]) -> Manifest:
-        """Do the work unless the output's manifest matches settings and inputs, then write its manifest.
+        """Do the work and write its manifest, unless the existing manifest matches settings and inputs.
 
-        What the work saved on the way (`partial.py`, `shard_folder.py`) goes once the manifest stands.
+        Work in progress (`partial.py`, `shard_folder.py`) is removed once the manifest is written.
         """
         settings, reason = result_settings(self.options), self._why()
         self.progress.stage(self.name, self.output, up_to_date=reason is None)
-        if reason is None:  # what is newer belongs to other settings, begun since
+        if reason is None:  # newer leftovers belong to a later run with other settings
             remove_leftovers(self.output, until=manifests.manifest_path(self.output).stat().st_mtime_ns)
-            return _written_manifest(self.output)
+            manifest = manifests.read_manifest(self.output)
+            if manifest is None:
+                raise RuntimeError(f"{self.output} lost its manifest while the stage ran")
+            return manifest
         with _only_writer(self.output):
             if self.output.exists():
                 self.note(f"rebuilding {self.output}: {reason}")
             with storage_errors(self.output), suppress(FileNotFoundError):
-                self.output.lstat()  # whether it can be there at all
-            if self.sides:  # which the manifest does not vouch for; for the output it does, until that is replaced
+                self.output.lstat()  # raises if the path is unusable
+            if self.sides:  # the manifest has no hashes of them
                 with storage_errors(self.output):
                     manifests.manifest_path(self.output).unlink(missing_ok=True)
             return self._done(work, settings)
@@ -124,7 +127,7 @@ class Stage:
         return manifest
 
     def _why(self) -> str | None:
-        """Why the work has to be done; a file that is missing beside the output is reason enough."""
+        """Why the work has to be done; None if the output is up to date."""
         missing = [side for side in self.sides if not side.exists()] if self.output.exists() else []
         if self.overwrite or missing:
             return "--overwrite was given" if self.overwrite else f"{missing[0]} is not there"
@@ -132,47 +135,40 @@ class Stage:
 
 
 def _only_writer(output: Path) -> AbstractContextManager[Any]:
-    """Holds the only right to make this output. Raises ConfigError where another process of this machine has it."""
+    """The lock on an output. Raises ConfigError if another process of this machine holds it."""
     name = hex_key(os.fsencode(output.absolute()).decode("utf-8", "backslashreplace"))
     path = cache_folder() / "locks" / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locked(path, nested=True)  # a stage may be a part of another one
-    except OSError:  # a cache that cannot be written
+        lock = locked(path, nested=True)  # a stage may run inside another one
+    except OSError:  # the cache is read-only
         return nullcontext()
     if lock is None:
         raise ConfigError(
-            f"{output}: another inpars is making it right now; wait until it is done, or choose another --output"
+            f"{output}: another inpars process is writing it; wait until it finishes, or choose another --output"
         )
     return lock
 
 
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:
-    """Raise ConfigError where a file that is read would be written."""
+    """Raise ConfigError if a source would be overwritten."""
     taken = {path.resolve() for path in sources if path.exists()}
     for target in targets:
         if target.resolve() in taken:
             raise ConfigError(f"{target} is an input and would be overwritten; choose another --output")
 
 
-def _written_manifest(output: Path) -> Manifest:
-    manifest = manifests.read_manifest(output)
-    if manifest is None:
-        raise RuntimeError(f"{output} lost its manifest while the stage ran")
-    return manifest
-
-
 def dropped_line(dropped: Mapping[str, int]) -> str:
-    """`120 dropped: copied 7, duplicate 113` for people; empty where nothing was dropped."""
+    """`120 dropped: copied 7, duplicate 113`, or `nothing dropped`."""
     total = sum(dropped.values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()) if count)
     return f"{total} dropped: {reasons}" if total else "nothing dropped"
 
 
 def model_stamp(name: str) -> FileStamp:
-    """What a model's name stands for: a folder by content, embedded weights and hub ids by name.
+    """The stamp of a model: a folder's contents, or the name of embedded weights or of a hub id.
 
-    Raises DataFormatError for a path that holds no model, before it is read as a whole.
+    Raises DataFormatError for a path without a model.
     """
     path = model_folder(name) or model_path(name)
     if name not in EMBEDDED and exists(path):
@@ -183,7 +179,7 @@ def model_stamp(name: str) -> FileStamp:
 def input_stamps(
     *, prompt: PromptSource | None = None, corpus: Corpus | None = None, **models: str | None
 ) -> dict[str, FileStamp]:
-    """Stamps of the prompt, the corpus and the models that a stage reads, without those that it does not."""
+    """Stamps of the prompt, the corpus and the models that a stage reads; None is left out."""
     stamps = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
     stamps |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
     return stamps | ({} if corpus is None else {"corpus": corpus.stamp})

@@ -1,4 +1,4 @@
-"""The stage that searches with a measured system: queries in, the TREC run of its fused and reranked stages out."""
+"""The stage that searches with a saved system: queries in, the TREC run of its fused and reranked stages out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TAG = "measured"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSearchOptions(ComputingOptions):
-    """How many queries and results; the system says the rest."""
+    """Numbers of queries and results; the system determines the rest."""
 
     k: int = option(1000, help="documents per query", minimum=1)
     limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
@@ -54,9 +54,9 @@ def search_system(
     output: Path,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the run of the queries under the system of the folder.
+    """Write the run of the queries with the folder's system.
 
-    Scores of interrupted rerankings are kept in `<output>.late.partial` and `<output>.partial`.
+    Scores of interrupted rerankings stay in `<output>.late.partial` and `<output>.partial`.
     """
     inputs = _inputs(system, folder) | {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
     stage = Stage(STAGE, options, output, inputs, **running)
@@ -130,7 +130,7 @@ def _retrieved(
 
 
 def _sharing_loader() -> Callable[[str, SearchOptions], Retriever]:
-    """Loads each retriever once, whatever the windows that its stages read."""
+    """A function that loads each retriever once, even for stages with different windows."""
     loaded: dict[str, Retriever] = {}
 
     def load(name: str, options: SearchOptions) -> Retriever:

@@ -1,4 +1,4 @@
-"""The stages that train: a file of triples in, a model folder with its card out."""
+"""The training stages: triples in, a model folder with its card out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Material:
-    """What a model is trained with."""
+    """The training data of a model."""
 
     rows: Sequence[TripleTexts]
     dev: DevSet | None
@@ -51,7 +51,7 @@ class _Material:
 
 
 Train: TypeAlias = Callable[["Stage", _Material], tuple["Curve", str, int]]
-"""Trains; the curve, the device and the number of examples."""
+"""Trains a model; returns the curve, the device and the number of examples."""
 
 
 def train_retriever_from_file(
@@ -62,17 +62,17 @@ def train_retriever_from_file(
     dataset: Dataset | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Fine-tune a bi-encoder; `dataset` is what given dev queries are searched in."""
+    """Fine-tune a bi-encoder; `--dev-queries` search the `dataset`."""
     from inpars.training.retriever import check_retriever, train_retriever
 
     check_retriever(options)
 
     def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
         if material.grades:
-            stage.note("each positive counts by itself: no loss of a bi-encoder reads the grades beside the triples")
+            stage.note("each positive counts equally: no bi-encoder loss uses the grades next to the triples")
         rows = material.rows if options.negatives else pairs_once(material.rows)
         scores, margins = material.teacher, None
-        if scores is not None:  # of each positive, less its negative's
+        if scores is not None:  # positive minus negative
             margins = {r: scores[r.query, r.positive] - scores[r.query, r.negative] for r in material.rows}
         curve, device = train_retriever(rows, options, margins=margins, dev=material.dev, **stage.training)
         return curve, device, len(rows)
@@ -90,7 +90,7 @@ def train_reranker_from_file(
     dataset: Dataset | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Fine-tune a reranker; `dataset` is what --dev-queries are searched in, `prompt` a query likelihood's."""
+    """Fine-tune a reranker; `--dev-queries` search the `dataset`, `prompt` is for query likelihood."""
 
     def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
         from inpars.training.reranker import train_reranker
@@ -123,9 +123,9 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
 
         options.set_up()
         teacher = teacher_scores(triples, options, stage.progress)
-        read = with_scores(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
+        scored = with_scores(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
         grades = read_grades(triples)
-        rows, dev = separate_development(read, options, dataset, stage.progress, grades)
+        rows, dev = separate_development(scored, options, dataset, stage.progress, grades)
         curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))
         results = {"examples": examples, "curve": asdict(curve), **validation_results(curve)}
         if dev is not None:
@@ -139,14 +139,14 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
 
 
 def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> dict[str, FileStamp]:
-    """What a manifest compares. Raises ConfigError where files are given that do not go together."""
+    """Stamps of the dev files. Raises ConfigError for an incomplete set of options."""
     paths = (options.dev_queries, options.dev_qrels)
     if paths == (None, None):
         return {}
     if None in paths:
         raise ConfigError("--dev-queries and --dev-qrels belong together; give both or neither")
     if options.validate_every is None:
-        raise ConfigError("--dev-queries are for a validation; say how often with --validate-every N")
+        raise ConfigError("--dev-queries need validation; say how often with --validate-every N")
     if dataset is None:
         raise ConfigError("--dev-queries are searched in a corpus; give --dataset NAME or --corpus FILE")
     named = {"dev queries": options.dev_queries, "dev qrels": options.dev_qrels}
@@ -160,7 +160,7 @@ def separate_development(
     progress: Progress,
     grades: Grades = NO_GRADES,
 ) -> tuple[Sequence[TripleTexts], DevSet | None]:
-    """Triples to train on and the dev set, None without validation."""
+    """The triples to train on, and the dev set (None without validation)."""
     from inpars.training.validation import hold_out
 
     if options.validate_every is None:
@@ -174,7 +174,7 @@ def separate_development(
 
 
 def given_development(options: ValidatedOptions, dataset: Dataset, progress: Progress) -> DevSet:
-    """The judged ones of the given queries with BM25's best documents."""
+    """A dev set of the judged queries with BM25's best documents."""
     from inpars.retrieval.bm25 import bm25_index
     from inpars.training.validation import DevSet
 
@@ -191,10 +191,11 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     if not any(doc_id in dataset.corpus for query_id in queries for doc_id in qrels[query_id]):
         raise ConfigError(f"{qrels_path}: none of its documents is in {dataset.name}; give the judgements of these")
     index = bm25_index(dataset.corpus, threads=options.threads, progress=progress)
-    numbered = [Query(query_id, text) for query_id, text in queries.items()]
-    run = index.search(numbered, options.dev_depth, threads=options.threads)
+    run = index.search(
+        [Query(query_id, text) for query_id, text in queries.items()], options.dev_depth, threads=options.threads
+    )
     candidates = {query_id: list(run.get(query_id, {})) for query_id in queries}
-    doc_ids = list(dict.fromkeys(doc_id for dev_queries in candidates.values() for doc_id in dev_queries))
+    doc_ids = list(dict.fromkeys(doc_id for ranking in candidates.values() for doc_id in ranking))
     texts = dict(zip(doc_ids, dataset.corpus.texts(doc_ids), strict=True))
     return DevSet(queries, candidates, texts, {query_id: qrels[query_id] for query_id in queries})
 
@@ -202,7 +203,7 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
 def train_reader_from_file(
     squad: Path, options: ReaderOptions, *, output: Path, **running: Unpack[Running]
 ) -> Manifest:
-    """Train a reader on a file in SQuAD's form, whose articles in part choose the least score of an answer."""
+    """Train a reader on a SQuAD file; held-out articles determine the minimum score of an answer."""
     require_utf8(output)
     inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
     stage = Stage("train reader", options, output, inputs, **running)
@@ -227,7 +228,7 @@ def train_reader_from_file(
 def by_article(
     paragraphs: Sequence[Paragraph], share: float, seed: int
 ) -> tuple[Sequence[Paragraph], Sequence[Paragraph]]:
-    """The paragraphs of most articles, and those of about a share of them; by paragraph where there is one article."""
+    """The paragraphs of training and of held-out articles; a single article is split by paragraph."""
     names = [paragraph.title for paragraph in paragraphs]
     if len(set(names)) == 1:
         names = [str(paragraph.number) for paragraph in paragraphs]
@@ -241,7 +242,7 @@ def by_article(
 
 
 def examples_of(paragraphs: Sequence[Paragraph]) -> Sequence[Example]:
-    """Their questions, in order."""
+    """The questions of the paragraphs, in order."""
     from inpars.training.reader import Example
 
     return [

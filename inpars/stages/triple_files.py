@@ -1,6 +1,6 @@
-"""The files of triples: texts, and line for line their ids and where negatives come from; one reader, one writer.
+"""Reads and writes the files of triples: texts and, line by line, their ids and the origins of the negatives.
 
-Streams; in memory are some numbers a triple.
+Streams; memory holds a few numbers per triple.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ GRADE_FIELD = f'"{GRADE}"'.encode()
 
 
 def ids_path(triples: Path) -> Path:
-    """The ids of a file of triples: `triples.tsv` has `triples.ids.tsv`."""
+    """The ids of a file of triples: `triples.ids.tsv` for `triples.tsv`."""
     return beside_triples(triples, "ids.tsv")
 
 
 def negatives_path(triples: Path) -> Path:
-    """Sources and scores of the negatives: `triples.tsv` has `triples.negatives.jsonl`."""
+    """Sources and scores of the negatives: `triples.negatives.jsonl` for `triples.tsv`."""
     return beside_triples(triples, "negatives.jsonl")
 
 
 def beside_triples(triples: Path, ending: str) -> Path:
-    """A file that belongs to a file of triples: `triples.tsv` has `triples.ENDING`."""
+    """A file next to a file of triples: `triples.ENDING` for `triples.tsv`."""
     return triples.with_name(f"{triples.name.removesuffix('.gz').removesuffix('.tsv')}.{ending}")
 
 
 @dataclass(frozen=True, slots=True)
 class TripleRow:
-    """One line of triples.tsv, and the same of triples.ids.tsv and triples.negatives.jsonl where these exist."""
+    """The same line of triples.tsv, triples.ids.tsv and triples.negatives.jsonl; None for a missing file."""
 
     texts: TripleTexts
     ids: Triple | None
@@ -52,11 +52,11 @@ class TripleRow:
 
 @contextmanager
 def triple_writer(output: Path, *, with_ids: bool) -> Iterator[Callable[[TripleRow], None]]:
-    """Writes triples to all their files; none appears if the block fails."""
+    """A function that writes a triple to all files; these appear only if the block succeeds."""
     with ExitStack() as stack:
         texts = stack.enter_context(atomic_writer(output))
-        beside = [ids_path(output), negatives_path(output)] if with_ids else []
-        sides = [stack.enter_context(atomic_writer(path)) for path in beside]
+        side_paths = [ids_path(output), negatives_path(output)] if with_ids else []
+        sides = [stack.enter_context(atomic_writer(path)) for path in side_paths]
 
         def write(row: TripleRow) -> None:
             texts.write(f"{row.texts.query}\t{row.texts.positive}\t{row.texts.negative}\n")
@@ -69,7 +69,7 @@ def triple_writer(output: Path, *, with_ids: bool) -> Iterator[Callable[[TripleR
 
 
 def read_triple_rows(source: Path) -> Iterator[TripleRow]:
-    """Triples with the lines of the files next to them. Raises StaleInputError where they do not fit."""
+    """Triples with the lines of the files next to them. Raises StaleInputError if these do not match."""
     texts = stream_triple_texts(source)
     ids = read_triple_ids(ids_path(source)) if ids_path(source).exists() else None
     path = negatives_path(source)
@@ -90,9 +90,9 @@ def read_triple_rows(source: Path) -> Iterator[TripleRow]:
 
 
 def read_grades(source: Path) -> dict[tuple[str, str], int]:
-    """Grades by texts of query and positive, where some were kept beside the triples; else empty.
+    """Grades by texts of query and positive; empty if none are stored next to the triples.
 
-    Raises DataFormatError for what is no grade, StaleInputError where the files do not fit.
+    Raises DataFormatError for an invalid grade, StaleInputError if the files do not match.
     """
     if not has_grades(source):
         return {}
@@ -125,19 +125,19 @@ def _fits(origin: dict[str, Any] | None, triple: Triple | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PairKeys:
-    """Two entries a triple, positive and negative: whether it is a pair's first, and which of the pairs it is."""
+    """Two entries per triple, positive and negative: whether the pair is new, and the number of the pair."""
 
     first: npt.NDArray[np.bool_]
     number: npt.NDArray[np.int64]
 
     @property
     def pairs(self) -> int:
-        """Different pairs, numbered by their first appearance."""
+        """Number of distinct pairs, which are numbered by first appearance."""
         return int(self.first.sum())
 
 
 def scan_pairs(source: Path, *, check_order: bool) -> PairKeys:
-    """Which pairs of query and document there are; `check_order` wants the triples of a query to stand together."""
+    """The distinct pairs of query and document; `check_order` requires the triples of a query to be adjacent."""
     pair_keys, queries = array("Q"), array("Q")
     for row in read_triple_rows(source):
         pair_keys.extend(_key(row.texts.query, text) for text in (row.texts.positive, row.texts.negative))

@@ -1,7 +1,7 @@
-"""The stage that pairs queries with hard negatives: queries in, triples of texts and of ids out, block by block.
+"""The triples stage: queries in, triples of query, positive and hard negative out.
 
-Beside `NAME.tsv` lie `NAME.ids.tsv`, `NAME.negatives.jsonl` with each negative's source, rank and scores, line for line
-the same, and the runs that negatives were drawn from: `negatives.trec` of BM25, `negatives.dense.trec` of a bi-encoder.
+Next to `NAME.tsv` it writes, line by line, `NAME.ids.tsv` and `NAME.negatives.jsonl` with each negative's source, rank
+and scores, and the runs that negatives were drawn from: `negatives.trec` (BM25), `negatives.dense.trec` (bi-encoder).
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ class TriplesOptions(ClusterOptions, Bm25Options):
 
     def problems(self) -> Iterator[str]:
         if self.positives == "best" and self.rescore is None:
-            yield "--positives best needs a reranker to judge; give --rescore MODEL"
+            yield "--positives best needs a reranker; give --rescore MODEL"
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
 
     @property
     def mining_config(self) -> MiningConfig:
-        """The same for the miner. Raises ConfigError for what does not go together."""
+        """The miner's configuration. Raises ConfigError for incompatible options."""
         rule = MarginRule(self.margin, self.max_score_share)
         if rule and self.negatives == "random" and self.rescore is None:
-            raise ConfigError("random negatives have no scores to hold --margin against; add --rescore MODEL")
+            raise ConfigError("random negatives have no scores to compare with --margin; add --rescore MODEL")
         ranks = parse_ranks(self.ranks)
         return MiningConfig(
             self.negatives,
@@ -123,10 +123,9 @@ def write_triples(
 ) -> Manifest:
     """Write the triples' texts to `output` and, next to it, their ids, the origins of the negatives, and the runs.
 
-    `source` is a file of synthetic queries, or judged queries whose relevant documents are the positives.
-    `judgements` are splits whose relevant documents are no negatives of queries with the same id or words.
-    `make_scorer` loads what `--rescore` names; its scores are kept in `<output>.partial` until the stage is done.
-    `workers` embed where `--retriever` has no index yet.
+    `source` is a file of synthetic queries, or judged queries whose relevant documents are the positives. The relevant
+    documents of `judgements` are excluded as negatives of queries with the same id or words. `make_scorer` loads the
+    `--rescore` model, whose scores are saved in `<output>.partial`. `workers` embed if `--retriever` has no index yet.
     """
     config = options.mining_config
     inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
@@ -177,7 +176,7 @@ def write_triples(
 
 
 def _count(source: Path | Topics, corpus: Corpus) -> int:
-    """The number of queries. Raises StaleInputError where they are about documents of another corpus."""
+    """The number of queries. Raises StaleInputError if the corpus lacks their documents."""
     if isinstance(source, Topics):
         if not source.qrels:
             raise ConfigError(f"split {source.split!r} has no judgements to take positives from; give --input FILE")
@@ -198,11 +197,11 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
 def _queries_with_positives(
     source: Path | Topics, corpus: Corpus, miner: NegativeMiner, *, graded: bool
 ) -> Iterator[QueryWithPositives]:
-    """The queries with all documents of a grade above 0; one positive of grade 1 has no grade to keep."""
+    """The queries with all documents graded above 0; a single positive of grade 1 keeps no grade."""
     queries: Iterable[tuple[Query, Mapping[str, int], bool, bool]]
     if isinstance(source, Path):
-        read = read_synthetic_queries(source)
-        queries = ((Query(q.query_id, q.text), q.positives, q.may_stand_above, not q.by_people) for q in read)
+        synthetic = read_synthetic_queries(source)
+        queries = ((Query(q.query_id, q.text), q.positives, q.may_stand_above, not q.by_people) for q in synthetic)
     else:
         qrels = source.qrels
         queries = ((Query(name, text), qrels.get(name, {}), False, False) for name, text in source.queries.items())
@@ -211,9 +210,11 @@ def _queries_with_positives(
         grades = {doc_id: grade for doc_id, grade in relevant.items() if doc_id in corpus}
         if len(grades) < len(relevant):
             miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(grades)
-        keeps = graded and (len(grades) > 1 or any(grade != 1 for grade in grades.values()))
-        alone = is_generated and len(grades) == 1
-        yield QueryWithPositives(query, tuple(grades), may_stand_above, alone, None, grades if keeps else {})
+        keep_grades = graded and (len(grades) > 1 or any(grade != 1 for grade in grades.values()))
+        is_replaceable = is_generated and len(grades) == 1
+        yield QueryWithPositives(
+            query, tuple(grades), may_stand_above, is_replaceable, None, grades if keep_grades else {}
+        )
 
 
 def _relevant_documents(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:

@@ -1,8 +1,8 @@
-"""Where a stage's work is done: in this process, of one shard, or by workers (`inpars.distributed` has Ray's).
+"""Options and protocols for running a stage in this process, as one shard, or on workers (see `inpars.distributed`).
 
-A stage describes its work twice: a function that makes a worker, which travels to every process once and has neither
-model nor corpus in it, and for each shard the ids or byte offsets of its items. The workers write the shards' files
-where the output will be. Whoever calls a stage chooses its workers; without any, the stage works in this process.
+A stage sends every worker process a function that makes the worker, without model or corpus, and for each shard the ids
+or byte offsets of its items. The workers write the shards' files next to the output. The caller of a stage chooses the
+workers; without any, the stage runs in this process.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.shards import Shard, shard_path
 
-WORKERS_RESULT = "workers"  # where a manifest says what each worker did
-SMALL_SHARD, LARGE_SHARD = 64, 2048  # items; multiples of what processors and GPUs compute together
+WORKERS_RESULT = "workers"  # the result in a manifest with a report per worker
+SMALL_SHARD, LARGE_SHARD = 64, 2048  # items; multiples of the batch sizes of CPUs and GPUs
 MANY_SHARDS = 1024
 Engine: TypeAlias = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions(ComputingOptions):
-    """What the options of a stage that can be done by several workers begin with; none of it changes the result."""
+    """Base of the options of stages that workers can run; none of these changes the result."""
 
     FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
 
@@ -55,24 +55,24 @@ class ClusterOptions(ComputingOptions):
 
     @property
     def clustered(self) -> dict[str, Any]:
-        """These settings with those of computing, for another stage's options."""
+        """These options, including those of computing, as arguments for another stage's."""
         return {field.name: getattr(self, field.name) for field in fields(ClusterOptions)}
 
     def for_worker(self) -> Self:
-        """The same as a worker has to take it: its threads are those of its share."""
+        """The options for a worker, with the threads of its share."""
         return replace(self, threads=self.threads or max(1, int(self.cpus_per_worker))) if self.on_ray else self
 
     @property
     def on_ray(self) -> bool:
-        """Whether a cluster does the work. Raises ConfigError for its flags without it."""
+        """Whether a cluster does the work. Raises ConfigError for cluster flags without --engine ray."""
         if self.engine == "local" and (self.address, self.workers) != (None, None):
             raise ConfigError("--address and --workers say where --engine ray works; give that too")
         return self.engine == "ray"
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, which would not let options have several bases
+@dataclass(frozen=True, kw_only=True)  # without slots, so that options can have several bases
 class Bm25Options:
-    """How BM25 searches."""
+    """BM25's parameters."""
 
     FLAG_GROUP: ClassVar = FlagGroup("BM25", advanced=True)
 
@@ -87,7 +87,7 @@ class Bm25Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedOptions(ClusterOptions):
-    """What the options of a stage that can be done in shards begin with."""
+    """Base of the options of stages that can be split into shards."""
 
     FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
 
@@ -100,14 +100,14 @@ class ShardedOptions(ClusterOptions):
 
     @property
     def part(self) -> Shard | None:
-        """The same parsed. Raises ConfigError."""
+        """The parsed shard; None for everything. Raises ConfigError."""
         if self.shard is not None and self.on_ray:
             raise ConfigError("--engine ray splits and merges the work itself; leave --shard out")
         return None if self.shard is None else Shard.parse(self.shard)
 
 
 def own_output(output: Path, options: ShardedOptions) -> Path:
-    """The output itself, or the shard's file next to it."""
+    """The output, or the shard's file next to it."""
     return output if options.part is None else shard_path(output, options.part)
 
 
@@ -117,16 +117,16 @@ class Worker(Protocol):
     device: str  # for manifests
 
     def write(self, shard: Any, partial: Path, output: Path) -> Mapping[str, Any]:  # noqa: ANN401 - the stage's own
-        """Do one shard, going on with `partial` where it was begun; what is returned is kept with the shard."""
+        """Do one shard, resuming from `partial`; the result is stored in the shard's mark."""
         ...
 
 
 MakeWorker: TypeAlias = Callable[[], Worker]
-"""Loads the model and opens the corpus, in the worker; pickled, so it holds names, paths and settings alone."""
+"""Loads model and corpus in the worker; pickled, so it holds only names, paths and settings."""
 
 
 Payload: TypeAlias = Callable[[int], Any]
-"""What a worker must know of a shard; called when it is the shard's turn."""
+"""What to send a worker for a shard; called when the shard is scheduled."""
 
 
 class Workers(Protocol):
@@ -137,18 +137,18 @@ class Workers(Protocol):
     def work(
         self, make: MakeWorker, folder: ShardFolder, shards: Sequence[int], payload: Payload, progress: Progress
     ) -> Generator[int, None, None]:
-        """Have the shards done; each is yielded when it is whole, in any order."""
+        """Run the shards; yields each when it is complete, in any order."""
         ...
 
 
 def check_engine(options: ClusterOptions, workers: Workers | None) -> None:
-    """Raise ConfigError where the options ask for workers and none are given."""
+    """Raise ConfigError if the options ask for workers and there are none."""
     if options.on_ray and workers is None:
         raise ConfigError("engine is ray: give this stage workers=inpars.distributed.workers_of(options)")
 
 
 def shard_size(total: int, workers: Workers) -> int:
-    """Items of a shard: few where there are few, so that all workers have some and little is lost with one of them."""
+    """Items per shard: few for little work, so that all workers get some and a lost worker costs little."""
     size = LARGE_SHARD if workers.on_gpus else SMALL_SHARD
     while size < LARGE_SHARD and total > size * MANY_SHARDS:
         size *= 2
@@ -165,7 +165,7 @@ def do_shards(
     unit: str,
     progress: Progress,
 ) -> None:
-    """Have all shards done that are not."""
+    """Run the shards that are not done yet."""
     done = folder.done()
     remaining = [shard for shard in range(folder.count) if shard not in done]
     if not remaining:
@@ -183,7 +183,7 @@ def do_shards(
 
 
 def worker_reports(marks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each worker did, by its number and its node; `seconds` are its shards' alone, `began` and `ended` Unix's."""
+    """A report per worker and node; `seconds` is the time spent on shards, `began` and `ended` are Unix times."""
     marks_of: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for mark in marks:
         marks_of.setdefault((mark["worker"], mark["node"]), []).append(mark)
