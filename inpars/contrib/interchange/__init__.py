@@ -1,7 +1,7 @@
-"""Files of other toolkits, both ways: `FORMATS` names them, each in a module of its own.
+"""Import and export of other toolkits' files: one module per toolkit, listed in `FORMATS`.
 
 A reader turns a file or folder into a stream of items (`items.py`), which `folder.py` sorts into our files; a writer
-takes what it needs from a `Source`. Both hold one query at a time, so that files of any size go through.
+draws on a `Source`. Both keep one query in memory at a time, so files can be of any size.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ FORMATS: dict[str, Format] = {
 
 
 def format_of(name: str) -> tuple[str, Format]:
-    """The format of that name, `_` and `-` alike. Raises UnknownNameError."""
+    """The canonical name and the format; `_` equals `-`. Raises UnknownNameError."""
     known = name.lower().replace("_", "-")
     if known not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)

@@ -1,4 +1,4 @@
-"""BEIR's folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`. It is the form our imports have too."""
+"""BEIR's folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`. Our imports have the same layout."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from inpars.io.tables import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Documents, queries and the judgements of all splits; of a folder or a zip."""
+    """Documents, queries and the judgements of all splits, from a folder or a zip."""
     folder = unpacked(path, cache_folder()) if path.suffix == ".zip" else path
     if not folder.is_dir():
         raise DataFormatError("no such folder or zip; check the path", path=path)
     corpus = beir_corpus(folder, str(path))
-    folder, queries = corpus.parent, [file for name in QUERY_NAMES if (file := corpus.with_name(name)).is_file()][:1]
+    folder = corpus.parent
+    queries = [file for name in QUERY_NAMES if (file := corpus.with_name(name)).is_file()][:1]
     qrels = sorted((folder / "qrels").glob("*.tsv"))
     yield from read_documents(corpus)
     for file in queries:
         yield from read_queries(file)
         for _, record in () if is_tsv(file) else read_jsonl(file):
-            yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))  # queries here are an id and a text
+            yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))  # we keep only id and text
     for file in qrels:
         yield from (JudgedQuery(qrel, file.stem) for qrel in iterate_qrels(file))
     yield from unread_files(folder, (corpus, *queries, *qrels), [folder / "qrels"])
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """The corpus with the synthetic queries and their documents as `train`, or with the dataset's chosen split."""
+    """The corpus with the synthetic queries as split `train`, or with the dataset's chosen split."""
     write_collection(source, folder, QUERIES, "qrels", written)
 
 

@@ -15,23 +15,23 @@ from inpars.io.tables import DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS
 from inpars.records import Document
 
 PASSAGE_FIELDS = (*DOC_ID_FIELDS, *DOCUMENT_TEXT_FIELDS, "title", "metadata")
-NAME_CHARACTERS = 40  # of a field's name that are shown
+NAME_CHARACTERS = 40  # of a field name in messages
 
 
 def text_of(value: object, name: str, path: Path, line: int) -> str:
-    """A text."""
+    """A text, lone surrogates replaced."""
     if not isinstance(value, str):
         raise field_error("must be text", name, value, path, line)
     return replace_surrogates(value)
 
 
 def texts_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list[str]:
-    """A list of texts; none where the field is absent."""
+    """A list of texts; empty if the field is absent."""
     return [text_of(value, name, path, line) for value in list_of(record, name, path, line)]
 
 
 def scores_of(record: Mapping[str, Any], name: str, count: int, path: Path, line: int) -> list[float | None]:
-    """A list of `count` numbers; as many times None where the field is absent."""
+    """A list of `count` numbers; all None if the field is absent."""
     values = list_of(record, name, path, line)
     if not values:
         return [None] * count
@@ -48,12 +48,12 @@ def object_of(value: object, name: str, path: Path, line: int) -> dict[str, Any]
 
 
 def id_of(value: object, text: str, kind: str, path: Path, line: int) -> str:
-    """An id, made from the text where there is none."""
+    """The id, or one made from the text if it is missing."""
     return made_id(kind, text) if value is None or value == "" else checked_id(value, path, line)
 
 
 def document_of_object(value: object, name: str, path: Path, line: int, doc_id: object = None) -> Document:
-    """A passage with its `docid` (or `doc_id` beside it), `title` and text."""
+    """A passage from its `title` and text, with `doc_id`, its own `docid`, or an id made from the text."""
     record = object_of(value, name, path, line)
     fields = record if doc_id is None else {**record, "_id": doc_id}
     if any(fields.get(key) not in (None, "") for key in DOC_ID_FIELDS):
@@ -63,14 +63,14 @@ def document_of_object(value: object, name: str, path: Path, line: int, doc_id: 
 
 
 def unread(record: Mapping[str, Any], known: Collection[str]) -> Iterator[Unkept]:
-    """Fields with a value that the reader ignores."""
+    """Non-empty fields that the reader ignores."""
     for name, value in record.items():
         if name not in known and value not in (None, "", [], {}):
             yield Unkept(f"field {name[:NAME_CHARACTERS]!r}")
 
 
 def unread_files(folder: Path, read: Iterable[Path], parts: Iterable[Path] = ()) -> Iterator[Unkept]:
-    """Files of a folder, and of some subfolders, that the reader ignores."""
+    """Files in a folder and the given subfolders that the reader ignores."""
     known = set(read)
     for path in sorted(file for part in (folder, *parts) if part.is_dir() for file in part.iterdir()):
         if path.is_file() and path not in known and not path.name.startswith("."):

@@ -1,6 +1,6 @@
-"""FlagEmbedding's JSON lines: `query`, `pos`, `neg`, and `pos_scores`, `neg_scores` of a teacher where there is one.
+"""FlagEmbedding's JSON lines: `query`, `pos`, `neg`, and optionally a teacher's `pos_scores` and `neg_scores`.
 
-Texts alone, without ids. Its loader wants the same fields on every line, so scores are written for all lines or none.
+Texts have no ids. Its loader requires the same fields on every line, so scores are written for all lines or none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIELDS = ("query", "pos", "neg", "pos_scores", "neg_scores")
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Every positive of a line with all negatives of the line."""
+    """One example per positive, with all negatives of its line."""
     for line, record in read_jsonl(path):
         query = query_of(text_of(record.get("query"), "query", path, line))
         positives = texts_of(record, "pos", path, line)
@@ -47,7 +47,7 @@ def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
 
 
 def _scored(source: Source) -> tuple[int, int]:
-    """How many queries have the reranker's scores of all of their documents, and how many have not."""
+    """The number of queries whose documents all have reranker scores, and of the others."""
     if not source.triples:
         return 0, 0
     counts = Counter(map(_is_scored, grouped(source.together())))

@@ -7,8 +7,8 @@
     margins.tsv                                  GPL's pseudo labels: query, positive, negative, margin
     run.trec                                     rankings
 
-Only the files that there is something for are written. Every document and query is written once, whatever number of
-examples it is part of; of two texts with one id the first stays and the second is counted.
+Files without content are not written. Each document and query is written once; if an id comes with a second text, the
+first is kept and the second counted.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ TRIPLES, TRIPLE_IDS, NEGATIVES = "triples.tsv", "triples.ids.tsv", "triples.nega
 
 
 class Folder:
-    """Sorts items into files; they are complete when the block ends."""
+    """A context manager that sorts items into files, complete when the block ends."""
 
     def __init__(self, folder: Path, origin: str, source: Path) -> None:
-        """Write into `folder`; `origin` names the format, `source` the file for messages."""
+        """Write into `folder`; `origin` is the format's name, `source` the input file for messages."""
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self.not_kept: Counter[str] = Counter()  # parts of records, by what they are
+        self.not_kept: Counter[str] = Counter()  # fields, columns and files that were ignored
         self._folder, self._origin, self._source = folder, origin, source
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
@@ -99,7 +99,7 @@ class Folder:
         self.counts[name] += 1
 
     def _new(self, kind: str, key: str, text: str) -> bool:
-        """Whether an id is met for the first time; another text for a known id is counted."""
+        """Whether an id is new; another text for a known id is counted."""
         fresh, first = self._texts.add(kind, key, text), self._ids.add(kind, key)
         if fresh and not first:
             self.dropped[f"other_text_for_known_{kind}_id"] += 1
@@ -114,24 +114,24 @@ class Folder:
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
     def _judgement(self, judged: JudgedQuery) -> None:
-        """A judgement of the input. Raises DataFormatError where it disagrees with one before it."""
+        """Write a judgement of the input. Raises DataFormatError if it contradicts an earlier one."""
         qrel, split = judged.qrel, judged.split
-        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        new_grade = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
         if self._new_pair(judged):
             return
-        if another:
+        if new_grade:
             problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
             raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
         self.dropped["repeated_judgement"] += 1
 
     def _positive(self, query_id: str, doc_id: str, grade: int = 1) -> None:
-        """That a document answers the query it stands beside; a judgement of the two says more."""
+        """Judge the positive of an example relevant unless the input already has a judgement of the pair."""
         judged = JudgedQuery(Qrel(query_id, doc_id, grade))
         if not self._new_pair(judged) and (judged.split, query_id, doc_id) in self._irrelevant:
             self.dropped["positive_judged_otherwise"] += 1
 
     def _new_pair(self, judged: JudgedQuery) -> bool:
-        """Write the first judgement of a pair; whether this is it."""
+        """Write a pair's first judgement; whether this was the first."""
         qrel, split = judged.qrel, judged.split
         new = self._judged.add(split, qrel.query_id, qrel.doc_id)
         if new:
@@ -213,14 +213,14 @@ class Folder:
             self._write(TRIPLES, "\t".join(texts))
 
     def _count_bare(self, example: Example, *, scored: bool) -> None:
-        """Count what an example has that only negatives could carry on."""
+        """Count repeated pairs and positive scores, which our files hold only next to negatives."""
         if not example.negatives and not self._bare.add(example.query.query_id, example.positive.doc_id):
             self.dropped["repeated_pair"] += 1
         if example.positive_reranker_score is not None and not scored:
             self.not_kept["scores of positives without a scored negative"] += 1
 
     def _finds(self, example: Example) -> dict[str, list[Negative]]:
-        """The usable negatives by document, each as everyone who found it has it."""
+        """The usable negatives by document, one per source."""
         by_document: dict[str, list[Negative]] = {}
         for negative in self._usable(example):
             finds = by_document.setdefault(negative.document.doc_id, [])
@@ -231,7 +231,7 @@ class Folder:
         return by_document
 
     def _usable(self, example: Example) -> Iterator[Negative]:
-        """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""
+        """The negatives that have text and differ from the positive; the others are counted."""
         same = one_line(example.positive.full_text)
         for negative in example.negatives:
             text = one_line(negative.document.full_text)
@@ -243,7 +243,7 @@ class Folder:
                 yield negative
 
     def _negative_record(self, example: Example, finds: list[Negative]) -> dict[str, Any]:
-        """What is known of a negative; `also` has the ranks that others than the first gave it."""
+        """The row of a negative; `also` has its ranks in sources after the first."""
         negative, *others = finds
         record: dict[str, Any] = {
             "query_id": example.query.query_id,

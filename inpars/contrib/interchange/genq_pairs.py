@@ -14,9 +14,9 @@ PAIRS_PER_SHARD = 1024
 
 
 def write_pairs(folder: Path, queries: Iterable[SyntheticQuery], text: Callable[[str], str]) -> int:
-    """Write `pairs_00000.tsv` and so on with a query and its passage a line; empty queries are left out.
+    """Write `pairs_00000.tsv` and so on with one query and passage per line, and return the number of pairs.
 
-    Shards of an earlier, longer writing are removed. Returns the number of pairs.
+    Skips empty queries and removes shards that an earlier, longer export left.
     """
     lines = (f"{one_line(query.text)}\t{one_line(text(query.doc_id))}" for query in queries if query.text.strip())
     written: list[Path] = []

@@ -2,8 +2,8 @@
 
 `corpus.jsonl`, `qgen-queries.jsonl` and `qgen-qrels/train.tsv` are BEIR's; `hard-negatives.jsonl` lists for each query
 the documents each retriever found, best first; `gpl-training-data.tsv` holds query, positive, negative and the raw
-margin of the cross-encoder's logits. GPL makes whatever file is absent, so an export without reranker scores leaves
-the margins to it.
+margin of the cross-encoder's logits. GPL creates missing files, so it computes the margins of an export without
+reranker scores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNKNOWN_RETRIEVER = "inpars"
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Collection, judgements, every hard negative with its retriever and rank, and the margins."""
+    """Collection, judgements, margins, and every hard negative with its retriever and rank."""
     queries = _queries_file(folder)
     yield from read_documents(folder / CORPUS)
     yield from read_queries(queries)
@@ -51,7 +51,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """The collection; with triples also the hard negatives, and the margins where they are known."""
+    """The collection; with triples also the hard negatives, and the margins if known."""
     write_collection(source, folder, QUERIES, QRELS, written)
     if source.files is None:
         return
@@ -69,7 +69,7 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
 
 
 def _queries_file(folder: Path) -> Path:
-    """`qgen-queries.jsonl`, or under another --qgen_prefix."""
+    """`qgen-queries.jsonl`, or the file of another --qgen_prefix."""
     paths = sorted(folder.glob("*-queries.jsonl"))
     if not (folder / CORPUS).is_file() or not paths:
         raise DataFormatError(f"not a GPL folder: it needs {CORPUS} and {QUERIES}", path=folder)
@@ -90,11 +90,11 @@ def _examples(folder: Path, queries: Path) -> Iterator[Item]:
 
 
 def _document_of(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
-    """A document, or a query as one. Raises DataFormatError, with the line that names it, where there is none."""
-    name = checked_id(text_id, path, line)
-    if name not in texts:
-        raise DataFormatError(f"the folder has no text of {name!r}", path=path, line=line)
-    return texts[name]
+    """A document, or a query in the form of one. Raises DataFormatError with path and line for an unknown id."""
+    doc_id = checked_id(text_id, path, line)
+    if doc_id not in texts:
+        raise DataFormatError(f"the folder has no text of {doc_id!r}", path=path, line=line)
+    return texts[doc_id]
 
 
 def _negatives(by_retriever: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
@@ -114,7 +114,7 @@ def _margins(path: Path) -> Iterator[Margin]:
 
 
 def _record(examples: list[Example]) -> dict[str, Any]:
-    """One query; the negatives of each retriever in the order of their ranks."""
+    """The record of one query, each retriever's negatives by rank."""
     by_retriever: dict[str, dict[str, int]] = {}
     for negative in (negative for example in examples for negative in example.negatives):
         ranks = by_retriever.setdefault(negative.source or UNKNOWN_RETRIEVER, {})

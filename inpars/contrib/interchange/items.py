@@ -1,7 +1,6 @@
-"""What a format is read into and written from: the package's records, and the few that only other toolkits have.
+"""The items that formats are read into and written from: the package's records, and some that only toolkits have.
 
-Knows nothing of any one format. Where a format has no ids they are made from the text, so that equal texts get equal
-ids in every file.
+Independent of any one format. Missing ids are made from the text, so equal texts get equal ids in every file.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any, TypeAlias
 
 from inpars.records import Document, Qrel, Query, ScoredDocument, SyntheticQuery, Triple
@@ -19,7 +18,7 @@ ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Negative:
-    """A document that should not answer, and what is known of how it was found."""
+    """A negative document, its source, rank and scores if known."""
 
     document: Document
     source: str = ""
@@ -30,7 +29,7 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A query, a document that answers it and the negatives drawn for the two."""
+    """A query, a positive and the negatives drawn for the pair."""
 
     query: Query
     positive: Document
@@ -41,16 +40,13 @@ class Example:
 
     @property
     def distinct_negatives(self) -> tuple[Negative, ...]:
-        """Each negative document once, as the first of those who found it has it."""
-        first: dict[str, Negative] = {}
-        for negative in self.negatives:
-            first.setdefault(negative.document.doc_id, negative)
-        return tuple(first.values())
+        """Each negative document once, as its first source has it."""
+        return distinct(self.negatives)
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much more a reranker gives to the positive than to the negative (GPL's pseudo label)."""
+    """A reranker's score of the positive minus that of the negative (GPL's pseudo label)."""
 
     triple: Triple
     value: float
@@ -58,7 +54,7 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """A judgement and the split it belongs to."""
+    """A judgement and its split."""
 
     qrel: Qrel
     split: str = "train"
@@ -66,7 +62,7 @@ class JudgedQuery:
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """A synthetic query, its document where the file has the text, and the fields that are not ours."""
+    """A synthetic query, its document if the file has the text, and the other toolkit's fields."""
 
     query: SyntheticQuery
     document: Document | None = None
@@ -75,7 +71,7 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One of the documents that a query has labels for; those of a query belong together, wherever they stand."""
+    """One labelled document of a query, whose labels may be scattered over the file."""
 
     query: Query
     document: Document
@@ -84,14 +80,14 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """That something of the input goes nowhere, and why."""
+    """A marker that a part of the input was dropped, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unkept:
-    """That a part of a record is not kept, a field for instance, though the record is."""
+    """A marker that a part of a record, for example a field, was not kept."""
 
     what: str
 
@@ -118,24 +114,32 @@ class Group:
     query: Query
     positives: tuple[Document, ...]
     negatives: tuple[Negative, ...]
-    positive_scores: tuple[float | None, ...]  # of the reranker, one a positive
+    positive_scores: tuple[float | None, ...]  # the reranker's, one per positive
     grades: tuple[int, ...]  # of the positives
 
 
+def distinct(negatives: Iterable[Negative]) -> tuple[Negative, ...]:
+    """The first negative of each document."""
+    first: dict[str, Negative] = {}
+    for negative in negatives:
+        first.setdefault(negative.document.doc_id, negative)
+    return tuple(first.values())
+
+
 def grouped(examples: Iterable[Example]) -> Iterator[Group]:
-    """Neighbouring examples of one query taken together."""
-    for _, neighbours in groupby(examples, key=lambda example: example.query):
+    """Merge neighbouring examples of one query."""
+    for query, neighbours in groupby(examples, key=lambda example: example.query):
         together = list(neighbours)
         scores = {example.positive: example.positive_reranker_score for example in together}
-        everything = Example(together[0].query, together[0].positive, tuple(chain(*(e.negatives for e in together))))
-        grades = tuple({example.positive: example.grade for example in together}.values())
-        yield Group(everything.query, tuple(scores), everything.distinct_negatives, tuple(scores.values()), grades)
+        grades = {example.positive: example.grade for example in together}
+        negatives = distinct(negative for example in together for negative in example.negatives)
+        yield Group(query, tuple(scores), negatives, tuple(scores.values()), tuple(grades.values()))
 
 
 def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[Item]:
-    """All that the labels of one query tell: its judgements, and every positive (above 0) with all negatives.
+    """The judgements of one labelled query, and one example per positive (label above 0) with all negatives.
 
-    Of several labels of one document the first counts.
+    If a document has several labels, the first counts.
     """
     grades: dict[Document, int] = {}
     for document, grade in labels:
@@ -157,9 +161,9 @@ def examples_of(
     negatives: Sequence[Negative],
     positive_scores: Sequence[float | None] | None = None,
 ) -> Iterator[Item]:
-    """Every positive once with all negatives; of a query without positives its texts, and that it is skipped.
+    """One example per distinct positive with all negatives; for a query without positives its texts and a `Skipped`.
 
-    What is listed as a positive is no negative of its query.
+    Documents listed as positives are dropped from the negatives.
     """
     scores: dict[str, tuple[Document, float | None]] = {}
     for document, score in zip(positives, positive_scores or [None] * len(positives), strict=True):
@@ -178,15 +182,15 @@ def examples_of(
 
 
 def made_id(kind: str, text: str) -> str:
-    """An id for a text that has none: `d-` or `q-` and 16 hexadecimal digits of the text's hash."""
+    """An id for a text without one: `d-` or `q-` and 16 hexadecimal digits of the text's hash."""
     return f"{kind}-{hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()}"
 
 
 def document_of(text: str) -> Document:
-    """A document that is only a text."""
+    """A document with an id made from its text."""
     return Document(made_id("d", text), text)
 
 
 def query_of(text: str) -> Query:
-    """A query that is only a text."""
+    """A query with an id made from its text."""
     return Query(made_id("q", text), text)

@@ -22,7 +22,7 @@ MODE = "text"
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Queries, documents and which of them belong together, in the order of the file."""
+    """Queries, documents and judgements in the order of the file."""
     with open_lines(path) as stream:
         walk = JsonStream(stream, path)
         for name in walk.members():
@@ -40,7 +40,7 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """Piece by piece; the documents of the corpus where one is named, else those of the queries."""
+    """Stream the object; documents come from the corpus if one is named, else from the queries."""
     counts = written.counts
     with atomic_writer(path) as stream:
         stream.write('{"queries": ')
@@ -69,7 +69,7 @@ def _relevant_ids(source: Source) -> Iterator[tuple[str, list[str]]]:
     relevant = (row.qrel for row in source.judged() if row.qrel.relevance > 0)
     seen = SeenKeys()
     for query_id, qrels in groupby(relevant, key=lambda qrel: qrel.query_id):
-        if not seen.add(query_id):  # a second key of that name would replace the first in every JSON reader
+        if not seen.add(query_id):  # JSON readers keep only the last of equal keys
             raise DataFormatError(f"the lines of query {query_id!r} are not together; sort the input by query")
         yield query_id, [qrel.doc_id for qrel in qrels]
 

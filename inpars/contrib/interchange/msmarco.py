@@ -2,7 +2,7 @@
 
 A folder has `collection.tsv` (id, text), `queries.SPLIT.tsv` (id, text), `qrels.SPLIT.tsv` (query, 0, document, 1) and
 `qidpidtriples.SPLIT.tsv` (query, positive, negative). Quotes are plain characters; tabs and newlines become blanks.
-Passages have no titles there: title and text are joined.
+Passages have no titles, so title and text are joined.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = ("collection", "queries", "qrels", "qidpidtriples")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Documents, queries, judgements and triples of ids that the folder has."""
+    """The folder's documents, queries, judgements and triples of ids."""
     collection, queries, qrels, triples = (_files(folder, kind) for kind in KINDS)
     for path in collection:
         yield from read_documents(path)
@@ -39,7 +39,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """All the files that there is something for."""
+    """Collection, queries and judgements, and triples of ids if the source has triples."""
     counts = written.counts
     lines = (f"{document.doc_id}\t{one_line(document.full_text)}" for document in source.documents())
     counts["collection.tsv"] = write_lines(folder / "collection.tsv", lines)
@@ -56,7 +56,7 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
 
 
 def write_ids(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """Ids of query, positive and negative; the texts are not asked for."""
+    """Ids of query, positive and negative, without reading texts."""
     files = source.files
     triples = read_triple_ids(files.ids) if files and files.ids else _triples(source)
     written.counts[path.name] = write_lines(path, triple_id_lines(triples))
@@ -76,5 +76,5 @@ def _files(folder: Path, kind: str) -> list[Path]:
 
 
 def _split(path: Path) -> str:
-    """`qrels.dev.small.tsv` judges `dev.small`."""
+    """`dev.small` for `qrels.dev.small.tsv`."""
     return path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix("qrels").strip(".") or TRAINING_SPLIT

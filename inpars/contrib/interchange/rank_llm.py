@@ -1,8 +1,8 @@
 """rank_llm's requests: a query `{"text", "qid"}` with candidates `{"docid", "score", "doc"}` in the order of a ranking.
 
-A `.json` file is one list, a `.jsonl` file has one request a line; both ways for both. `doc` holds `title` and `text`.
-Where the listed order is not that of the scores, as after a reranking that kept them, the order counts: the imported
-scores are then one over the rank.
+A `.json` file is one list, a `.jsonl` file has one request per line; both are read and written. `doc` holds `title` and
+`text`. If the order contradicts the scores, as after a reranking that kept them, the order counts and the imported
+scores are 1 / rank.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from inpars.records import Document, Query
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Queries, documents and rankings. A query has one request."""
+    """Queries, documents and rankings. Raises DataFormatError for a second request of a query."""
     seen = SeenKeys()
     for line, value in _requests(path):
         record = object_of(value, "request", path, line)
@@ -49,7 +49,7 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """One request a query of the run."""
+    """One request per query of the run."""
     if path.name.removesuffix(".gz").endswith(".jsonl"):
         written.counts[path.name] = write_jsonl(path, _records(source))
     else:
@@ -67,7 +67,7 @@ def _requests(path: Path) -> Iterable[tuple[int, Any]]:
 
 def _document(candidate: dict[str, Any], path: Path, line: int) -> Document:
     doc = candidate.get("doc")
-    value = {"text": doc} if isinstance(doc, str) else doc  # a bare text, as older versions had it
+    value = {"text": doc} if isinstance(doc, str) else doc  # older versions write a bare text
     return document_of_object(value, "doc", path, line, doc_id=candidate.get("docid"))
 
 

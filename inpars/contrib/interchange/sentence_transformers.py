@@ -1,16 +1,16 @@
-"""Columns as sentence-transformers reads them, in parquet.
+"""Parquet files with the columns that sentence-transformers reads.
 
-The order of columns counts there, not their names, except that `label`, `labels`, `score`, `scores` are never texts.
+It goes by the order of columns, not their names, except that `label`, `labels`, `score`, `scores` are never texts.
 
-    triplet       anchor, positive, negative                a row a triple
-    n-tuple       anchor, positive, negative_1 ...          a row a query, as many negatives as most queries have
+    triplet       anchor, positive, negative                one row per triple
+    n-tuple       anchor, positive, negative_1 ...          one row per query, as many negatives as most queries have
     pair          anchor, positive
     labeled-pair  query, passage, label                     a positive's grade, 0 for a negative
-    labeled-list  query, docs, labels                       a row a query
-    scored-pair   query, passage, score                     the reranker's, or those of --run
-    margin        anchor, positive, negative, score         the reranker's difference, for MarginMSE
+    labeled-list  query, docs, labels                       one row per query
+    scored-pair   query, passage, score                     the reranker's scores, or those of --run
+    margin        anchor, positive, negative, score         the reranker's margin, for MarginMSE
 
-There are no ids in any of them: they are made from the texts.
+No layout has ids, so they are made from the texts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Row: TypeAlias = dict[str, Any]
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Examples of any layout; scored pairs become documents, queries and a run."""
+    """Examples from any layout; scored pairs become documents, queries and a run."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise DataFormatError("no .parquet files here", path=path)
@@ -59,7 +59,7 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """The chosen layout."""
+    """Write the chosen layout."""
     import pyarrow
     from pyarrow import parquet
 
@@ -82,7 +82,7 @@ def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
 
 
 class _Row:
-    """One row, its texts apart from its labels."""
+    """One row, split into texts and label."""
 
     def __init__(self, path: Path, number: int, row: Mapping[str, Any]) -> None:
         self.path, self.number = path, number
@@ -92,12 +92,12 @@ class _Row:
         self.label = (labels[0], row[labels[0]]) if labels else None
         self.unread = [name for name in labels[1:] if row[name] is not None]
         if len(self.texts) < 2:
-            raise self.wrong(f"{len(self.texts)} columns of texts, a query and a document are needed", None)
+            raise self.error(f"{len(self.texts)} text columns; a query and a document are needed", None)
         self.query = text_of(self.texts[0], self.names[0], path, number)
 
     @property
     def shape(self) -> str:
-        """How the row is to be read."""
+        """The key of the row's reader in `READERS`."""
         if isinstance(self.texts[1], list):
             return "list"
         if len(self.texts) > 2 or self.label is None:
@@ -107,12 +107,12 @@ class _Row:
     def document(self, column: int) -> Document:
         return document_of(text_of(self.texts[column], self.names[column], self.path, self.number))
 
-    def wrong(self, problem: str, field: str | None) -> DataFormatError:
+    def error(self, problem: str, field: str | None) -> DataFormatError:
         return DataFormatError(problem, path=self.path, line=self.number, field=field)
 
 
 def _flat(row: _Row) -> Iterator[Item]:
-    """A positive with the negatives beside it; one number of a triplet is the margin of the two."""
+    """A positive with its negatives; a single number in a triplet is the margin."""
     query, positive = query_of(row.query), row.document(1)
     columns = [column for column in range(2, len(row.texts)) if row.texts[column] is not None]
     documents = [row.document(column) for column in columns]
@@ -126,18 +126,18 @@ def _flat(row: _Row) -> Iterator[Item]:
     if value is None or isinstance(value, list):
         return
     if len(documents) != 1:
-        raise row.wrong(f"one number for {len(documents)} negatives; a list has one for each document", name)
+        raise row.error(f"one number for {len(documents)} negatives; give a list with one per document", name)
     triple = Triple(query.query_id, positive.doc_id, documents[0].doc_id)
     yield Margin(triple, number_of(value, name, row.path, row.number))
 
 
 def _scores(row: _Row, negatives: int) -> list[float | None]:
-    """`scores` holds the positive's and then the negatives'."""
+    """The score of the positive, then those of the negatives; None without a list of scores."""
     if row.label is None or not isinstance(row.label[1], list):
         return [None] * (1 + negatives)
     name, values = row.label
     if len(values) != 1 + negatives:
-        raise row.wrong(f"{len(values)} scores for {1 + negatives} documents", name)
+        raise row.error(f"{len(values)} scores for {1 + negatives} documents", name)
     return [number_of(value, name, row.path, row.number) for value in values]
 
 
@@ -149,7 +149,7 @@ def _labeled(row: _Row) -> Iterator[Item]:
 def _listed(row: _Row) -> Iterator[Item]:
     name, labels = row.label or ("labels", None)
     if not isinstance(labels, list) or len(labels) != len(row.texts[1]):
-        raise row.wrong(f"must be a list of {len(row.texts[1])} labels", name)
+        raise row.error(f"must be a list of {len(row.texts[1])} labels", name)
     texts = [text_of(text, row.names[1], row.path, row.number) for text in row.texts[1]]
     labelled = ((document_of(text), _grade(row, name, value)) for text, value in zip(texts, labels, strict=True))
     yield from of_labels(query_of(row.query), labelled)
@@ -175,7 +175,7 @@ def _grade(row: _Row, name: str, value: object) -> int:
     number = number_of(int(value) if isinstance(value, bool) else value, name, row.path, row.number)
     if number != int(number) or abs(number) > GRADE_LIMIT:
         limits = f"from {-GRADE_LIMIT} to {GRADE_LIMIT}"
-        raise row.wrong(f"a label is a whole number {limits}; put scores into a column named 'score'", name)
+        raise row.error(f"a label is a whole number {limits}; put scores into a column named 'score'", name)
     return int(number)
 
 
@@ -184,7 +184,7 @@ def _names(width: int) -> list[str]:
 
 
 def _usual_negatives(source: Source) -> int:
-    """How many negatives most examples have; of equally many the larger number."""
+    """The most common number of negatives per example, the larger one on a tie."""
     sizes = Counter(len(example.distinct_negatives) for example in source.examples())
     sizes.pop(0, None)
     if not sizes:

@@ -1,4 +1,4 @@
-"""What a format is, and what an export can draw on: triples, synthetic queries, a run, a dataset, each as a stream."""
+"""The description of a format, and the source of an export: streams from triples, synthetic queries, runs, datasets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Layout = Literal["triplet", "n-tuple", "pair", "labeled-pair", "labeled-list", "
 
 @dataclass(frozen=True)
 class Source:
-    """The files and the collection that were named; what is missing is said when a format asks for it."""
+    """The files and the dataset to export. Methods raise ConfigError if the input that they need is missing."""
 
     triples: Path | None = None
     synthetic: Path | None = None
@@ -43,22 +43,21 @@ class Source:
 
     @property
     def corpus(self) -> Corpus | None:
-        """The documents, None where none were named."""
+        """The dataset's documents, None without a dataset."""
         return self.dataset.corpus if self.dataset else None
 
     @property
     def is_collection(self) -> bool:
-        """Whether queries and judgements are the dataset's, since neither triples nor synthetic queries were named."""
+        """Whether queries and judgements come from the dataset, for lack of triples and synthetic queries."""
         return self.synthetic is None and self.triples is None
 
     @property
     def written_split(self) -> str:
-        """The split that queries and judgements are written as."""
+        """The name of the split in the exported files."""
         return self.split if self.is_collection else TRAINING_SPLIT
 
     @property
     def has_queries(self) -> bool:
-        """Whether anything that was named has queries."""
         return not self.is_collection or (self.dataset is not None and bool(self.dataset.splits))
 
     @cached_property
@@ -67,13 +66,13 @@ class Source:
 
     @cached_property
     def topics(self) -> Topics:
-        """Queries and judgements of the chosen split. Raises ConfigError where there is none."""
+        """Queries and judgements of the chosen split."""
         if self.dataset is None:
             raise ConfigError("no queries named: give --triples, --input, or a --dataset that has queries")
         return self.dataset.topics(self.split)
 
     def examples(self) -> Iterator[Example]:
-        """Queries with positives and negatives of the triples; of the synthetic queries or judgements without them."""
+        """The triples as examples, else the synthetic queries or the judgements, which have no negatives."""
         if self.files is not None:
             examples = read_examples(self.files, self.corpus, self._query_text())
         elif self.synthetic is not None:
@@ -83,14 +82,14 @@ class Source:
         return self.progress.track(examples, total=None, description="converting", unit="queries")
 
     def together(self) -> Iterator[Example]:
-        """As `examples`, those of one query one after the other."""
+        """The examples query by query."""
         if self._query_by_query:
             return self.examples()
         return regrouped(self.examples(), lambda example: example.query.query_id)
 
     @cached_property
     def _query_by_query(self) -> bool:
-        """Whether the examples of a query are neighbours; only triples may have another order."""
+        """Whether the examples of each query are neighbours; only triples may have another order."""
         if self.files is None:
             return True
         if self.files.ids is not None:
@@ -100,14 +99,14 @@ class Source:
         )
 
     def records(self) -> Iterator[tuple[SyntheticQuery, Document, dict[str, Any]]]:
-        """The synthetic queries, each with its document and the JSON object it was read from."""
+        """The synthetic queries, each with its document and its JSON object."""
         if self.synthetic is None:
-            raise ConfigError("this format is made of synthetic queries: give them with --input FILE.jsonl")
+            raise ConfigError("this format needs synthetic queries: give them with --input FILE.jsonl")
         for query, record in read_synthetic_records(self.synthetic):
             yield query, self._document(query.doc_id, record), record
 
     def documents(self) -> Iterator[Document]:
-        """The corpus; without one the documents of the examples, each once."""
+        """The corpus, else the distinct documents of the examples."""
         if self.corpus is not None:
             total = len(self.corpus)
             yield from self.progress.track(self.corpus, total=total, description="writing documents", unit="documents")
@@ -119,7 +118,7 @@ class Source:
                     yield document
 
     def queries(self) -> Iterator[Query]:
-        """The queries of the examples, each once; of the dataset where nothing else was named."""
+        """The dataset's queries if it is the only source, else the distinct queries of the examples."""
         if self.is_collection:
             yield from self.topics.as_queries()
             return
@@ -127,7 +126,7 @@ class Source:
         yield from (example.query for example in self.examples() if seen.add(example.query.query_id))
 
     def judged(self) -> Iterator[JudgedQuery]:
-        """That a document answers the query it was written for; the dataset's judgements where nothing was named."""
+        """The dataset's judgements if it is the only source, else one per query and positive of the examples."""
         if self.is_collection:
             for query_id, grades in self.topics.qrels.items():
                 yield from (JudgedQuery(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
@@ -141,7 +140,7 @@ class Source:
     def rankings(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Query id and ranked documents of the run, best first."""
         if self.run is None:
-            raise ConfigError("this format is made of rankings: give them with --run FILE")
+            raise ConfigError("this format needs rankings: give them with --run FILE")
         path = self.run
         lines = iterate_run(path)
         if not are_together(line.split(maxsplit=1)[0] for _, line in read_lines(path)):
@@ -158,7 +157,7 @@ class Source:
             yield query_id, rank(scores)
 
     def ungraded(self) -> Counter[str]:
-        """What of a dataset's judgements is lost where only relevant pairs are written."""
+        """Counts of grades and judgements that a format of relevant pairs loses."""
         counts: Counter[str] = Counter()
         if not self.is_collection:
             counts["grades above 1"] = sum(example.grade > 1 for example in self.examples())
@@ -173,22 +172,22 @@ class Source:
         return +counts
 
     def needed_corpus(self) -> Corpus:
-        """The documents. Raises ConfigError where none were named."""
+        """The dataset's documents. Raises ConfigError without a dataset."""
         if self.corpus is None:
-            raise ConfigError("this format holds the documents: give them with --dataset NAME or --corpus FILE")
+            raise ConfigError("this format needs the documents: give them with --dataset NAME or --corpus FILE")
         return self.corpus
 
     def needed_retriever(self) -> str:
-        """The model that weighs words. Raises ConfigError where none was named."""
+        """The sparse retriever. Raises ConfigError without one."""
         if self.retriever is None:
-            raise ConfigError("this format holds the word weights of a sparse retriever: name it with --retriever")
+            raise ConfigError("this format needs the word weights of a sparse retriever: name it with --retriever")
         return self.retriever
 
     def query_text(self) -> Callable[[str], str]:
-        """Query id to text. Raises ConfigError where no queries were named."""
+        """A function from query id to text. Raises ConfigError without queries."""
         query_text = self._query_text()
         if query_text is None:
-            raise ConfigError("this format holds the queries: give them with --input, --dataset or --queries")
+            raise ConfigError("this format needs the queries: give them with --input, --dataset or --queries")
         return query_text
 
     def _query_text(self) -> Callable[[str], str] | None:
@@ -209,7 +208,7 @@ class Source:
 
     @cached_property
     def _all_topics(self) -> list[Topics]:
-        """Every split, the chosen one first."""
+        """All splits, the chosen one first."""
         splits = sorted(self.dataset.splits, key=lambda split: split != self.split) if self.dataset else []
         return [self.dataset.topics(split) for split in splits] if self.dataset else []
 
@@ -219,8 +218,8 @@ class Source:
         text = record.get("text") or record.get("doc_text")
         if not isinstance(text, str):
             raise ConfigError(
-                f"{self.synthetic}: document {doc_id!r} comes without its text; give the documents with --dataset NAME "
-                f"or --corpus FILE"
+                f"{self.synthetic}: document {doc_id!r} has no text; give the documents with --dataset NAME or "
+                "--corpus FILE"
             )
         return Document(doc_id, text)
 
@@ -232,7 +231,7 @@ class Source:
                     yield Example(query, corpus[doc_id], grade=grade)
 
     def _synthetic_examples(self) -> Iterator[Example]:
-        """One for each document that answers a query; those besides its own come from the corpus."""
+        """One example per positive of a query; only the document it was written for may come from the file itself."""
         for query, document, _ in self.records():
             written_query = Query(query.query_id, query.text)
             for doc_id, grade in query.positives.items():
@@ -242,7 +241,7 @@ class Source:
 
 @dataclass(slots=True)
 class Written:
-    """How many records went into each file, what could not go, by reason, and what of the others could not."""
+    """Counts of an export: records per file, dropped records by reason, parts of records not kept."""
 
     counts: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -255,16 +254,11 @@ Writer = Callable[[Source, Path, Layout, Written], None]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One toolkit's files.
-
-    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes;
-    `folder` says that an export is a folder, and `positives_only` that it has pairs that belong together, without
-    grades.
-    """
+    """One toolkit's files."""
 
     holds: str
-    read: Reader | None
+    read: Reader | None  # None: export only
     write: Writer
-    made_ids: str = ""
-    folder: bool = False
-    positives_only: bool = False
+    made_ids: str = ""  # ids that the format lacks and an import makes
+    folder: bool = False  # whether an export is a folder
+    positives_only: bool = False  # whether it holds relevant pairs without grades

@@ -1,12 +1,11 @@
-"""Documents and queries with the word weights of a sparse retriever, as search engines take them.
+"""Documents and queries with the word weights of a sparse retriever, in the formats of search engines.
 
-OpenSearch and Elasticsearch: bodies of the bulk API with a `rank_features` or `sparse_vector` field, and queries that
-can be sent. Qdrant: points with a named sparse vector. Lucene keeps 9 significant bits: a weight changes by up to 0.4%.
+OpenSearch and Elasticsearch: bodies of the bulk API with a `rank_features` or `sparse_vector` field, and query bodies.
+Qdrant: points with a named sparse vector. Lucene keeps 9 significant bits: a weight changes by up to 0.4%.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,17 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from inpars.batches import chunks
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.io.formats import document_record
-from inpars.io.storage import atomic_writer, write_jsonl
+from inpars.io.storage import write_json, write_jsonl
 
 if TYPE_CHECKING:
     from inpars.retrieval.sparse import Encoder
 
-Weights: TypeAlias = Sequence[tuple[int, float]]  # columns of the vocabulary, and what they count
+Weights: TypeAlias = Sequence[tuple[int, float]]  # column of the vocabulary, weight
 FIELD = "sparse"
-TOGETHER = 512  # texts
+BATCH = 512  # texts
 INDEX, DOCUMENTS, QUERIES = "index.json", "documents.jsonl", "queries.jsonl"
-ROWS_OF_DOCUMENT = 2  # of the bulk API
-ENGINES: dict[str, tuple[str, Callable[[dict[str, float]], dict[str, Any]]]] = {  # kind of field, query for it
+BULK_LINES = 2  # per document
+ENGINES: dict[str, tuple[str, Callable[[dict[str, float]], dict[str, Any]]]] = {  # field type, query
     "opensearch": ("rank_features", lambda tokens: {"neural_sparse": {FIELD: {"query_tokens": tokens}}}),
     "elasticsearch": (
         "sparse_vector",
@@ -35,41 +34,41 @@ ENGINES: dict[str, tuple[str, Callable[[dict[str, float]], dict[str, Any]]]] = {
 
 
 def write_bulk(source: Source, folder: Path, layout: Layout, written: Written, *, engine: str) -> None:
-    """Bodies of the bulk API of OpenSearch or Elasticsearch, and queries that can be sent."""
+    """Bodies of the bulk API and query bodies for OpenSearch or Elasticsearch."""
     encoder = _encoder(source)
     kind, query_of = ENGINES[engine]
 
     def rows() -> Iterator[dict[str, Any]]:
-        for document, weights in _weighed(source.documents(), lambda one: one.full_text, encoder.encode_documents):
+        for document, weights in _weighted(source.documents(), lambda doc: doc.full_text, encoder.encode_documents):
             record = document_record(document)
             yield {"index": {"_id": record.pop("_id")}}
             yield {**record, FIELD: _by_word(weights, encoder)}
 
     def queries() -> Iterator[dict[str, Any]]:
-        for query, weights in _weighed(source.queries(), lambda one: one.text, encoder.encode_queries):
+        for query, weights in _weighted(source.queries(), lambda query: query.text, encoder.encode_queries):
             yield {"query_id": query.query_id, "query": query_of(_by_word(weights, encoder))}
 
     texts = {name: {"type": "text"} for name in ("title", "text")}
-    _write_object(folder / INDEX, {"mappings": {"properties": {**texts, FIELD: {"type": kind}}}})
-    _write_rows(source, folder, written, rows(), queries, ROWS_OF_DOCUMENT)
+    write_json(folder / INDEX, {"mappings": {"properties": {**texts, FIELD: {"type": kind}}}})
+    _write_rows(source, folder, written, rows(), queries, BULK_LINES)
 
 
 def write_qdrant(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """Points, whose ids are UUIDs of ours; ours is in the payload."""
+    """Points with our ids in the payload, because Qdrant's are UUIDs; and queries."""
     encoder = _encoder(source)
 
     def points() -> Iterator[dict[str, Any]]:
-        for document, weights in _weighed(source.documents(), lambda one: one.full_text, encoder.encode_documents):
+        for document, weights in _weighted(source.documents(), lambda doc: doc.full_text, encoder.encode_documents):
             record = document_record(document)
             payload = {"doc_id": record.pop("_id"), **record, **dict(document.metadata)}
-            identity = str(uuid.uuid5(uuid.NAMESPACE_URL, document.doc_id))
-            yield {"id": identity, "vector": {FIELD: _columns(weights)}, "payload": payload}
+            point_id = str(uuid.uuid5(uuid.NAMESPACE_URL, document.doc_id))
+            yield {"id": point_id, "vector": {FIELD: _columns(weights)}, "payload": payload}
 
     def queries() -> Iterator[dict[str, Any]]:
-        for query, weights in _weighed(source.queries(), lambda one: one.text, encoder.encode_queries):
+        for query, weights in _weighted(source.queries(), lambda query: query.text, encoder.encode_queries):
             yield {"query_id": query.query_id, "query": _columns(weights), "using": FIELD, "with_payload": True}
 
-    _write_object(folder / INDEX, {"sparse_vectors": {FIELD: {}}})
+    write_json(folder / INDEX, {"sparse_vectors": {FIELD: {}}})
     _write_rows(source, folder, written, points(), queries, 1)
 
 
@@ -79,14 +78,14 @@ def _encoder(source: Source) -> Encoder:
     return Encoder(source.needed_retriever())
 
 
-def _weighed(
+def _weighted(
     items: Iterable[Any], text_of: Callable[[Any], str], encode: Callable[..., Any]
 ) -> Iterator[tuple[Any, Weights]]:
-    """Each item with the weights of its words that are above 0."""
-    for part in chunks(items, TOGETHER):
-        matrix = encode([text_of(item) for item in part])
+    """Each item with its nonzero word weights."""
+    for batch in chunks(items, BATCH):
+        matrix = encode([text_of(item) for item in batch])
         matrix.sort_indices()
-        for row, item in enumerate(part):
+        for row, item in enumerate(batch):
             entries = slice(*matrix.indptr[row : row + 2])
             yield item, list(zip(matrix.indices[entries].tolist(), matrix.data[entries].tolist(), strict=True))
 
@@ -96,7 +95,7 @@ def _columns(weights: Weights) -> dict[str, Any]:
 
 
 def _by_word(weights: Weights, encoder: Encoder) -> dict[str, float]:
-    """Weights by word; a word with a dot, which the field refuses, goes by its number in the vocabulary."""
+    """Weights by word; a word with a dot, which the field refuses, is named by its vocabulary number."""
     columns = [column for column, _ in weights]
     names = [
         f"#{column}" if "." in word else word for column, word in zip(columns, encoder.words(columns), strict=True)
@@ -110,15 +109,9 @@ def _write_rows(
     written: Written,
     rows: Iterable[dict[str, Any]],
     queries: Callable[[], Iterable[dict[str, Any]]],
-    rows_of_document: int,
+    lines_per_document: int,
 ) -> None:
-    """The documents, and the queries where there are some."""
-    written.counts[DOCUMENTS] = write_jsonl(folder / DOCUMENTS, rows) // rows_of_document
+    """Write the documents, and the queries if the source has any."""
+    written.counts[DOCUMENTS] = write_jsonl(folder / DOCUMENTS, rows) // lines_per_document
     if source.has_queries:
         written.counts[QUERIES] = write_jsonl(folder / QUERIES, queries())
-
-
-def _write_object(path: Path, value: dict[str, Any]) -> None:
-    with atomic_writer(path) as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")

@@ -1,7 +1,7 @@
-"""The stages that turn other toolkits' files into ours and ours into theirs.
+"""The import and export stages.
 
-A folder is written beside its place and put there when it is whole. A folder that holds anything else than what is
-being written is left alone.
+Output is written to a temporary folder and moved into place when complete. A folder that holds other files is never
+replaced.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ SINGLE_FILES = {".jsonl": SYNTHETIC, ".trec": RUN}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """What is read."""
+    """The settings of an import."""
 
     format: str = option(help="input format, see below", metavar="NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What is written."""
+    """The settings of an export."""
 
     format: str = option(help="output format, see below", metavar="NAME")
     layout: Layout = option("triplet", help="columns of sentence-transformers")
 
 
 def import_file(source: Path, options: ImportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
-    """Write what `source` holds into the folder `output`, or its synthetic queries or run into a file."""
+    """Import `source` into the folder `output`, or only its synthetic queries (.jsonl) or run (.trec) into a file."""
     name, file_format = format_of(options.format)
     if (read := file_format.read) is None:
-        raise ConfigError(f"files of format {name!r} are written by `inpars export`, and not read")
+        raise ConfigError(f"format {name!r} can be exported but not imported")
     ours = _unchanged(output)
     single = SINGLE_FILES.get(output.suffix)
     stage = Stage("import", options, output, {"input": stamp(source)}, **running)
@@ -59,7 +59,7 @@ def import_file(source: Path, options: ImportOptions, *, output: Path, **running
         with _partial(output) as partial:
             folder = _fill(partial, name, source, read, stage.progress)
             if not folder.counts:
-                raise ConfigError(f"{source}: nothing of format {name!r} is in there ({dropped_line(folder.dropped)})")
+                raise ConfigError(f"{source}: nothing of format {name!r} in it ({dropped_line(folder.dropped)})")
             _settle(partial, output, single, ours)
         counts = Counter({single: folder.counts[single]}) if single else folder.counts
         results = {"files": dict(counts), "made_ids": file_format.made_ids, "not_kept": dict(folder.not_kept)}
@@ -69,7 +69,7 @@ def import_file(source: Path, options: ImportOptions, *, output: Path, **running
 
 
 def export_file(source: Source, options: ExportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
-    """Write what the format wants of `source`, a file or a folder."""
+    """Write `source` in another toolkit's format, to a file or a folder."""
     _, file_format = format_of(options.format)
     ours = _unchanged(output)
 
@@ -85,7 +85,7 @@ def export_file(source: Source, options: ExportOptions, *, output: Path, **runni
                 written.not_kept += not_kept
             if not written.counts.total():
                 hint = HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
-                raise ConfigError(f"there is nothing that could be written ({dropped_line(written.dropped)}){hint}")
+                raise ConfigError(f"nothing to write ({dropped_line(written.dropped)}){hint}")
             _settle(partial, output, None if file_format.folder else output.name, ours)
         results = {"files": dict(written.counts), "not_kept": dict(written.not_kept)}
         return Outcome(written.counts.total(), +written.dropped, results)
@@ -94,14 +94,14 @@ def export_file(source: Source, options: ExportOptions, *, output: Path, **runni
 
 
 def exchanged_line(manifest: Manifest) -> str:
-    """What an import or an export wrote and what it left out, for people."""
+    """One line on what an import or export wrote and left out."""
     listed = ", ".join(f"{name} {count}" for name, count in manifest.results["files"].items())
     parts = ", ".join(f"{name} {count}" for name, count in manifest.results.get("not_kept", {}).items())
     return f"{listed} ({dropped_line(manifest.dropped)})" + (f"; not kept: {parts}" if parts else "")
 
 
 def _fill(partial: Path, name: str, source: Path, read: Reader, progress: Progress) -> Folder:
-    """Sort all that the input holds; where the rows of a query are apart, once more with those grouped."""
+    """Sort the input into a folder; if the rows of a query are scattered, start again with the rows grouped."""
 
     def filled(items: Iterator[Item]) -> Folder:
         with Folder(partial, name, source) as folder:
@@ -111,12 +111,12 @@ def _fill(partial: Path, name: str, source: Path, read: Reader, progress: Progre
     try:
         return filled(read(source))
     except NotTogetherError as apart:
-        progress.note(f"{source}: rows of query {apart.query_id!r} are apart; reading all once more to group them")
+        progress.note(f"{source}: rows of query {apart.query_id!r} are scattered; reading again to group them")
         return filled(together(read(source)))
 
 
 def _stamps(source: Source) -> Mapping[str, FileStamp]:
-    """Everything that is read, by content."""
+    """Stamps of all inputs."""
     files = source.files
     paths = {
         "triples": files.texts if files else None,
@@ -139,7 +139,7 @@ def _stamps(source: Source) -> Mapping[str, FileStamp]:
 
 @contextmanager
 def _partial(output: Path) -> Iterator[Path]:
-    """An empty folder next to the output, removed at the end."""
+    """A temporary folder next to the output."""
     partial = output.with_name(f".{output.name}.partial")
     with storage_errors(partial):
         refuse_device(output)
@@ -152,7 +152,7 @@ def _partial(output: Path) -> Iterator[Path]:
 
 
 def _settle(partial: Path, output: Path, single: str | None, ours: bool) -> None:
-    """Put what was written where it belongs: the folder, or one file of it."""
+    """Move the folder, or a single file of it, into place."""
     if single is None:
         _refuse_foreign(partial, output, ours)
         replace_folder(partial, output)
@@ -160,14 +160,14 @@ def _settle(partial: Path, output: Path, single: str | None, ours: bool) -> None
         with storage_errors(output):
             (partial / single).replace(output)
     else:
-        raise ConfigError(f"there is no {single} in this input; give a folder as --output")
+        raise ConfigError(f"no {single} in this input; give a folder as --output")
 
 
 def _refuse_foreign(partial: Path, output: Path, ours: bool) -> None:
     if not output.exists() or ours:
         return
     if not output.is_dir():
-        raise ConfigError(f"{output} is a file and this format makes a folder; choose another --output")
+        raise ConfigError(f"{output} is a file, but this format writes a folder; choose another --output")
     written = {path.relative_to(partial) for path in partial.rglob("*") if path.is_file()}
     others = sorted({path.relative_to(output) for path in output.rglob("*") if path.is_file()} - written)
     if others:
@@ -180,5 +180,6 @@ def _unchanged(output: Path) -> bool:
         manifest = read_manifest(output)
     except DataFormatError:
         return False
-    known = manifest is not None and manifest.stage in ("import", "export") and output.exists()
-    return known and manifest is not None and sha256_of(output) == manifest.output.sha256
+    if manifest is None or manifest.stage not in ("import", "export") or not output.exists():
+        return False
+    return sha256_of(output) == manifest.output.sha256

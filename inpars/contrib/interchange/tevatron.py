@@ -1,7 +1,7 @@
 """Tevatron's JSON lines: `query_id`, `query`, `positive_passages`, `negative_passages` of `docid`, `title`, `text`.
 
-Its newer form has ids in place of passages (`query_text`, `positive_document_ids`, `negative_document_ids`) and the
-texts in `corpus.jsonl` beside it (`docid`, `title`, `text`); it is read, not written.
+Its newer form has ids instead of passages (`query_text`, `positive_document_ids`, `negative_document_ids`) and the
+texts in `corpus.jsonl` next to it (`docid`, `title`, `text`); it can be imported only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIELDS = (*PASSAGES, "query_id", "query", "query_text", "positive_document_ids",
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Every positive of a line with all negatives of the line; lines without a positive are counted."""
+    """One example per positive, with all negatives of its line; lines without a positive are counted."""
     beside = path.with_name(CORPUS)
     corpus = Corpus(beside) if beside.is_file() and beside != path else None
     for line, record in read_jsonl(path):
@@ -43,17 +43,17 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """One line a query, the passages with it."""
+    """One line per query, with its passages."""
     written.counts[path.name] = write_jsonl(path, map(_record, grouped(source.together())))
 
 
 def _documents(record: Mapping[str, Any], name: str, corpus: Corpus | None, path: Path, line: int) -> list[Document]:
-    """The documents that are listed, as passages or by their ids."""
+    """The documents of a field, given as passages or as ids."""
     values = list_of(record, name, path, line)
     if name in PASSAGES:
         return [document_of_object(value, name, path, line) for value in values]
     if corpus is None:
-        problem = f"ids without texts; put the {CORPUS} they belong to beside this file"
+        problem = f"ids without texts; put their {CORPUS} next to this file"
         raise DataFormatError(problem, path=path, line=line, field=name)
     return [corpus[checked_id(value, path, line)] for value in values]
 

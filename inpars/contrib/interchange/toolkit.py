@@ -1,12 +1,12 @@
-"""The InPars toolkit's files and InPars v1's, their published ones among them.
+"""The files of the InPars toolkit and of InPars v1, including the published ones.
 
 The toolkit (v2) writes `doc_id, text, query, log_probs, prompt_text, fewshot_examples`, v1 `doc_id, doc_text, question,
-log_probs`; either is read under both names. v1's filter put the score where the log-probs were: it is kept as `score`.
-Neither has ids of queries: they are made from the document's id, or taken from `query_id` where we wrote it.
+log_probs`; the reader takes both. v1's filter overwrites the log-probs with the score, which is kept as `score`.
+Neither has query ids: they are made from the document's id unless our own `query_id` is present.
 
-Triples are tab-separated, one per line. The toolkit quotes a field that holds a quote or a tab, as Python's csv does,
-and doubles the quotes inside; MS MARCO and v1 give quotes no meaning. A line that no such writer can have written,
-because a quote stands where it would have quoted, is taken as plain.
+Triples are tab-separated, one per line. The toolkit quotes a field that holds a quote or a tab and doubles the quotes
+inside, like Python's csv; in MS MARCO and v1, quotes are plain characters. A line with a quote that csv would have
+escaped is read as plain.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 
 from inpars.contrib.interchange.items import Example, Item, Negative, Synthetic, document_of, query_of
 from inpars.contrib.interchange.source import Layout, Source, Written
+from inpars.contrib.interchange.triples_source import read_texts, split_plain
 from inpars.errors import DataFormatError
 from inpars.io.fields import is_tsv, one_line
 from inpars.io.formats import read_synthetic_records, synthetic_query_record
-from inpars.io.storage import read_lines, write_jsonl, write_lines
+from inpars.io.storage import write_jsonl, write_lines
 from inpars.records import Document, SyntheticQuery
 
 V1_NAMES = {"text": "doc_text", "query": "question"}
@@ -36,7 +37,7 @@ _NEEDS_QUOTES = re.compile(r'["\t]')
 
 
 def read(path: Path) -> Iterator[Item]:
-    """Synthetic queries of either version, or triples where the name says tab-separated."""
+    """Synthetic queries of either version, or triples if the file name ends in .tsv or .txt."""
     if is_tsv(path):
         yield from read_text_triples(path, quoted=True)
         return
@@ -46,12 +47,12 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """The toolkit's fields first, then what else we know of the query."""
+    """The toolkit's fields first, then our further ones."""
     written.counts[path.name] = write_jsonl(path, (_record(*parts, written) for parts in source.records()))
 
 
 def write_v1(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """The same under v1's names."""
+    """The same with v1's field names."""
     records = (_record(*parts, written) for parts in source.records())
     renamed = ({V1_NAMES.get(name, name): value for name, value in record.items()} for record in records)
     written.counts[path.name] = write_jsonl(path, renamed)
@@ -96,16 +97,16 @@ def _record(query: SyntheticQuery, document: Document, fields: Mapping[str, Any]
 
 
 def split_quoted(line: str) -> list[str]:
-    """Fields of a line that csv wrote with quotes where they are needed; of any other line, those between tabs."""
+    """The fields of a line that csv wrote with minimal quoting; other lines are split at tabs."""
     if '"' not in line:
-        return line.split("\t")
+        return split_plain(line)
     fields, start = [], 0
     while True:
         quoted = _QUOTED.match(line, start)
         end = quoted.end() if quoted else (line + "\t").index("\t", start)
         field = quoted[1].replace('""', '"') if quoted else line[start:end]
         if not quoted and '"' in field:
-            return line.split("\t")
+            return split_plain(line)
         fields.append(field)
         if end >= len(line):
             return fields
@@ -113,26 +114,27 @@ def split_quoted(line: str) -> list[str]:
 
 
 def join_quoted(fields: tuple[str, ...]) -> str:
-    """A line in which fields with a quote or a tab are quoted."""
+    """A line as csv writes it: fields with a quote or a tab are quoted."""
     doubled = {field: '"' + field.replace('"', '""') + '"' for field in fields if _NEEDS_QUOTES.search(field)}
     return "\t".join(doubled.get(field, field) for field in fields)
 
 
 def read_text_triples(path: Path, *, quoted: bool) -> Iterator[Example]:
-    """Neighbouring lines of one query and positive as an example; ids are made from the texts."""
-    for (query, positive), lines in groupby(_rows(path, quoted=quoted), key=lambda row: row[:2]):
+    """One example per run of lines with the same query and positive; ids are made from the texts."""
+    rows = read_texts(path, _split_triple if quoted else split_plain)
+    for (query, positive), lines in groupby(rows, key=lambda row: row[:2]):
         negatives = tuple(Negative(document_of(row[2])) for row in lines)
         yield Example(query_of(query), document_of(positive), negatives)
 
 
 def write_text_triples(source: Source, path: Path, layout: Layout, written: Written, *, quoted: bool) -> None:
-    """Query, positive and negative as texts."""
+    """One line per triple: query, positive and negative as texts."""
     join = join_quoted if quoted else "\t".join
     written.counts[path.name] = write_lines(path, (join(texts) for texts in _triple_texts(source, written)))
 
 
 def _triple_texts(source: Source, written: Written) -> Iterator[tuple[str, str, str]]:
-    """The texts of each triple, each of one line."""
+    """The texts of each triple, without tabs and newlines."""
     for example in source.examples():
         query, positive = one_line(example.query.text), one_line(example.positive.full_text)
         written.dropped["no_negatives"] += not example.negatives
@@ -140,12 +142,6 @@ def _triple_texts(source: Source, written: Written) -> Iterator[tuple[str, str, 
             yield query, positive, one_line(negative.document.full_text)
 
 
-def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
-    for number, line in read_lines(path):
-        fields = split_quoted(line) if quoted else line.split("\t")
-        if len(fields) != 3:
-            fields = line.split("\t")  # quotes around the whole of a plain line
-        if len(fields) != 3:
-            problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
-            raise DataFormatError(problem, path=path, line=number, excerpt=line)
-        yield fields[0], fields[1], fields[2]
+def _split_triple(line: str) -> list[str]:
+    fields = split_quoted(line)
+    return fields if len(fields) == 3 else split_plain(line)  # a plain line that begins and ends with a quote

@@ -1,6 +1,6 @@
 """TREC's plain files: topics (id, tab, text), judgements (four columns) and runs (six).
 
-Which of them a file is follows from its first line. An export is a folder of `topics.tsv`, `qrels.txt` and `run.txt`.
+A file's kind is detected from its first line. An export is a folder of `topics.tsv`, `qrels.txt` and `run.txt`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TAG = "inpars"
 
 
 def read(path: Path) -> Iterator[Item]:
-    """One file, or all those of a folder, of whose runs no two may rank one query."""
+    """Read one file or a folder. Raises DataFormatError if two runs of a folder rank the same query."""
     ranked, files = SeenKeys(), _files(path) if path.is_dir() else [path]
     if path.is_dir():
         yield from unread_files(path, files)
@@ -42,7 +42,7 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """Topics and judgements of what was named, and the run where one was."""
+    """Topics and judgements, and the run if the source has one."""
     if source.run is None and source.dataset is None and source.is_collection:
         raise ConfigError("nothing to write: give --dataset, --input, --triples or --run")
     if source.has_queries:
@@ -79,9 +79,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def scored_documents(query_id: str, doc_ids: list[str], scores: list[float]) -> Iterator[Item]:
-    """The lines of one ranking, whose order stays though the scores may not say it.
+    """One ranking as scored documents in the given order.
 
-    Of equal scores the later one becomes the next smaller number. Scores that rise somewhere are not kept.
+    Tied scores are lowered to the next smaller float. If any score rises, all are replaced by 1 / rank.
     """
     if any(above < below for above, below in pairwise(scores)):
         scores = [1.0 / position for position in range(1, len(scores) + 1)]

@@ -1,7 +1,7 @@
-"""Triples of ours as examples: ids, texts and what is known of each negative, joined line by line.
+"""Our triples as examples: ids, texts, and sources and scores of negatives, joined line by line.
 
-`NAME.tsv` (texts), `NAME.ids.tsv` (ids) and `NAME.negatives.jsonl` (sources and scores) are files side by side and are
-read in step, so that nothing but one query's lines is in memory.
+`NAME.tsv` (texts), `NAME.ids.tsv` (ids) and `NAME.negatives.jsonl` (sources and scores) are read in step, so only one
+query's lines are in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rows: TypeAlias = dict[str, dict[str, Any]]  # negative doc_id -> its row
 
 @dataclass(frozen=True, slots=True)
 class TripleFiles:
-    """The files of one set of triples; `ids` or `texts` is there, `negatives` may be."""
+    """The files of one set of triples; at least `ids` or `texts` exists."""
 
     texts: Path | None
     ids: Path | None
@@ -33,7 +33,7 @@ class TripleFiles:
 
 
 def triple_files(path: Path) -> TripleFiles:
-    """The files next to `triples.tsv` or `triples.ids.tsv`. Raises DataFormatError where the file is absent."""
+    """The set of files that a `triples.tsv` or `triples.ids.tsv` belongs to. Raises DataFormatError if it is absent."""
     if not path.is_file():
         raise DataFormatError("no such file of triples; check the path", path=path)
     stem = path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".ids")
@@ -47,9 +47,9 @@ def triple_files(path: Path) -> TripleFiles:
 def read_examples(
     files: TripleFiles, corpus: Corpus | None, query_text: Callable[[str], str] | None
 ) -> Iterator[Example]:
-    """One example for each run of lines with the same query and positive.
+    """One example per run of lines with the same query and positive.
 
-    Documents come from the corpus where there is one, else from the texts; without ids they are made from the texts.
+    Documents come from the corpus if given, else from the texts; missing ids are made from the texts.
     """
     rows = _Rows(files.negatives) if files.negatives else None
     for (query, positive), lines in groupby(_joined(files, corpus, query_text), key=lambda line: line[:2]):
@@ -80,14 +80,14 @@ def _negatives(document: Document, row: dict[str, Any]) -> Iterator[Negative]:
 def _joined(
     files: TripleFiles, corpus: Corpus | None, query_text: Callable[[str], str] | None
 ) -> Iterator[tuple[Query, Document, Document]]:
-    texts = _texts(files.texts) if files.texts else None
+    texts = read_texts(files.texts) if files.texts else None
     if files.ids is None:
         for query, positive, negative in texts or ():
             yield query_of(query), document_of(positive), document_of(negative)
         return
     for triple, line in zip_longest(read_triple_ids(files.ids), texts or ()):
         if triple is None or (line is None and texts is not None):
-            raise StaleInputError(f"{files.ids} and {files.texts} have not the same number of lines; mine them again")
+            raise StaleInputError(f"{files.ids} and {files.texts}: not the same number of lines; mine them again")
         yield _with_texts(triple, line, corpus, query_text, files.ids)
 
 
@@ -99,8 +99,8 @@ def _with_texts(
         positive, negative = Document(triple.positive_doc_id, line[1]), Document(triple.negative_doc_id, line[2])
     elif query_text is None or corpus is None:
         raise ConfigError(
-            f"{ids} has ids alone: give the documents with --dataset or --corpus, and the queries with --input or "
-            f"--queries"
+            f"{ids} has only ids: give the documents with --dataset or --corpus, and the queries with --input or "
+            "--queries"
         )
     else:
         query = Query(triple.query_id, query_text(triple.query_id))
@@ -109,11 +109,17 @@ def _with_texts(
     return query, positive, negative
 
 
-def _texts(path: Path) -> Iterator[Texts]:
+def split_plain(line: str) -> list[str]:
+    """The fields of a line in which quotes are plain characters."""
+    return line.split("\t")
+
+
+def read_texts(path: Path, split: Callable[[str], list[str]] = split_plain) -> Iterator[Texts]:
+    """Triples of texts. Raises DataFormatError unless `split` gives three fields per line."""
     for number, line in read_lines(path):
-        fields = line.split("\t")
+        fields = split(line)
         if len(fields) != 3:
-            problem = f"{len(fields)} tab-separated columns, a triple has 3: query, positive, negative"
+            problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
             raise DataFormatError(problem, path=path, line=number, excerpt=line)
         yield fields[0], fields[1], fields[2]
 
@@ -126,11 +132,11 @@ class _Rows:
         self._groups = groupby(read_negative_rows(path), key=lambda row: (row["query_id"], row["positive_doc_id"]))
 
     def of(self, query_id: str, positive_doc_id: str) -> Rows:
-        """The rows of one query and positive; those of others before them are passed over."""
+        """The rows of one query and positive, skipping earlier ones."""
         for key, rows in self._groups:
             if key == (query_id, positive_doc_id):
                 return {row["negative_doc_id"]: row for row in rows}
         raise StaleInputError(
-            f"{self._path} has nothing on query {query_id!r} with {positive_doc_id!r} where it should come; it was "
-            f"mined for other triples: put the ones it belongs to beside it, or move it away"
+            f"{self._path} has nothing on query {query_id!r} with {positive_doc_id!r} at this point, so it belongs to "
+            "other triples; move it away, or put its own triples next to it"
         )
