@@ -1,4 +1,4 @@
-"""The system of an `inpars run` inside other frameworks: one module each, loaded by whoever uses that framework.
+"""The system of an `inpars run` inside other frameworks, one module per framework.
 
 `langchain`, `llama_index`, `haystack` and `pyterrier` have a retriever and a reranker; `mteb` measures a system there.
 """
@@ -14,13 +14,13 @@ from inpars.records import Document, FullText
 
 
 def hit_metadata(hit: Hit) -> dict[str, Any]:
-    """The document's metadata, with its id and title under these names."""
+    """The document's metadata with its `doc_id` and `title`."""
     return {**hit.metadata, "doc_id": hit.document.doc_id, "title": hit.document.title}
 
 
 def reranked(
     system: System, query: str, documents: Sequence[tuple[str | None, Mapping[str, Any]]], k: int | None = None
 ) -> list[tuple[int, float]]:
-    """Position and score of the k best of (text, metadata), read with the `title` of their metadata, best first."""
+    """Index and score of the k best (text, metadata), best first; the reranker also reads the metadata's `title`."""
     texts = [FullText.of(Document("", text or "", str(metadata.get("title") or ""))) for text, metadata in documents]
     return system.rerank(query, texts)[:k] if texts else []

@@ -1,4 +1,4 @@
-"""Haystack 2: a retriever and a ranker, which pipelines can save and load again by the run's folder."""
+"""Haystack 2: a retriever and a ranker, which pipelines serialize by the run's folder."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,8 +9,8 @@ from inpars.api import System
 from inpars.integrations import hit_metadata, reranked
 
 
-class _OfRun:
-    """A component of a run's folder; the system is opened once, by `warm_up`."""
+class _RunComponent:
+    """A component that opens the system of a run's folder once, in `warm_up` or on first use."""
 
     def __init__(self, folder: str, top_k: int = 10, flags: dict[str, Any] | None = None) -> None:
         self.folder, self.top_k, self.flags = str(folder), top_k, dict(flags or {})
@@ -27,8 +27,8 @@ class _OfRun:
 
 
 @component
-class InparsRetriever(_OfRun):
-    """The top_k best documents by the measured system; flags are those of `System.load`."""
+class InparsRetriever(_RunComponent):
+    """Retrieves the top_k documents with the measured system; flags as in `System.load`."""
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, top_k: int | None = None) -> dict[str, list[Document]]:
@@ -43,8 +43,8 @@ class InparsRetriever(_OfRun):
 
 
 @component
-class InparsRanker(_OfRun):
-    """Documents in the order of the system's reranker, the first top_k, with its scores."""
+class InparsRanker(_RunComponent):
+    """Reranks documents with the system's reranker and returns the top_k with its scores."""
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:

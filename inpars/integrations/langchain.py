@@ -16,14 +16,14 @@ from inpars.integrations import hit_metadata, reranked
 
 
 class InparsRetriever(BaseRetriever):
-    """The k best documents by the measured system; their metadata has doc_id, title and score."""
+    """Retrieves the k best documents with the measured system; their metadata has doc_id, title and score."""
 
     system: System
     k: int = 10
 
     @classmethod
     def from_run(cls, folder: str | Path, *, k: int = 10, **flags: Any) -> InparsRetriever:
-        """The retriever of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(system=System.load(folder, **flags), k=k)
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
@@ -38,7 +38,7 @@ class InparsRetriever(BaseRetriever):
 
 
 class InparsReranker(BaseDocumentCompressor):
-    """Documents in the order of the system's reranker, the first top_n; their metadata has its score."""
+    """Reranks documents with the system's reranker and returns the top_n; their metadata has its score."""
 
     system: System
     top_n: int | None = None
@@ -46,7 +46,7 @@ class InparsReranker(BaseDocumentCompressor):
 
     @classmethod
     def from_run(cls, folder: str | Path, *, top_n: int | None = None, **flags: Any) -> InparsReranker:
-        """The reranker of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(system=System.load(folder, **flags), top_n=top_n)
 
     def compress_documents(

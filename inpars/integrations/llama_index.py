@@ -16,7 +16,7 @@ from inpars.integrations import hit_metadata, reranked
 
 
 class InparsRetriever(BaseRetriever):
-    """The k best documents by the measured system, as nodes that have the documents' ids."""
+    """Retrieves the k best documents with the measured system, as nodes with the documents' ids."""
 
     def __init__(self, system: System, k: int = 10, **settings: Any) -> None:
         self.system, self.k = system, k
@@ -24,7 +24,7 @@ class InparsRetriever(BaseRetriever):
 
     @classmethod
     def from_run(cls, folder: str | Path, *, k: int = 10, **flags: Any) -> InparsRetriever:
-        """The retriever of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(System.load(folder, **flags), k)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -38,7 +38,7 @@ class InparsRetriever(BaseRetriever):
 
 
 class InparsReranker(BaseNodePostprocessor):
-    """Nodes in the order of the system's reranker, the first top_n, with its scores."""
+    """Reranks nodes with the system's reranker and returns the top_n with its scores."""
 
     system: System
     top_n: int | None = None
@@ -51,7 +51,7 @@ class InparsReranker(BaseNodePostprocessor):
 
     @classmethod
     def from_run(cls, folder: str | Path, *, top_n: int | None = None, **flags: Any) -> InparsReranker:
-        """The reranker of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(system=System.load(folder, **flags), top_n=top_n)
 
     def _postprocess_nodes(

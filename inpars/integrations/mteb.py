@@ -1,4 +1,4 @@
-"""MTEB: the system of a run as a model there, and a collection as a retrieval task. Both work offline.
+"""MTEB: the system of a run as a model, and a collection as a retrieval task. Both work offline.
 
 mteb.evaluate(InparsModel("runs/mine"), retrieval_task("beir/nfcorpus/test"), cache=None)
 """
@@ -33,22 +33,22 @@ UNKNOWN = (
 
 
 class InparsModel:
-    """The measured system of a run's folder, over the documents of whatever task it is given."""
+    """The measured system of a run's folder, searching the documents of an MTEB task."""
 
     def __init__(self, folder: str | Path, **flags: Any) -> None:
-        """Flags as `System.load` has them; a task's documents take the place of the run's."""
+        """Flags as in `System.load`; the task's documents replace the run's."""
         self.folder, self.flags = Path(folder), flags
         self._system: System | None = None
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """The name `inpars/FOLDER`, with the digest of its system.json as the revision."""
+        """The name `inpars/FOLDER`, with the hash of its system.json as the revision."""
         revision = hashlib.sha256((self.folder / "system.json").read_bytes()).hexdigest()[:16]
         name = f"inpars/{self.folder.resolve().name}"
         return ModelMeta(name=name, revision=revision, framework=["PyTorch"], **dict.fromkeys(UNKNOWN))
 
     def index(self, corpus: Iterable[Mapping[str, Any]], **_: Any) -> None:
-        """Open the system over these documents."""
+        """Open the system on these documents."""
         self.close()
         home = Path(tempfile.mkdtemp(prefix="inpars-mteb-"))
         try:
@@ -63,7 +63,7 @@ class InparsModel:
     def search(
         self, queries: Iterable[Mapping[str, Any]], *, top_k: int, top_ranked: object = None, **_: Any
     ) -> dict[str, dict[str, float]]:
-        """The top_k documents of each query with their scores. Raises ConfigError for tasks that give candidates."""
+        """The top_k documents per query with their scores. Raises ConfigError for tasks that give candidates."""
         if top_ranked is not None:
             raise ConfigError("a run's system searches the whole collection; MTEB's reranking tasks give candidates")
         if self._system is None:
@@ -83,12 +83,12 @@ class InparsModel:
 
 
 def retrieval_task(data: Data, *, name: str | None = None, split: str = DEFAULT_SPLIT, language: str = LANGUAGE) -> Any:
-    """The collection with its queries and judgements as a task of MTEB; queries without judgements do not count."""
+    """The collection as an MTEB task; queries without judgements are left out."""
     dataset = load_corpus(data)
     topics = dataset.topics(split=split)
     qrels = {query_id: dict(grades) for query_id, grades in topics.qrels.items() if grades}
     if not qrels:
-        raise ConfigError(f"{dataset.name}: no judgements of split {split!r}, which a task needs")
+        raise ConfigError(f"{dataset.name}: split {split!r} has no judgements, which a task needs")
     title = name or re.sub(r"\W+", "", str(dataset.name).title()) or "Collection"
     metadata = TaskMetadata(
         name=title,
@@ -101,9 +101,9 @@ def retrieval_task(data: Data, *, name: str | None = None, split: str = DEFAULT_
         main_score="ndcg_at_10",
     )
     task = type(title, (AbsTaskRetrieval,), {"metadata": metadata})()
-    corpus = ({"id": one.doc_id, "title": one.title, "text": one.text} for one in dataset.corpus)
+    corpus = [{"id": doc.doc_id, "title": doc.title, "text": doc.text} for doc in dataset.corpus]
     queries = [{"id": query_id, "text": text} for query_id, text in topics.queries.items() if query_id in qrels]
-    tables = {"corpus": Table.from_list(list(corpus)), "queries": Table.from_list(queries)}
+    tables = {"corpus": Table.from_list(corpus), "queries": Table.from_list(queries)}
     task.dataset = {"default": {split: {**tables, "relevant_docs": qrels, "top_ranked": None}}}
     task.data_loaded = True
     return task

@@ -1,4 +1,4 @@
-"""PyTerrier: transformers from queries to ranked documents, and from ranked documents to reranked ones."""
+"""PyTerrier: a retriever and a reranker as transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inpars.integrations import reranked
 
 
 class InparsRetriever(pt.Transformer):
-    """The k best documents of each query by the measured system: qid, query, docno, title, text, score and rank."""
+    """Retrieves the k best documents per query with the measured system: docno, title, text, score and rank."""
 
     def __init__(self, system: System, k: int = 1000) -> None:
         super().__init__()
@@ -21,11 +21,11 @@ class InparsRetriever(pt.Transformer):
 
     @classmethod
     def from_run(cls, folder: str | Path, *, k: int = 1000, **flags: Any) -> InparsRetriever:
-        """The transformer of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(System.load(folder, **flags), k)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """One row per document found; further columns of the queries are kept."""
+        """One row per retrieved document; keeps further columns of the queries."""
         pt.validate.query_frame(inp, extra_columns=["query"])
         queries = inp.drop(columns=["docno", "title", "text", "score", "rank"], errors="ignore")
         results = self.system.search_batch(list(queries["query"]), self.k)
@@ -39,7 +39,7 @@ class InparsRetriever(pt.Transformer):
 
 
 class InparsReranker(pt.Transformer):
-    """The rows of each query in the order of the system's reranker, from `text` and, where there is one, `title`."""
+    """Reranks the rows of each query with the system's reranker, which reads `text` and, if present, `title`."""
 
     def __init__(self, system: System) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class InparsReranker(pt.Transformer):
 
     @classmethod
     def from_run(cls, folder: str | Path, **flags: Any) -> InparsReranker:
-        """The transformer of a run's folder; flags as `System.load` has them."""
+        """Open a run's folder; flags as in `System.load`."""
         return cls(System.load(folder, **flags))
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ print(json.dumps(sys.modules["inpars"].__file__))
 
 
 def handled(archive, folder, requests):
-    """Answers of the handler in the unpacked archive, which uses the package inside it and no other."""
+    """Answers of the handler in the unpacked archive, which imports only the package inside it."""
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`inpars index push` into the real stores: counts, resuming, syncing, and the same nearest documents."""
+"""`inpars index push` into real stores: counts, resuming, syncing, and the same nearest documents."""
 
 import json
 import os
@@ -27,7 +27,7 @@ COUNT = 60
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
-    """A PostgreSQL with pgvector: that of INPARS_TEST_POSTGRES, else pgserver's."""
+    """A PostgreSQL with pgvector, from INPARS_TEST_POSTGRES or pgserver."""
     if address := os.environ.get("INPARS_TEST_POSTGRES"):
         yield address
         return
@@ -46,7 +46,7 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture
 def search_server(monkeypatch):
-    """A stand-in: neither engine can be had here."""
+    """A fake server, because neither engine can be installed with pip."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = fake_search_server.started()
     yield server
@@ -56,7 +56,7 @@ def search_server(monkeypatch):
 
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    """A kind of store and a place that is empty."""
+    """A kind of store and an empty target."""
     pytest.importorskip(MODULES[request.param], reason=f"the {request.param} extra is not installed")
     if request.param == "pgvector":
         import psycopg
@@ -188,7 +188,7 @@ def test_another_width_is_refused(store, index, push):
 
 
 class Memory:
-    """A store that loses a row and spoils another."""
+    """A store that loses one row and corrupts another."""
 
     def __init__(self):
         self.rows = {}

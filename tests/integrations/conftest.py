@@ -1,4 +1,4 @@
-"""The helpers of this folder can be imported; runs and a system that the adapters are made from."""
+"""Makes this folder importable; fixtures with a run and its system for the adapters."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def system(run_folder):
 
 @pytest.fixture
 def expected(system):
-    """What the adapters have to give: (doc_id, score) per query, from the Python API."""
+    """The Python API's (doc_id, score) per query, which the adapters must reproduce."""
     return {
         query_id: [(hit.document.doc_id, hit.score) for hit in system.search(text, 5)]
         for query_id, text in QUERIES.items()
@@ -43,7 +43,7 @@ def expected(system):
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """A folder with corpus, queries and judgements, of the documents that the run has."""
+    """A BEIR folder with the run's documents, and queries and judgements."""
     folder = tmp_path_factory.mktemp("collection") / "small"
     (folder / "qrels").mkdir(parents=True)
     write_documents(folder / "corpus.jsonl", documents())

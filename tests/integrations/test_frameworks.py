@@ -12,14 +12,14 @@ QUERY = QUERIES["q0"]
 
 
 def needs(module, extra):
-    """The adapter's module; the test is skipped where its framework is not installed."""
+    """The adapter's module; skips the test if the framework is not installed."""
     pytest.importorskip(module, reason=f"the {extra} extra is not installed")
     return importlib.import_module(f"inpars.integrations.{extra.replace('-', '_')}")
 
 
 @pytest.fixture
 def by_margin(system):
-    """The five hits of a query by the reranker alone, titles read: doc_id and score."""
+    """doc_id and score of a query's five hits, reranked with titles."""
     hits = system.search(QUERY, 5)
     order = system.rerank(QUERY, [FullText.of(hit.document) for hit in hits])
     ranked = [(hits[place].document.doc_id, score) for place, score in order]
@@ -97,7 +97,7 @@ def test_a_system_without_a_reranker_is_refused(without_reranker):
 
 
 def test_titles_are_read_as_the_measured_system_reads_them(system):
-    """What `reranked` gives is what the engine's own reranker said of the same hits."""
+    """`reranked` gives the same scores as the engine's reranker."""
     from inpars.integrations import hit_metadata, reranked
 
     hits = system.search(QUERY, 5)

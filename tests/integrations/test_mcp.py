@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def asked(folder, work):
-    """What the work returns, given a client that is connected to the server of this folder."""
+    """Run the work with a client connected to the server of this folder."""
     command = ["-m", "inpars", "serve", "--mcp", "--run", str(folder), "--device", "cpu", "--dtype", "float32"]
     server = StdioServerParameters(command=sys.executable, args=[*command, "--quiet"], cwd=ROOT)
 

@@ -1,4 +1,4 @@
-"""The Python of docs/integrations.md, run as it stands where its framework is installed."""
+"""Runs the Python examples of docs/integrations.md if their frameworks are installed."""
 
 import re
 from pathlib import Path

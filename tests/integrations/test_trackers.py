@@ -1,4 +1,4 @@
-"""--track with the real clients, offline; each test is skipped where its client is not installed."""
+"""--track with the real clients, offline; tests of clients that are not installed are skipped."""
 
 import struct
 import sys
@@ -82,7 +82,7 @@ def test_mlflow(tmp_path):
 
 
 def of_a_leveldb_log(data):
-    """Records of wandb's file: 7 bytes in front, then blocks of 32 KiB of parts that have 7 bytes in front each."""
+    """Records of wandb's file: a 7-byte header, then 32 KiB blocks of parts with a 7-byte header each."""
     offset, record = 7, b""
     while offset + 7 <= len(data):
         left = 32768 - offset % 32768

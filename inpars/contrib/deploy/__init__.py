@@ -1,4 +1,4 @@
-"""Tuned models to where they serve: a folder that other servers load, an archive with its handler, an endpoint.
+"""Deploys tuned models: a folder for other servers, an archive with its handler, a SageMaker endpoint.
 
 Importing this package loads neither torch nor boto3.
 """

@@ -1,7 +1,6 @@
-"""The archive that a SageMaker container unpacks: a model's or a search system's folder, the handler, this package.
+"""The archive that a SageMaker container unpacks: a model or search system, the handler, this package, requirements.
 
-It names the packages that pip must add.
-The same inputs give the same bytes, so that an unchanged model is known by its archive's hash.
+The same inputs give the same bytes, so the archive's hash identifies the model.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from inpars.extras import EXTRAS
 from inpars.io.storage import atomic_file
 
 SUFFIX = ".tar.gz"
-OF_THE_IMAGE = ("torch",)  # whose build must be the container's
+OF_THE_IMAGE = ("torch",)  # the container brings its own build
 BASE = ("numpy>=1.26", "pyyaml>=6.0", "tqdm>=4.66")
-LEFT_OUT = ("__pycache__",)
 REQUIREMENTS_FILE, HANDLER_FILE = "code/requirements.txt", "code/inference.py"
 
 
 def write_archive(folder: Path, output: Path, extras: Sequence[str] = ("train",)) -> int:
-    """Write `output` from a folder, replacing it at the end; the number of files. pip adds the packages of `extras`."""
+    """Write `output` atomically and return the number of files. The container installs the packages of `extras`."""
     check_name(output)
     count = 0
     with (
@@ -41,13 +39,13 @@ def write_archive(folder: Path, output: Path, extras: Sequence[str] = ("train",)
 
 
 def check_name(output: Path) -> None:
-    """Raise ConfigError for a name that no container unpacks."""
+    """Raise ConfigError for a name that containers do not unpack."""
     if not output.name.endswith(SUFFIX):
         raise ConfigError(f"{output}: the archive's name must end in {SUFFIX}")
 
 
 def _members(folder: Path, extras: Sequence[str]) -> Iterator[tuple[str, Path | bytes]]:
-    """Names in the archive, in order, with a file or its content."""
+    """Each member's name with its file or content, in the order of the archive."""
     yield from ((path.relative_to(folder).as_posix(), path) for path in _files(folder))
     package = Path(inpars.__file__).parent
     yield HANDLER_FILE, package / "contrib" / "deploy" / "handler.py"
@@ -58,14 +56,12 @@ def _members(folder: Path, extras: Sequence[str]) -> Iterator[tuple[str, Path | 
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path for path in paths if not set(LEFT_OUT) & set(path.parts)]
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _requirements(extras: Sequence[str]) -> list[str]:
     packages = [package for extra in extras for package in EXTRAS[extra].packages]
-    needed = [package for package in packages if package.name not in OF_THE_IMAGE]
-    return [*BASE, *(package.requirement for package in needed)]
+    return [*BASE, *(package.requirement for package in packages if package.name not in OF_THE_IMAGE)]
 
 
 def _add(archive: tarfile.TarFile, name: str, content: Path | bytes) -> None:

@@ -1,6 +1,6 @@
-"""A tuned model as a folder that sentence-transformers and Text Embeddings Inference load, checked by loading it.
+"""A tuned model as a folder for sentence-transformers and Text Embeddings Inference, checked by reloading it.
 
-Weights become float32 safetensors, adapters are merged already. https://huggingface.co/docs/text-embeddings-inference
+Weights are saved as float32 safetensors with adapters merged. https://huggingface.co/docs/text-embeddings-inference
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from inpars.rerankers.pair_model import ModelScorer, save_pair_model
 SAMPLE = [("what is amber", "Amber is fossil resin."), ("rivers", "A delta is land that a river builds.")]
 TOLERANCE = 1e-4
 NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
-POOLINGS = ("cls", "mean", "lasttoken")  # that Text Embeddings Inference has
+POOLINGS = ("cls", "mean", "lasttoken")  # supported by Text Embeddings Inference
 
 
 def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) -> tuple[ExportKind, list[str]]:
-    """Write the folder; its kind, and what other servers will not like about it.
+    """Write the folder and return the model's kind with warnings about other servers.
 
-    Raises BackendError where the folder, loaded again, does not compute the same.
+    Raises BackendError if the reloaded folder computes other numbers.
     """
     require_utf8(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
@@ -70,10 +70,10 @@ def _monot5(model: str, folder: Path, where: Placement) -> list[str]:
     return ["Text Embeddings Inference and sentence-transformers do not rerank with a T5; inpars serve does"]
 
 
-def _compare(model: str, before: Any, after: Any) -> None:  # noqa: ANN401 - arrays of either library
+def _compare(model: str, before: Any, after: Any) -> None:  # noqa: ANN401 - either library's arrays
     difference = float(np.abs(np.asarray(before) - np.asarray(after)).max())
     if not difference <= TOLERANCE:
-        raise BackendError(f"{model}: loaded from its folder again it differs by {difference:.2g}; it was not exported")
+        raise BackendError(f"{model}: the reloaded export differs from the model by {difference:.2g}; not exported")
 
 
 def _has(folder: Path, name: str) -> bool:

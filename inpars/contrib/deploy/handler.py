@@ -1,13 +1,13 @@
-"""What answers inside a SageMaker container: the four functions of the Hugging Face inference toolkit.
+"""The handler inside a SageMaker container: the four functions of the Hugging Face inference toolkit.
 
-The archive holds this file as `code/inference.py`, this package beside it and the model above it, so that texts are cut
-and pairs scored there as here. Requests have the shapes of `inpars serve`:
+The archive holds this file as `code/inference.py` with this package next to it, so truncation and scores match ours.
+Requests have the shapes of `inpars serve`:
 
     {"input": [...], "input_type": "query"}                        embeddings, OpenAI's shape
     {"query": "...", "documents": [...], "top_n": 3}               reranking, Jina's and Cohere's shape
-    {"query": "...", "k": 10}                                      search by the measured system of a run
+    {"query": "...", "k": 10}                                      search with the measured system of a run
 
-`INPARS_DTYPE=float32` computes a system in float32, as `inpars run --dtype float32` did.
+`INPARS_DTYPE=float32` runs a system in float32, like `inpars run --dtype float32`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SYSTEM_FILE, DOCUMENTS = "system.json", "documents"
 
 
 def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG001, RUF100 - the container's signature
-    """What is in the folder: the engine of a search system, a bi-encoder, or a scorer of pairs."""
+    """The folder's model: the engine of a search system, a bi-encoder or a pair scorer."""
     if (Path(model_dir) / SYSTEM_FILE).exists():
         return _engine(Path(model_dir))
     if (Path(model_dir) / "modules.json").exists():
@@ -42,24 +42,24 @@ def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG00
 
 
 def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
-    """The parsed request. Raises ValueError, which the container answers with 400, for anything else."""
+    """Parse the request. Raises ValueError, which the container answers with 400, unless it is a JSON object."""
     if content_type.partition(";")[0].strip() != JSON:
-        raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
+        raise ValueError(f"unsupported content type {content_type!r}; send {JSON}")
     request = parse_json(body)
     if not isinstance(request, dict):
-        raise ValueError("a JSON object is needed")
+        raise ValueError("the request must be a JSON object")
     return request
 
 
-def predict_fn(request: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
-    """The response."""
+def predict_fn(request: Row, model: Any) -> Row:  # noqa: ANN401 - the result of model_fn
+    """The response of whichever model `model_fn` loaded."""
     if hasattr(model, "search"):
         return _search(request, model)
     return _embedded(request, model) if hasattr(model, "encode_documents") else _reranked(request, model)
 
 
 def output_fn(response: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
-    """The response as it is sent."""
+    """The response as JSON text with its content type."""
     return json.dumps(response), JSON
 
 
@@ -79,10 +79,9 @@ def _search(request: Row, engine: Any) -> Row:  # noqa: ANN401
     if type(k) is not int or not 1 <= k <= MAX_K:
         raise ValueError(f"k must be a whole number from 1 to {MAX_K}")
     [hits] = engine.search(queries, k)
-    documents = [(hit.document, hit.score) for hit in hits]
     rows = [
-        {"doc_id": document.doc_id, "score": score, "title": document.title, "text": document.text}
-        for document, score in documents
+        {"doc_id": hit.document.doc_id, "score": hit.score, "title": hit.document.title, "text": hit.document.text}
+        for hit in hits
     ]
     return {"query": queries[0], "hits": rows}
 
@@ -111,10 +110,10 @@ def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
 
 
 def _texts(texts: Any, field: str) -> list[str]:  # noqa: ANN401
-    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) and one for one in texts):
-        raise ValueError(f"{field} must be a text, or a list of texts, none of them empty")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"{field} must be a text or a list of texts, none of them empty")
     if len(texts) > MAX_TEXTS:
-        raise ValueError(f"{field}: {len(texts)} texts; at most {MAX_TEXTS} go in one request")
+        raise ValueError(f"{field}: {len(texts)} texts; at most {MAX_TEXTS} per request")
     return texts
 
 

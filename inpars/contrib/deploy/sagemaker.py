@@ -1,7 +1,7 @@
-"""One endpoint on SageMaker: create, update, look at, invoke, delete with all that belongs to it.
+"""One SageMaker endpoint: plan, create or update, describe, invoke, and delete with its models and archives.
 
-Models and configurations are named after the endpoint and the archive's hash; creating what is there changes nothing.
-Everything that costs goes through `plan` first. Knows the clients it is given, so that tests give it a stand-in.
+Models and configurations are named after the endpoint and the archive's hash, so creating an endpoint twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from inpars.errors import BackendError, ConfigError
+from inpars.errors import BackendError, ConfigError, reason_of
 
 Row: TypeAlias = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,47}")
@@ -49,7 +49,7 @@ class Clients:
 
 
 def connect(region: str | None) -> Clients:
-    """Clients with the credentials that boto3 finds."""
+    """Connect with the credentials that boto3 finds."""
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -57,60 +57,60 @@ def connect(region: str | None) -> Clients:
         session = boto3.Session(region_name=region)
         return Clients(*(session.client(name) for name in ("sagemaker", "sagemaker-runtime", "s3")))
     except BotoCoreError as error:
-        raise BackendError(f"SageMaker cannot be reached: {error}; see --region and your credentials") from error
+        raise BackendError(f"cannot connect to SageMaker: {error}; check --region and your credentials") from error
 
 
 def plan(name: str, placement: Placement, archive: Path) -> list[str]:
-    """What will be made, what it costs and how it is taken away again."""
+    """Lines on what `create` will make, what it costs and how to delete it."""
     _check(name, placement)
     megabytes = archive.stat().st_size / 1e6
     if placement.serverless_memory_mb is None:
         runs = f"{placement.instances} x {placement.instance_type}"
-        cost = f"{runs} is billed for every hour that the endpoint exists, whether it is asked or not"
+        cost = f"{runs} is billed for every hour that the endpoint exists, used or not"
     else:
         runs = f"serverless, {placement.serverless_memory_mb} MB"
-        cost = "serverless is billed for the time of each request; a first request after a pause waits longer"
+        cost = "serverless is billed for the time of each request; the first request after a pause takes longer"
     return [
         f"endpoint {name}: {runs}, image {placement.image}",
         f"upload: {megabytes:.1f} MB to s3://{placement.bucket}/{_key(name, archive)}, billed by size and month",
-        f"cost: {cost}; look the price up for your region before you go on",
-        f"clean-up: inpars deploy sagemaker delete --name {name} takes away endpoint, configurations, models, archives",
+        f"cost: {cost}; check the price for your region before you continue",
+        f"clean-up: inpars deploy sagemaker delete --name {name} deletes endpoint, configurations, models, archives",
     ]
 
 
 def create(clients: Clients, name: str, placement: Placement, archive: Path) -> str:
-    """Create the endpoint, or update the one that is there; what was done."""
+    """Create or update the endpoint: `created`, `updated` or `unchanged`."""
     _check(name, placement)
-    exists = _described(clients, name) is not None
+    endpoint = _endpoint(clients, name)
     version = f"{name}-{_version(placement, archive)}"
     key = _key(name, archive)
     with _aws(f"s3://{placement.bucket}/{key} cannot be written"):
         clients.storage.upload_file(str(archive), placement.bucket, key)
-    with _aws(f"endpoint {name} cannot be made"):
-        if not _described_or_none(clients.sagemaker.describe_model, ModelName=version):
+    with _aws(f"endpoint {name} cannot be created"):
+        if not _describe(clients.sagemaker.describe_model, ModelName=version):
             _create_model(clients, version, placement, f"s3://{placement.bucket}/{key}")
-        if not _described_or_none(clients.sagemaker.describe_endpoint_config, EndpointConfigName=version):
+        if not _describe(clients.sagemaker.describe_endpoint_config, EndpointConfigName=version):
             _create_configuration(clients, version, placement)
-        if not exists:
+        if endpoint is None:
             clients.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=version, Tags=[TAG])
             return "created"
-        if _described(clients, name)["EndpointConfigName"] == version:  # type: ignore[index]
+        if endpoint["EndpointConfigName"] == version:
             return "unchanged"
         clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=version)
         return "updated"
 
 
 def status(clients: Clients, name: str) -> Row:
-    """State, configuration and, where it failed, why."""
-    description = _described(clients, name)
-    if description is None:
-        raise BackendError(f"there is no endpoint {name!r}; see --name and --region")
+    """The endpoint's state, configuration and, if it failed, the reason. Raises BackendError if it does not exist."""
+    endpoint = _endpoint(clients, name)
+    if endpoint is None:
+        raise BackendError(f"there is no endpoint {name!r}; check --name and --region")
     names = ("EndpointName", "EndpointStatus", "EndpointConfigName", "FailureReason")
-    return {key: description[key] for key in names if key in description}
+    return {key: endpoint[key] for key in names if key in endpoint}
 
 
 def invoke(clients: Clients, name: str, body: Row) -> Row:
-    """The endpoint's response to a request."""
+    """Send a request to the endpoint and return its response."""
     with _aws(f"endpoint {name} did not answer"):
         answer = clients.runtime.invoke_endpoint(
             EndpointName=name, ContentType="application/json", Accept="application/json", Body=json.dumps(body)
@@ -124,32 +124,33 @@ def invoke(clients: Clients, name: str, body: Row) -> Row:
 
 
 def delete(clients: Clients, name: str, bucket: str | None = None) -> list[str]:
-    """Take away the endpoint, all configurations and models of its name, and their archives; what was taken."""
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"--name {name!r}: letters, digits and single dashes, at most 48")
-    taken: list[str] = []
+    """Delete the endpoint with its configurations, models and archives, and list what was deleted."""
+    if problems := _name_problems(name):
+        raise ConfigError(problems)
+    deleted: list[str] = []
     with _aws(f"endpoint {name} cannot be deleted"):
-        if _described(clients, name) is not None:
+        if _endpoint(clients, name) is not None:
             clients.sagemaker.delete_endpoint(EndpointName=name)
-            taken.append(f"endpoint {name}")
+            deleted.append(f"endpoint {name}")
         for version in _versions(clients, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
             clients.sagemaker.delete_endpoint_config(EndpointConfigName=version)
-            taken.append(f"configuration {version}")
+            deleted.append(f"configuration {version}")
         for version in _versions(clients, "list_models", "Models", "ModelName", name):
-            address = clients.sagemaker.describe_model(ModelName=version)["PrimaryContainer"]["ModelDataUrl"]
+            url = clients.sagemaker.describe_model(ModelName=version)["PrimaryContainer"]["ModelDataUrl"]
             clients.sagemaker.delete_model(ModelName=version)
-            taken.append(f"model {version}")
-            taken += _delete_archive(clients, address)
-        if bucket is not None:  # archives of uploads that were cut off before their model was made
+            deleted += [f"model {version}", _delete_archive(clients, url)]
+        if bucket is not None:  # archives of uploads that were interrupted before their model was created
             for row in clients.storage.list_objects_v2(Bucket=bucket, Prefix=f"inpars/{name}/").get("Contents", []):
-                taken += _delete_archive(clients, f"s3://{bucket}/{row['Key']}")
-    return taken
+                deleted.append(_delete_archive(clients, f"s3://{bucket}/{row['Key']}"))
+    return deleted
+
+
+def _name_problems(name: str) -> list[str]:
+    return [] if NAME.fullmatch(name) else [f"--name {name!r}: letters, digits and single dashes, at most 48"]
 
 
 def _check(name: str, placement: Placement) -> None:
-    problems = []
-    if not NAME.fullmatch(name):
-        problems.append(f"--name {name!r}: letters, digits and single dashes, at most 48")
+    problems = _name_problems(name)
     if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", placement.role):
         problems.append(f"--role {placement.role!r}: give the role's ARN")
     if placement.instances < 1:
@@ -161,10 +162,10 @@ def _check(name: str, placement: Placement) -> None:
         raise ConfigError(problems)
 
 
-def _create_model(clients: Clients, version: str, placement: Placement, address: str) -> None:
+def _create_model(clients: Clients, version: str, placement: Placement, archive_url: str) -> None:
     container = {
         "Image": placement.image,
-        "ModelDataUrl": address,
+        "ModelDataUrl": archive_url,
         "Environment": {"SAGEMAKER_PROGRAM": "inference.py", "HF_HUB_OFFLINE": "1"},
     }
     clients.sagemaker.create_model(
@@ -183,7 +184,7 @@ def _create_configuration(clients: Clients, version: str, placement: Placement) 
 
 
 def _version(placement: Placement, archive: Path) -> str:
-    """Changes with the archive and with where it runs."""
+    """A hash of the archive and the placement."""
     digest = hashlib.sha256(f"{placement}\0{_digest(archive)}".encode())
     return digest.hexdigest()[:HASH_DIGITS]
 
@@ -198,42 +199,44 @@ def _digest(archive: Path) -> str:
 
 
 def _versions(clients: Clients, method: str, rows: str, field: str, name: str) -> Iterator[str]:
-    """Names that `create` made for this endpoint, without those of endpoints whose names begin the same."""
+    """Names that `create` gave for this endpoint, without those of other endpoints that share the prefix."""
     ours = re.compile(rf"{re.escape(name)}-[0-9a-f]{{{HASH_DIGITS}}}")
     pages = clients.sagemaker.get_paginator(method).paginate(NameContains=name)
     listed = [row[field] for page in pages for row in page[rows]]
     return (version for version in listed if ours.fullmatch(version))
 
 
-def _delete_archive(clients: Clients, address: str) -> list[str]:
-    bucket, _, key = address.removeprefix("s3://").partition("/")
+def _delete_archive(clients: Clients, url: str) -> str:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
     clients.storage.delete_object(Bucket=bucket, Key=key)
-    return [f"archive {address}"]
+    return f"archive {url}"
 
 
-def _described(clients: Clients, name: str) -> Row | None:
-    with _aws(f"endpoint {name} cannot be looked at"):
-        return _described_or_none(clients.sagemaker.describe_endpoint, EndpointName=name)
+def _endpoint(clients: Clients, name: str) -> Row | None:
+    with _aws(f"endpoint {name} cannot be described"):
+        return _describe(clients.sagemaker.describe_endpoint, EndpointName=name)
 
 
-def _described_or_none(describe: Any, **query: str) -> Row | None:  # noqa: ANN401 - boto3's methods have no types
+def _describe(describe: Any, **query: str) -> Row | None:  # noqa: ANN401 - boto3's methods have no types
+    """The description, None if there is no such resource."""
     from botocore.exceptions import ClientError
 
     try:
-        answer: Row = describe(**query)
+        description: Row = describe(**query)
     except ClientError as error:
         if any(words in str(error) for words in ABSENT):
             return None
         raise
-    return answer
+    return description
 
 
 @contextmanager
 def _aws(problem: str) -> Iterator[None]:
+    """Raise boto3's errors as one-line BackendErrors."""
     from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except (BotoCoreError, ClientError, S3UploadFailedError) as error:
-        raise BackendError(f"{problem}: {str(error).strip().splitlines()[0]}") from error
+        raise BackendError(f"{problem}: {reason_of(error)}") from error

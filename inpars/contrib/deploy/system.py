@@ -1,7 +1,7 @@
-"""The search system of a run as one folder: its documents, its trained models and its settings, to carry elsewhere.
+"""The search system of a run as one portable folder: its documents, its trained models and its settings.
 
-`inpars search`, `ask`, `serve` and `index build` take the folder with --run. Models that the run did not train stay
-named as they are (an embedded name, a hub id or a folder of the machine) unless all are wanted, as in an archive.
+`inpars search`, `ask`, `serve` and `index build` take the folder with --run. Models that the run did not train are
+named, not copied, unless all models are requested, as for an archive.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ DOCUMENTS, MODELS = "documents", "models"
 def export_system(
     run: Path, system: SearchSystem, dataset: Dataset, output: Path, command: str, *, all_models: bool = False
 ) -> list[str]:
-    """Write the folder, replacing one that is there; the names of the models that it holds.
+    """Write the folder, replacing an existing one, and return the names of the models in it.
 
-    With `all_models` these are not only the run's own. Raises ConfigError for a model that lies in no folder.
+    `all_models` also copies models that the run did not train. Raises ConfigError for a model that is not on this
+    machine.
     """
     working = output.with_name(f".{output.name}.tmp")
     sources = _sources(run, system, all_models=all_models)
-    names = [folder.name for folder in sources.values()]  # repeated ones get a number
-    numbered = (name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names))
+    names = [folder.name for folder in sources.values()]  # repeated names get a number
+    numbered = (name if names.index(name) == index else f"{name}-{index}" for index, name in enumerate(names))
     folder_names = dict(zip(sources, numbered, strict=True))
     try:
         with storage_errors(output):
@@ -39,8 +40,8 @@ def export_system(
             write_documents(working / DOCUMENTS / "corpus.jsonl", dataset.corpus)
             for model, folder in sources.items():
                 shutil.copytree(folder, working / MODELS / folder_names[model])
-            carried = {model: str(working / MODELS / folder_name) for model, folder_name in folder_names.items()}
-            write_system(with_models(system, lambda model: carried.get(model, model)), working)
+            copies = {model: str(working / MODELS / folder_name) for model, folder_name in folder_names.items()}
+            write_system(with_models(system, lambda model: copies.get(model, model)), working)
             source = {"dataset": DOCUMENTS, "split": "test"}
             write_mark(working, load_dataset(str(working / DOCUMENTS)), Invocation(command, source, documents=str(run)))
         replace_folder(working, output)
@@ -50,7 +51,7 @@ def export_system(
 
 
 def _sources(run: Path, system: SearchSystem, *, all_models: bool) -> dict[str, Path]:
-    """The folders of the models to carry, by their names in the system."""
+    """The folders of the models to copy, by their names in the system."""
     names = [stage.retriever for stage in system.stages if stage.retriever != BM25]
     names += [name for each in system.rerankings for name in (each.model, each.window_retriever) if name]
     trained = {name: Path(name) for name in names if Path(name).parent == run / MODELS}
@@ -64,7 +65,5 @@ def _folder_of(model: str) -> Path:
 
     folder = Path(resolve_model(model))
     if not folder.is_dir():
-        raise ConfigError(
-            f"{model}: not in a folder of this machine; download it, and name the folder in the run to be carried"
-        )
+        raise ConfigError(f"{model}: not a folder on this machine; download it and name its folder in the run")
     return folder

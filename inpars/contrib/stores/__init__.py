@@ -1,1 +1,1 @@
-"""Vector stores of others: passages, embeddings and metadata of an index on disk, pushed into them and compared."""
+"""Vector stores: push the passages, embeddings and metadata of an index on disk, and compare the contents."""

@@ -1,4 +1,4 @@
-"""Elasticsearch by its address; a key in ELASTICSEARCH_API_KEY."""
+"""Elasticsearch at a URL; the API key comes from ELASTICSEARCH_API_KEY."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from elasticsearch.helpers import BulkIndexError, bulk
 
 from inpars.contrib.stores.lucene_search import LuceneSearch
 
-ERRORS = (ApiError, TransportError, BulkIndexError, ValueError)  # the last for an address that is none
+ERRORS = (ApiError, TransportError, BulkIndexError, ValueError)  # ValueError: malformed URL
 
 
 def open_collection(target: str, collection: str) -> LuceneSearch:
-    """The index at an address."""
+    """The index at a URL."""
     client = Elasticsearch(target, api_key=os.environ.get("ELASTICSEARCH_API_KEY"))
-    return LuceneSearch(client, collection, bulk=bulk, given=dict, index=_index, query=_query)
+    return LuceneSearch(client, collection, bulk=bulk, body_arguments=dict, index=_index, query=_query)
 
 
 def _index(width: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""LanceDB: a table in a folder or an object store, or at LanceDB Cloud (key in LANCEDB_API_KEY)."""
+"""LanceDB: a table in a folder, in an object store or at LanceDB Cloud (key from LANCEDB_API_KEY)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ERRORS = (RuntimeError, ValueError)
 
 
 def open_collection(target: str, collection: str) -> LanceDB:
-    """The table in a folder or at an address."""
+    """The table in a folder or at a URL."""
     return LanceDB(lancedb.connect(target), collection)
 
 
@@ -43,7 +43,7 @@ class LanceDB:
         return dict(zip(rows["doc_id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Upsert: one version of the table."""
+        """Upsert as one new version of the table."""
         records = [fields_of(row) for row in rows]
         for record in records:
             record["metadata"] = json.dumps(record["metadata"], ensure_ascii=False, sort_keys=True)
@@ -56,13 +56,13 @@ class LanceDB:
         self._table.delete(f"doc_id IN ({quoted})")
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
-        """Nearest rows; LanceDB gives 1 - product as the distance."""
+        """The nearest rows; LanceDB's distance is 1 - product."""
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot")
         rows = query.bypass_vector_index().select(["doc_id", "_distance"]).limit(k).to_list()
         return [(row["doc_id"], 1 - row["_distance"]) for row in rows]
 
     @cached_property
-    def _table(self) -> Any:  # noqa: ANN401 - of a package that need not be there
+    def _table(self) -> Any:  # noqa: ANN401 - the package is optional
         return self._database.open_table(self._name)
 
     def close(self) -> None:

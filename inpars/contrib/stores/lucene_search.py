@@ -1,6 +1,6 @@
-"""What Elasticsearch and OpenSearch have in common: an index with a passage per document, searched exactly.
+"""What Elasticsearch and OpenSearch share: an index with one passage per document, searched exactly.
 
-Both score an inner product p by p + 1, a negative one by 1 / (1 - p); `nearest` gives p.
+Both score an inner product p as p + 1 if p >= 0, else as 1 / (1 - p); `nearest` returns p.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ class LuceneSearch:
 
     def __init__(
         self,
-        client: Any,  # noqa: ANN401 - of either SDK
+        client: Any,  # noqa: ANN401 - either SDK's
         name: str,
         *,
         bulk: Bulk,
-        given: Callable[[dict[str, Any]], dict[str, Any]],
+        body_arguments: Callable[[dict[str, Any]], dict[str, Any]],
         index: Callable[[int], tuple[dict[str, Any], dict[str, Any]]],
         query: Callable[[list[float], int], dict[str, Any]],
     ) -> None:
-        """`given` turns a body into the SDK's keywords, `index` a width into vector field and settings."""
-        self._client, self._name, self._bulk, self._given = client, name, bulk, given
+        """`body_arguments` maps a request body to the SDK's keywords, `index` a width to vector field and settings."""
+        self._client, self._name, self._bulk, self._body_arguments = client, name, bulk, body_arguments
         self._index, self._query = index, query
 
     def prepare(self, width: int) -> None:
-        """Make it unless it is there. Raises ConfigError for a name that cannot be one."""
+        """Create the index unless it exists. Raises ConfigError for a name with capitals."""
         if self._name != self._name.lower():
-            raise ConfigError(f"--collection {self._name!r}: names of indices are in lower case there")
+            raise ConfigError(f"--collection {self._name!r}: index names must be lower case")
         vector, settings = self._index(width)
         if not self._client.indices.exists(index=self._name):
             fields = {"doc_id": KEYWORD, "digest": KEYWORD, "title": TEXT, "text": TEXT, "vector": vector}
             stored = {"metadata": {"type": "object", "enabled": False}}
             body = {"mappings": {"dynamic": "strict", "properties": fields | stored}, "settings": settings}
-            self._client.indices.create(index=self._name, **self._given(body))
-        (found,) = self._client.indices.get_mapping(index=self._name).values()
-        known = found["mappings"].get("properties", {})
-        check_fields(set(known), self._name)
-        check_width(known["vector"].get("dims", known["vector"].get("dimension")), width, self._name)
+            self._client.indices.create(index=self._name, **self._body_arguments(body))
+        (description,) = self._client.indices.get_mapping(index=self._name).values()
+        properties = description["mappings"].get("properties", {})
+        check_fields(properties, self._name)
+        check_width(properties["vector"].get("dims", properties["vector"].get("dimension")), width, self._name)
 
     def contents(self) -> Mapping[str, str]:
         self._client.indices.refresh(index=self._name)
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         body: dict[str, Any] = {"size": PAGE, "sort": [{"doc_id": "asc"}], "_source": ["doc_id", "digest"]}
         while hits := self._search(body):
-            found |= {hit["_source"]["doc_id"]: hit["_source"]["digest"] for hit in hits}
+            digests |= {hit["_source"]["doc_id"]: hit["_source"]["digest"] for hit in hits}
             body["search_after"] = hits[-1]["sort"]
-        return found
+        return digests
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Index the rows under ids made of theirs, which may be longer than ids there."""
+        """Index the rows under hashes of their ids, because the engine limits the length of an id."""
         actions = [self._action("index", row.document.doc_id) | {"_source": fields_of(row)} for row in rows]
         self._bulk(self._client, actions)
 
@@ -77,7 +77,7 @@ class LuceneSearch:
         self._client.close()
 
     def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        hits: list[dict[str, Any]] = self._client.search(index=self._name, **self._given(body))["hits"]["hits"]
+        hits: list[dict[str, Any]] = self._client.search(index=self._name, **self._body_arguments(body))["hits"]["hits"]
         return hits
 
     def _action(self, operation: str, doc_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Milvus: a server by its address (token in MILVUS_TOKEN), or Milvus Lite in a file that ends in .db."""
+"""Milvus: a server at a URL (token from MILVUS_TOKEN), or Milvus Lite in a file that ends in .db."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from inpars.errors import ConfigError
 
 PAGE = 1000
 ERRORS = (MilvusException,)
-MAX_BYTES = 65_535  # of a text
+MAX_BYTES = 65_535  # per text field
 
 
 def open_collection(target: str, collection: str) -> Milvus:
-    """The collection at an address or in a file."""
+    """The collection at a URL or in a file."""
     if "://" not in target and not target.endswith(".db"):
-        raise ConfigError(f"{target}: give Milvus' address, or a file that ends in .db for Milvus Lite")
+        raise ConfigError(f"{target}: give the URL of a Milvus server, or a file that ends in .db for Milvus Lite")
     return Milvus(MilvusClient(uri=target, token=os.environ.get("MILVUS_TOKEN", "")), collection)
 
 
 class Milvus:
-    """A collection of doc_id (its key), title, text, metadata, digest and vector."""
+    """A collection of doc_id (the primary key), title, text, metadata, digest and vector."""
 
     def __init__(self, client: MilvusClient, name: str) -> None:
         self._client, self._name = client, name
 
     def prepare(self, width: int) -> None:
-        """Make it unless it is there, with an exact index by products."""
+        """Create the collection with an exact inner-product index unless it exists."""
         if not self._client.has_collection(self._name):
             schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("doc_id", DataType.VARCHAR, is_primary=True, max_length=MAX_BYTES)
@@ -45,7 +45,7 @@ class Milvus:
             params.add_index("vector", index_type="FLAT", metric_type="IP")
             self._client.create_collection(self._name, schema=schema, index_params=params, consistency_level="Strong")
         fields = {field["name"]: field for field in self._client.describe_collection(self._name)["fields"]}
-        check_fields(set(fields), self._name)
+        check_fields(fields, self._name)
         check_width(int(fields["vector"]["params"]["dim"]), width, self._name)
         self._client.load_collection(self._name)
 
@@ -60,14 +60,14 @@ class Milvus:
         return digests
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Upsert. Raises ConfigError for a text that is too long for a field of Milvus."""
+        """Upsert. Raises ConfigError for a text of more than `MAX_BYTES`."""
         data: list[dict[str, Any]] = []
         for row in rows:
             fields = fields_of(row)
             if (length := max(len(fields[name].encode()) for name in ("doc_id", "title", "text"))) > MAX_BYTES:
                 raise ConfigError(
-                    f"document {row.document.doc_id!r} has a text of {length} bytes, Milvus takes {MAX_BYTES}; "
-                    "cut documents to passages with `inpars ingest`"
+                    f"document {row.document.doc_id!r} has a text of {length} bytes; Milvus takes at most {MAX_BYTES}; "
+                    "cut documents into passages with `inpars ingest`"
                 )
             data.append(fields)
         self._client.upsert(self._name, data)

@@ -1,4 +1,4 @@
-"""OpenSearch by its address; USER:PASSWORD in OPENSEARCH_AUTH."""
+"""OpenSearch at a URL; USER:PASSWORD comes from OPENSEARCH_AUTH."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from opensearchpy.helpers import bulk
 
 from inpars.contrib.stores.lucene_search import LuceneSearch
 
-ERRORS = (OpenSearchException, ValueError)  # the latter for an address that is none
+ERRORS = (OpenSearchException, ValueError)  # ValueError: malformed URL
 
 
 def open_collection(target: str, collection: str) -> LuceneSearch:
-    """The index at an address."""
+    """The index at a URL."""
     user, _, password = os.environ.get("OPENSEARCH_AUTH", "").partition(":")
     client = OpenSearch(target, http_auth=(user, password) if user else None)
-    return LuceneSearch(client, collection, bulk=bulk, given=lambda body: {"body": body}, index=_index, query=_query)
+    return LuceneSearch(
+        client, collection, bulk=bulk, body_arguments=lambda body: {"body": body}, index=_index, query=_query
+    )
 
 
 def _index(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -27,7 +29,7 @@ def _index(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _query(vector: list[float], k: int) -> dict[str, Any]:
-    """The exact search: a score of every document."""
-    asked = {"field": "vector", "query_value": vector, "space_type": "innerproduct"}
-    script = {"source": "knn_score", "lang": "knn", "params": asked}
+    """Exact search: scores every document."""
+    params = {"field": "vector", "query_value": vector, "space_type": "innerproduct"}
+    script = {"source": "knn_score", "lang": "knn", "params": params}
     return {"query": {"script_score": {"query": {"match_all": {}}, "script": script}}}

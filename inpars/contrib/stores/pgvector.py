@@ -1,4 +1,4 @@
-"""PostgreSQL with the pgvector extension: a table of passages, each batch one transaction."""
+"""PostgreSQL with the pgvector extension: a table of passages, written in one transaction per batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
 UPSERT = """INSERT INTO {table} (doc_id, title, text, metadata, digest, vector) VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (doc_id) DO UPDATE SET (title, text, metadata, digest, vector)
 = (EXCLUDED.title, EXCLUDED.text, EXCLUDED.metadata, EXCLUDED.digest, EXCLUDED.vector)"""
-NEAREST = "SELECT doc_id, -(vector <#> %s) FROM {table} ORDER BY vector <#> %s LIMIT %s"  # <#>: minus the product
+NEAREST = "SELECT doc_id, -(vector <#> %s) FROM {table} ORDER BY vector <#> %s LIMIT %s"  # <#>: negative inner product
 
 ERRORS = (psycopg.Error,)
 
 
 def open_collection(target: str, collection: str) -> PgVector:
-    """The table at a PostgreSQL address. Raises ConfigError where there is no connection or no pgvector."""
+    """The table at a PostgreSQL URL. Raises ConfigError if the connection fails or pgvector is missing."""
     try:
         connection = psycopg.connect(target, autocommit=True)
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -47,7 +47,7 @@ class PgVector:
     def prepare(self, width: int) -> None:
         self._connection.execute(sql.SQL(CREATE).format(table=self._table, width=sql.Literal(width)))
         columns = dict(self._connection.execute(COLUMNS, (self._table.as_string(self._connection),)).fetchall())
-        check_fields(set(columns), self._name)
+        check_fields(columns, self._name)
         check_width(columns["vector"], width, self._name)
 
     def contents(self) -> Mapping[str, str]:
@@ -55,13 +55,13 @@ class PgVector:
         return dict(self._connection.execute(query).fetchall())
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Upsert in one transaction. Raises ConfigError for NUL characters, which PostgreSQL keeps in no text."""
+        """Upsert in one transaction. Raises ConfigError for NUL characters, which PostgreSQL cannot store in text."""
         values = []
         for row in rows:
-            one = row.document
-            if "\0" in one.text + one.title + one.doc_id:
-                raise ConfigError(f"document {one.doc_id!r} has a NUL character, which PostgreSQL cannot keep")
-            values.append((one.doc_id, one.title, one.text, Jsonb(dict(one.metadata)), row.digest, row.vector))
+            doc = row.document
+            if "\0" in doc.text + doc.title + doc.doc_id:
+                raise ConfigError(f"document {doc.doc_id!r} has a NUL character, which PostgreSQL cannot store")
+            values.append((doc.doc_id, doc.title, doc.text, Jsonb(dict(doc.metadata)), row.digest, row.vector))
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.executemany(sql.SQL(UPSERT).format(table=self._table), values)
 

@@ -1,7 +1,7 @@
-"""Push an index into a vector store until both hold the same; what is there already is not sent again.
+"""Push an index into a vector store until both hold the same rows, sending only rows that are new or changed.
 
-Every row carries a digest of its document and its embedding, and the store is what remembers: a push that was killed
-goes on where the store has nothing yet. Importing this loads the client of no store.
+The store keeps a digest of document and embedding in every row, so a push that was killed resumes with the missing
+rows. Importing this module loads no store's client.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -24,8 +24,8 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.vector_index import VectorIndex
 
-BATCH = 256  # rows sent together
-SHOWN = 3  # ids that a message names
+BATCH = 256  # rows per request
+SHOWN = 3  # ids per message
 STORES = {
     "qdrant": "http(s) address, or a folder for its local mode",
     "lancedb": "folder, or an address of LanceDB or an object store",
@@ -38,7 +38,7 @@ STORES = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A passage as stores keep it; `digest` tells its content from any other."""
+    """A passage with its embedding, as stores keep it."""
 
     document: Document
     vector: npt.NDArray[np.float32]
@@ -52,30 +52,28 @@ class Row:
 
 
 class Store(Protocol):
-    """One collection of a vector store, compared by inner products."""
+    """One collection of a vector store, searched by inner product."""
 
     def prepare(self, width: int) -> None:
-        """Make the collection unless it is there. Raises ConfigError for one that is not of such a push."""
+        """Create the collection unless it exists. Raises ConfigError if it has other fields or another width."""
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest of all that is there."""
+        """doc_id -> digest of every row."""
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Insert rows, or replace those of the same doc_id; durable when it returns."""
+        """Insert rows, replacing those with the same doc_id; durable on return."""
 
-    def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove rows."""
+    def delete(self, doc_ids: Sequence[str]) -> None: ...
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """doc_id and inner product of the k nearest, best first."""
 
-    def close(self) -> None:
-        """Let the connection go."""
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did, and in what the store then differs from the index: ids that it lacks, has else, or has alone."""
+    """What a push did, and the doc_ids by which the store still differs from the index."""
 
     documents: int
     sent: int
@@ -87,7 +85,7 @@ class Pushed:
 
     @property
     def differences(self) -> list[str]:
-        """One line per kind, `2 missing: a, b`; empty where both hold the same."""
+        """One line per kind, `2 missing: a, b`; empty if store and index agree."""
         kinds = {"missing": self.missing, "changed": self.changed, "not in the index": self.extra}
         return [
             f"{len(ids)} {kind}: {', '.join(ids[:SHOWN])}{', ...' if len(ids) > SHOWN else ''}"
@@ -97,9 +95,9 @@ class Pushed:
 
 
 def push(index: VectorIndex, store: Store, *, sync: bool = False, progress: Progress = SILENT) -> Pushed:
-    """Send what the store lacks or has otherwise, then read it back and compare; `sync` deletes what the index lacks.
+    """Send new and changed rows, then compare the store with the index; `sync` deletes rows that the index lacks.
 
-    Raises ConfigError where the store has a collection of that name that is something else.
+    Raises ConfigError if the collection exists with other fields or another width.
     """
     store.prepare(index.state.width)
     before = store.contents()
@@ -135,19 +133,18 @@ def rows_of(index: VectorIndex) -> Iterator[Row]:
 
 
 def check_width(stored_width: object, width: int, name: str) -> None:
-    """Raise ConfigError where a collection is of another width."""
+    """Raise ConfigError if a collection has embeddings of another width than the index."""
     if stored_width != width:
         raise ConfigError(
-            f"collection {name!r} is there already with embeddings of width {stored_width}, the index has {width}; "
-            "give another --collection"
+            f"collection {name!r} has embeddings of width {stored_width}, the index {width}; give another --collection"
         )
 
 
-def check_fields(stored: Sequence[str] | set[str], name: str) -> None:
-    """Raise ConfigError where a collection lacks what a push writes."""
+def check_fields(stored: Container[str], name: str) -> None:
+    """Raise ConfigError if a collection lacks a field that a push writes."""
     if lacking := [field for field in FIELDS if field not in stored]:
         raise ConfigError(
-            f"collection {name!r} is there already and lacks {', '.join(lacking)}: it is not of `inpars index push`; "
+            f"collection {name!r} lacks {', '.join(lacking)}: `inpars index push` did not create it; "
             "give another --collection"
         )
 
@@ -156,14 +153,14 @@ FIELDS: tuple[str, ...] = ("doc_id", "title", "text", "metadata", "digest", "vec
 
 
 def fields_of(row: Row) -> dict[str, Any]:
-    """A row by the names of its fields."""
+    """A row as field name -> value."""
     document = row.document
     texts = {"doc_id": document.doc_id, "title": document.title, "text": document.text}
     return {**texts, "metadata": dict(document.metadata), "digest": row.digest, "vector": row.vector.tolist()}
 
 
 def open_store(kind: str, target: str, collection: str) -> Store:
-    """The collection of a store. Raises UnknownNameError for a kind that is none, MissingDependencyError by import."""
+    """The collection of a store. Raises UnknownNameError for an unknown kind, MissingDependencyError on import."""
     if kind not in STORES:
         raise UnknownNameError("store", kind, STORES)
     module = importlib.import_module(f"inpars.contrib.stores.{kind}")
@@ -172,7 +169,7 @@ def open_store(kind: str, target: str, collection: str) -> Store:
 
 @contextmanager
 def store_errors(kind: str) -> Iterator[None]:
-    """Raise the errors of a store's client as BackendError, in one line."""
+    """Raise errors of a store's client as one-line BackendErrors."""
     errors: tuple[type[Exception], ...] = importlib.import_module(f"inpars.contrib.stores.{kind}").ERRORS
     try:
         yield

@@ -1,4 +1,4 @@
-"""Qdrant: a server by its address (key in QDRANT_API_KEY), or its local mode in a folder."""
+"""Qdrant: a server at a URL (key from QDRANT_API_KEY), or its local mode in a folder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from inpars.contrib.stores.push import Row, check_width, fields_of
 
 PAGE = 1000
 EXACT = models.SearchParams(exact=True)
-ERRORS = (ApiException, RuntimeError)  # the latter from a folder that another process has open
-NAMESPACE = uuid.UUID("6f5b3a53-8a52-5c26-9d0c-4b5a3e0a7c11")  # ids there are numbers or UUIDs
+ERRORS = (ApiException, RuntimeError)  # RuntimeError: another process has the folder open
+NAMESPACE = uuid.UUID("6f5b3a53-8a52-5c26-9d0c-4b5a3e0a7c11")  # Qdrant's ids are numbers or UUIDs
 
 
 def open_collection(target: str, collection: str) -> Qdrant:
-    """The collection at an address or in a folder."""
+    """The collection at a URL or in a folder."""
     if target.startswith(("http://", "https://")):
         return Qdrant(QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")), collection, EXACT)
     return Qdrant(QdrantClient(path=target), collection)
 
 
 class Qdrant:
-    """A collection: doc_id, title, text, metadata and digest in the payload."""
+    """A collection with doc_id, title, text, metadata and digest in the payload."""
 
     def __init__(self, client: QdrantClient, name: str, exact: models.SearchParams | None = None) -> None:
-        """`exact` asks a server for exact search; the local mode knows no other."""
+        """`exact` makes a server search exactly; the local mode always does."""
         self._client, self._name, self._exact = client, name, exact
 
     def prepare(self, width: int) -> None:
@@ -49,7 +49,10 @@ class Qdrant:
                 self._name, limit=PAGE, offset=offset, with_payload=["doc_id", "digest"], with_vectors=False
             )
             payloads = [point.payload or {} for point in points]
-            digests |= {p.get("doc_id", str(o.id)): p.get("digest", "") for p, o in zip(payloads, points, strict=True)}
+            digests |= {
+                payload.get("doc_id", str(point.id)): payload.get("digest", "")
+                for payload, point in zip(payloads, points, strict=True)
+            }
             if offset is None:
                 return digests
 
