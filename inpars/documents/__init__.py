@@ -1,1 +1,1 @@
-"""Where documents come from, and which of them are chosen."""
+"""Sources of documents, and their selection."""

@@ -1,7 +1,7 @@
-"""What comes out of a file before it is cut into documents: blocks in reading order, each with its place.
+"""Blocks: the text of a file in reading order, with offsets, before it is cut into documents.
 
-A block is a paragraph, a list item, a table's row, a listing. Its text stands as in the source, so that places are
-exact; `clean` makes of any part of it what a reader of the page would see. Knows nothing of files.
+A block is a paragraph, list item, table row or code listing. It keeps the source text, so that offsets are exact;
+`clean` removes markup.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 Markup: TypeAlias = Literal["plain", "lines", "code", "markdown", "rst"]
-"""plain: runs of blanks are one; lines: so are hyphens at ends of lines, as in PDF; code: kept as it is."""
+"""How `clean` works: plain joins whitespace; lines also joins hyphenated words, for PDF; code keeps the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Text of one source with its place; `start` counts the characters of the file's text, or of its page or record.
+    """A piece of text; `start` is its character offset in the text of the file, page or record.
 
-    The text of Markdown, reStructuredText and plain text is the file itself; of other forms, what the reader extracted.
+    For Markdown, reStructuredText and plain text that text is the file itself; otherwise, what the reader extracted.
     """
 
     text: str
@@ -30,32 +30,32 @@ class Block:
     markup: Markup = "plain"
     page: int | None = None  # from 1
     record: int | None = None  # from 1: line, row or paragraph of a collection
-    title: str = ""  # of the record; the file's stands in `FileNotes`
-    key: str = ""  # the record's own id
+    title: str = ""  # of the record; the file's is in `FileNotes`
+    key: str = ""  # the record's id
 
     @property
     def origin(self) -> tuple[Any, ...]:
-        """Page, record and headings, which a passage never crosses."""
+        """Page, record and headings; no passage crosses them."""
         return self.page, self.record, self.headings
 
 
 @dataclass(slots=True)
 class FileNotes:
-    """What a reader has to say about a file, complete when its blocks are read."""
+    """A reader's notes on a file, complete once its blocks are read."""
 
     title: str = ""
     dropped: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
-    questions: list[dict[str, Any]] = field(default_factory=list)  # of collections that have them: see `squad`
+    questions: list[dict[str, Any]] = field(default_factory=list)  # see `squad`
 
 
 def clean(text: str, markup: Markup) -> str:
-    """Any part of a block as it is read."""
+    """A part of a block without markup."""
     return text.rstrip() if markup == "code" else " ".join(_CLEANERS[markup](text).split())
 
 
 def placed(texts: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Block]:
-    """Blocks of texts that were extracted, one newline between neighbours."""
+    """Blocks of extracted texts, as if joined by newlines."""
     start = 0
     for text, fields in texts:
         yield Block(text, start, **fields)
@@ -63,25 +63,25 @@ def placed(texts: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Block]:
 
 
 def row_of(cells: Iterable[str]) -> str:
-    """A table's row in one line; an empty cell keeps its place."""
+    """A table row as one line; empty cells are kept."""
     return " ".join(" | ".join(cells).split()).rstrip(" |")
 
 
 class Headings:
-    """The path of headings at each point of a document that is read from top to bottom."""
+    """The current path of headings while reading a document."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
 
     def enter(self, level: int, heading: str) -> None:
-        """Begin a section, which ends all of the same level and below."""
+        """Begin a section; ends open sections of the same and deeper levels."""
         self._open = [pair for pair in self._open if pair[0] < level]
         if heading:
             self._open.append((level, heading))
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The outermost first."""
+        """The open headings, outermost first."""
         return tuple(heading for _, heading in self._open)
 
 
@@ -97,7 +97,7 @@ _LIST_MARK = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?"
 
 
 def _clean_markdown(text: str) -> str:
-    """The text without markup; code between backticks is unchanged."""
+    """The text without markup; inline code is unchanged."""
     text = _COMMENT.sub(" ", _LIST_MARK.sub("", text, count=1))
     parts, end = [], 0
     for code in _CODE_SPAN.finditer(text):
@@ -128,7 +128,7 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])-[ \t]*\n[ \t]*(?=[a-z])")
 
 
 def _clean_lines(text: str) -> str:
-    """Words broken at a line's end are joined; a hyphen stays, as it may belong to the word."""
+    """Join words that are broken at line ends; hyphens stay, as they may belong to the word."""
     return _HYPHEN.sub("-", _SOFT_HYPHEN.sub("", text))
 
 

@@ -1,8 +1,7 @@
-"""Text at the head or foot of many files: menus, copyright lines, banners.
+"""Detect text at the start or end of many files: menus, copyright lines, banners.
 
-Looked at are the short blocks at both ends of each file; page numbers and the years of copyright lines may differ.
-Prices, weights and periods that differ are no boilerplate. The first file that has one keeps it, so that nothing is
-lost altogether. Headers and footers of the pages of one PDF are its reader's.
+Only short blocks at both ends of each file are compared. Page numbers and years of copyright lines may differ; other
+numbers, such as prices, may not. The first file keeps the text. The PDF reader handles page headers and footers.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from inpars.documents.blocks import Block
 EDGE_BLOCKS = 20
 MAX_CHARACTERS = 300
 MIN_FILES, MIN_SHARE = 3, 0.2  # of the files of one kind
-_PAGE = re.compile(r"(?:\b(?:page|seite|p\.)\s*|^\W*)\d+(?:\s*(?:/|of|von|de)\s*\d+)?\W*$")  # at the end of a block
+_PAGE = re.compile(r"(?:\b(?:page|seite|p\.)\s*|^\W*)\d+(?:\s*(?:/|of|von|de)\s*\d+)?\W*$")
 _COPYRIGHT = re.compile(r"©|\bcopyright\b|\(c\)\s*(?:19|20)\d\d\b")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
 
 class Edges:
-    """Passes blocks on and keeps the first and last ones; memory does not grow with their number."""
+    """Records the keys of the first and last blocks of a stream, in constant memory."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,7 +31,7 @@ class Edges:
         self._last: deque[int | None] = deque(maxlen=EDGE_BLOCKS)
 
     def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The same blocks."""
+        """Pass the blocks on unchanged."""
         for block in blocks:
             key = _key(block)
             if len(self._first) < EDGE_BLOCKS:
@@ -43,24 +42,23 @@ class Edges:
 
     @property
     def keys(self) -> list[int]:
-        """What identifies the blocks at the ends, in ascending order."""
+        """The sorted keys of the blocks at both ends."""
         return sorted({key for key in (*self._first, *self._last) if key is not None})
 
 
 def repeated(edges: Iterable[Collection[int]]) -> dict[int, int]:
-    """Keys shared by so many files that they are boilerplate, each with the number of its first file."""
-    files: dict[int, list[int]] = {}
+    """The keys of boilerplate, shared by enough files, each with the number of its first file."""
+    files: dict[int, list[int]] = {}  # key -> number of the first file, count
     number = -1
     for number, keys in enumerate(edges):
         for key in keys:
-            first_and_count = files.setdefault(key, [number, 0])
-            first_and_count[1] += 1
-    least = max(MIN_FILES, math.ceil(MIN_SHARE * (number + 1)))
-    return {key: first for key, (first, count) in files.items() if count >= least}
+            files.setdefault(key, [number, 0])[1] += 1
+    minimum = max(MIN_FILES, math.ceil(MIN_SHARE * (number + 1)))
+    return {key: first for key, (first, count) in files.items() if count >= minimum}
 
 
 def without(blocks: Iterable[Block], count: int, unwanted: Collection[int]) -> Iterator[Block]:
-    """The blocks of a file but those at its ends that are unwanted; `count` is the number of its blocks."""
+    """Drop the unwanted blocks at both ends of a file of `count` blocks."""
     for position, block in enumerate(blocks):
         at_edge = position < EDGE_BLOCKS or position >= count - EDGE_BLOCKS
         if not (at_edge and _key(block) in unwanted):
@@ -68,7 +66,7 @@ def without(blocks: Iterable[Block], count: int, unwanted: Collection[int]) -> I
 
 
 def _key(block: Block) -> int | None:
-    """A hash of a short block's words, None for long ones and for records."""
+    """A hash of a short block's words, None for long blocks and records."""
     if block.record is not None or len(block.text) > MAX_CHARACTERS:
         return None
     shape = " ".join(block.text.split()).casefold()

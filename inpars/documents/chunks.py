@@ -1,9 +1,9 @@
-"""Blocks to chunks of a token size: whole sentences below one heading, on one page, of one record.
+"""Cut blocks into chunks of limited tokens: whole sentences under one heading, on one page, of one record.
 
-Neighbours of the same place share sentences up to the overlap. A chunk becomes a document whose metadata are `source`
-(the file's name, or the address of a page), `start` and `end` (characters, see `Block`), and where they apply `page`,
-`headings` (the path, outermost first), `record` (number from 1) and `title` (the file's, where the document's differs).
-Tokens are counted by the tokenizer of a model, without loading the model.
+Neighbouring chunks share sentences up to the overlap. A chunk becomes a document whose metadata are `source` (file name
+or URL), `start` and `end` (characters, see `Block`) and, if they apply, `page`, `headings` (outermost first), `record`
+(from 1) and `title` (the file's, if it differs from the document's). Tokens are counted with a model's tokenizer,
+without loading the model.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from inpars.errors import ConfigError, MissingDependencyError, reason_of
 from inpars.models.folders import EMBEDDED
 from inpars.records import Document
 
-MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, and a title comes on top
+MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, including the title
 TITLE_SEPARATOR = " / "
-_AT_ONCE = 128
+SENTENCES_PER_BATCH = 128
 _SENTENCE_END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+(?=[^a-z\s])|[\u3002\uff01\uff1f]+[\"'\u201d\u300d\uff09]*"
 )
 _LINE_END = re.compile(r"\n+")
-_WORDS = re.compile(r"\S{1,200}\s*")  # longer words are split, since a model may have to read them
+_WORDS = re.compile(r"\S{1,200}\s*")  # longer words are split
 TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
 DEFAULT_TOKENIZER, WORDS = "minilm", "words"
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
@@ -38,7 +38,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A run of sentences of one place of a file; `start` and `end` as in `Block`."""
+    """Consecutive sentences of one page, record and heading; `start` and `end` are offsets as in `Block`."""
 
     text: str
     start: int
@@ -50,9 +50,8 @@ class Chunk:
     key: str = ""
 
     def as_document(self, doc_id: str, source: str, title: str) -> Document:
-        """The document; `title` is the file's, which the path of headings follows."""
-        path = dict.fromkeys(name for name in (self.title or title, *self.headings) if name)
-        heading = TITLE_SEPARATOR.join(path)
+        """The document, titled by the file's `title` and the path of headings."""
+        heading = TITLE_SEPARATOR.join(dict.fromkeys(name for name in (self.title or title, *self.headings) if name))
         metadata: dict[str, Any] = {"source": source}
         if title and title != heading and not self.title:
             metadata["title"] = title
@@ -67,7 +66,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A sentence, a line of a listing, or what fits of a long one."""
+    """A sentence, a line of code, or a piece of a long one."""
 
     text: str
     start: int
@@ -80,18 +79,18 @@ def chunks(
     blocks: Iterable[Block], count: TokenCounter, *, max_tokens: int = MAX_TOKENS, overlap: int = OVERLAP
 ) -> Iterator[Chunk]:
     """Cut blocks; no chunk has more than `max_tokens` unless a single word has."""
-    held: list[_Unit] = []
+    units: list[_Unit] = []
     tokens = 0
     for unit in _units(blocks, count, max_tokens):
-        same_origin = bool(held) and unit.block.origin == held[-1].block.origin
-        if held and (not same_origin or tokens + unit.tokens > max_tokens):
-            yield _chunk(held)
-            held = _tail(held, min(overlap, max_tokens - unit.tokens)) if same_origin else []
-            tokens = sum(unit.tokens for unit in held)
-        held.append(unit)
+        same_origin = bool(units) and unit.block.origin == units[-1].block.origin
+        if units and (not same_origin or tokens + unit.tokens > max_tokens):
+            yield _chunk(units)
+            units = _tail(units, min(overlap, max_tokens - unit.tokens)) if same_origin else []
+            tokens = sum(unit.tokens for unit in units)
+        units.append(unit)
         tokens += unit.tokens
-    if held:
-        yield _chunk(held)
+    if units:
+        yield _chunk(units)
 
 
 def _chunk(units: Sequence[_Unit]) -> Chunk:
@@ -105,7 +104,7 @@ def _chunk(units: Sequence[_Unit]) -> Chunk:
 
 
 def _tail(units: Sequence[_Unit], overlap: int) -> list[_Unit]:
-    """The last sentences that fit into the overlap; never all of them."""
+    """The last sentences that fit into the overlap, without the first sentence."""
     first, tokens = len(units), 0
     while first > 1 and tokens + units[first - 1].tokens <= overlap:
         first -= 1
@@ -115,7 +114,7 @@ def _tail(units: Sequence[_Unit], overlap: int) -> list[_Unit]:
 
 def _units(blocks: Iterable[Block], count: TokenCounter, max_tokens: int) -> Iterator[_Unit]:
     sentences = ((block, *span) for block in blocks for span in _sentences(block))
-    for batch in batches(sentences, _AT_ONCE):
+    for batch in batches(sentences, SENTENCES_PER_BATCH):
         texts = [clean(block.text[first:last], block.markup) for block, first, last in batch]
         for (block, first, last), text, tokens in zip(batch, texts, count(texts), strict=True):
             if not text.strip():
@@ -127,7 +126,7 @@ def _units(blocks: Iterable[Block], count: TokenCounter, max_tokens: int) -> Ite
 
 
 def _sentences(block: Block) -> Iterator[tuple[int, int]]:
-    """First and last character of each sentence, or of each line of a listing."""
+    """Start and end of each sentence, or of each line of code."""
     pattern = _LINE_END if block.markup == "code" else _SENTENCE_END
     first = 0
     for match in [*pattern.finditer(block.text), None]:
@@ -144,7 +143,7 @@ def _trimmed(block: Block, first: int, last: int) -> Iterator[tuple[int, int]]:
 
 
 def _pieces(block: Block, first: int, last: int, count: TokenCounter, max_tokens: int) -> Iterator[_Unit]:
-    """A long sentence between words, each piece as long as it may be."""
+    """Split a long sentence between words into the longest pieces allowed."""
     words = [(first + match.start(), first + match.end()) for match in _WORDS.finditer(block.text[first:last])]
     sizes = count([clean(block.text[begin:end], block.markup) for begin, end in words])
     begin, tokens = first, 0
@@ -159,16 +158,16 @@ def _pieces(block: Block, first: int, last: int, count: TokenCounter, max_tokens
 
 
 def tokenizer_name(name: str | None) -> str:
-    """The tokenizer that is used where none is named: the embedded one, or words where that is not installed."""
+    """The given tokenizer; by default the embedded one, or words if that is not installed."""
     if name is not None:
         return name
     return DEFAULT_TOKENIZER if find_spec("tokenizers") is not None and EMBEDDED[DEFAULT_TOKENIZER].installed else WORDS
 
 
 def token_counter(name: str) -> TokenCounter:
-    """Counts texts' tokens without the special ones; `words` counts words and punctuation marks.
+    """A function that counts tokens per text, without special tokens; `words` counts words and punctuation marks.
 
-    Raises ConfigError for a name that stands for no tokenizer, MissingDependencyError.
+    Raises ConfigError for an unknown tokenizer, MissingDependencyError.
     """
     if name == WORDS:
         return lambda texts: [sum(1 for _ in _WORD_OR_MARK.finditer(text)) for text in texts]
@@ -183,7 +182,7 @@ def token_counter(name: str) -> TokenCounter:
         tokenizer = (
             Tokenizer.from_file(str(folder / TOKENIZER_FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
         )
-    except Exception as error:  # the library has no errors of its own
+    except Exception as error:  # the library defines no exceptions
         problem = f"no tokenizer there ({reason_of(error)}); give words or {DEFAULT_TOKENIZER}"
         raise ConfigError(f"--tokenizer {name}: {problem}") from None
     tokenizer.no_truncation()

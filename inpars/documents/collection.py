@@ -1,11 +1,10 @@
-"""From files to documents: read, freed of boilerplate, cut, freed of repetitions; what is dropped is counted.
+"""Turn files into documents: read, drop boilerplate, cut, drop duplicates; count what is dropped.
 
-Files that cannot be read are named and the rest goes on. In memory are numbers, 256 bytes a chunk, and the questions of
-collections that have them. Knows nothing of manifests.
+Unreadable files are reported and skipped. Memory holds about 256 bytes per chunk, and the questions of collections that
+have them.
 
-What was read is kept in the cache: a file's blocks under a key of its bytes, its reader and the reader's settings, its
-chunks under one of these and whatever decides how they are cut. Only files that changed, or are read otherwise, are
-read again. Entries are written aside and put in place whole: a killed run leaves none torn.
+The cache keeps each file's blocks under a hash of its bytes, reader and reading options, and its chunks under a hash of
+these and the cutting options. Only files that changed are read again.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"
 
 @dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
 class ChunkOptions:
-    """How files' texts are cut into documents, and which of these are dropped."""
+    """How texts are cut into documents, and which documents are dropped."""
 
     FLAG_GROUP: ClassVar = FlagGroup("files")
 
@@ -58,7 +57,7 @@ class ChunkOptions:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A file that was read; its blocks stay on disk."""
+    """The text extracted from a file; its blocks stay on disk."""
 
     key: str
     folder: Path
@@ -69,7 +68,7 @@ class Extracted:
     dropped: dict[str, int]
     remarks: list[str]
     questions: list[dict[str, Any]]
-    fresh: bool  # read just now
+    fresh: bool  # not from the cache
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in reading order."""
@@ -79,7 +78,7 @@ class Extracted:
 
 @dataclass(slots=True)
 class Collected:
-    """What files gave; the counts are complete once the documents were all read."""
+    """The result for all files; counts are complete once all documents were iterated."""
 
     files: list[_CutFile]
     keep: npt.NDArray[np.bool_]
@@ -91,7 +90,7 @@ class Collected:
     qrels: Qrels = field(default_factory=dict)
 
     def documents(self) -> Iterator[Document]:
-        """The documents in the order of the files; questions are judged on the way."""
+        """The documents in file order; also fills `queries` and `qrels`."""
         start, keys = 0, Counter[str]()
         for file in self.files:
             written: list[tuple[str, Chunk]] = []
@@ -107,12 +106,12 @@ class Collected:
             self._judge(file.extracted.questions, written)
 
     def _judge(self, questions: Sequence[dict[str, Any]], chunks: Sequence[tuple[str, Chunk]]) -> None:
-        """Each question that has answers, with the documents that hold one."""
+        """Judge the documents that contain an answer relevant to its question."""
         by_record: dict[int | None, list[tuple[str, Chunk]]] = {}
         for doc_id, chunk in chunks:
             by_record.setdefault(chunk.record, []).append((doc_id, chunk))
         for question in questions:
-            doc_ids = _holding(question["answers"], by_record.get(question["record"], []))
+            doc_ids = _with_answer(question["answers"], by_record.get(question["record"], []))
             if doc_ids:
                 self.queries[question["id"]] = question["text"]
                 self.qrels[question["id"]] = dict.fromkeys(doc_ids, 1)
@@ -122,7 +121,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class _CutFile:
-    """A file, its extracted text, and the path of its chunks."""
+    """A file, its text and the path of its chunks."""
 
     file: SourceFile
     extracted: Extracted
@@ -138,7 +137,7 @@ def collect(
     cache: Path,
     progress: Progress = SILENT,
 ) -> Collected:
-    """Read and cut all files; nothing that was done before is done again."""
+    """Read and cut all files, using the cache."""
     if cutting.overlap >= cutting.max_tokens:
         raise ConfigError(f"--overlap is {cutting.overlap}; it must be below --max-tokens {cutting.max_tokens}")
     unreadable: dict[str, list[str]] = {}
@@ -165,9 +164,9 @@ def _cut(
     dropped: Counter[str],
     progress: Progress,
 ) -> Iterator[_CutFile]:
-    """The chunks of each file without what it shares with many others of its kind."""
+    """The chunks of each file, without boilerplate."""
     unwanted = _boilerplate(read) if options.drop_boilerplate else {}
-    counters: list[TokenCounter] = []  # the tokenizer is loaded once there is something to cut
+    counters: list[TokenCounter] = []  # empty until the tokenizer is needed
 
     def make(extracted: Extracted, keys: list[int]) -> Iterator[Chunk]:
         counters.extend([] if counters else [token_counter(tokenizer)])
@@ -184,7 +183,7 @@ def _cut(
 
 
 def _boilerplate(read: Sequence[tuple[SourceFile, Extracted]]) -> dict[int, list[int]]:
-    """For each file by its number the keys of blocks it is to lose; copies of a file count once."""
+    """The keys of each file's boilerplate blocks, by the file's number; copies of a file count once."""
     unwanted: dict[int, list[int]] = {}
     for kind in {extracted.kind for _, extracted in read}:
         numbers: dict[str, int] = {}
@@ -203,43 +202,43 @@ def _boilerplate(read: Sequence[tuple[SourceFile, Extracted]]) -> dict[int, list
 def _unique_chunks(
     files: Sequence[_CutFile], options: ChunkOptions, dropped: Counter[str], progress: Progress
 ) -> npt.NDArray[np.bool_]:
-    """Which chunks neither equal nor resemble an earlier one, in the order of the files."""
-    keys, looked_at = array("Q"), NearDuplicateClusters()
+    """Mask of the chunks that neither equal nor resemble an earlier one, in file order."""
+    keys, near_duplicates = array("Q"), NearDuplicateClusters()
     for file in progress.track(files, total=len(files), description="compare", unit="files"):
         for chunk in read_chunks(file.path):
             keys.append(key64(" ".join(chunk.text.split()).casefold()))
             if options.drop_near_duplicates:
-                looked_at.add(chunk.text)
+                near_duplicates.add(chunk.text)
     keep = np.zeros(len(keys), dtype=np.bool_)
     keep[np.unique(np.frombuffer(keys, dtype=np.uint64), return_index=True)[1]] = True
     dropped["duplicate"] += int((~keep).sum())
     if options.drop_near_duplicates:
-        repeats = looked_at.repeats() & keep
+        repeats = near_duplicates.repeats() & keep
         dropped["near_duplicate"] += int(repeats.sum())
         keep &= ~repeats
     return keep
 
 
 def _doc_id(file_name: str, chunk: Chunk, counts: Counter[str]) -> str:
-    """The record's own id, numbered where it became several documents; else the file's name and a number."""
+    """The record's id, numbered from its second document on; else the file's name and a number."""
     name = as_id(chunk.key) or file_name
     counts[name] += 1
     return name if chunk.key and counts[name] == 1 else f"{name}#{counts[name]}"
 
 
-def _holding(answers: Sequence[Sequence[int]], chunks: Sequence[tuple[str, Chunk]]) -> list[str]:
-    """Documents with a whole answer, or where sentences were cut apart with a part of one."""
+def _with_answer(answers: Sequence[Sequence[int]], chunks: Sequence[tuple[str, Chunk]]) -> list[str]:
+    """The documents that contain a whole answer; if none does, those with a part of one."""
     whole = [doc_id for doc_id, chunk in chunks if any(chunk.start <= a and b <= chunk.end for a, b in answers)]
     return whole or [doc_id for doc_id, chunk in chunks if any(chunk.start < b and a < chunk.end for a, b in answers)]
 
 
 def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
-    """A file's blocks, from the cache where it was read before. Raises UnreadableFileError."""
+    """The text of a file, from the cache if possible. Raises UnreadableFileError."""
     kind = kind_of(file.path, options)
     if kind is None:
         raise UnreadableFileError("of no kind that is read", path=file.path)
     settings = [file.sha256, suffix_of(file.path), kind.reader, kind.version, READERS_FORMAT]
-    settings += [getattr(options, field.name) for field in fields(ReadOptions)]  # and not what a subclass adds
+    settings += [getattr(options, field.name) for field in fields(ReadOptions)]  # without fields of subclasses
     key = _key(settings)
     folder = cache / "documents" / key
     fresh = not (folder / NOTES).exists()
@@ -258,7 +257,7 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
 
 
 def cached_chunks(extracted: Extracted, settings: Sequence[Any], make: Callable[[], Iterable[Chunk]]) -> Path:
-    """The file of a file's chunks, made where they were not cut with these settings before."""
+    """The path of a file's chunks in the cache, cut if they are not there."""
     folder = extracted.folder.with_name(_key([extracted.key, settings]))
     if not (folder / CHUNKS).exists():
         with atomic_folder(folder) as working:
@@ -267,7 +266,7 @@ def cached_chunks(extracted: Extracted, settings: Sequence[Any], make: Callable[
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
-    """The chunks of one file."""
+    """The chunks stored by `cached_chunks`."""
     for row in _rows(path):
         yield Chunk(**({"start": 0} | row | {"headings": tuple(row.get("headings", ()))}))
 
@@ -277,7 +276,7 @@ def _key(parts: Any) -> str:  # noqa: ANN401
 
 
 def _block_row(block: Block) -> dict[str, Any]:
-    """The fields that say something; surrogates, which broken PDF and web pages yield, are replaced."""
+    """A block's non-empty fields; surrogates from broken PDFs and web pages are replaced."""
     row = {name: value for name, value in asdict(block).items() if value or name == "start"}
     return row | {
         "text": replace_surrogates(block.text).replace("\0", " "),
@@ -292,7 +291,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _guarded(read: Callable[[], Iterator[Block]], path: Path) -> Iterator[Block]:
-    """The blocks of a reader; whatever the libraries below raise about a file becomes one error that names it."""
+    """A reader's blocks. Raises UnreadableFileError for any error of its libraries."""
     try:
         yield from read()
     except InparsError:

@@ -1,7 +1,7 @@
-"""Collections by name or path: documents, and where there are any, queries with judgements.
+"""Load collections by name or path: documents and, if available, queries with judgements.
 
-A name is `python-docs`, a BEIR folder or zip, a corpus file, or anything `ir_datasets` knows. Documents stay on disk;
-queries and judgements of one split are held in memory. Zips are unpacked without leaving their folder.
+A name is `python-docs`, a BEIR folder or zip, a corpus file, or a name known to `ir_datasets`. Documents stay on disk;
+the queries and judgements of one split are in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -39,29 +39,29 @@ CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz"
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
 QRELS_NAMES = ("qrels.tsv", "qrels.tsv.gz", "qrels.txt")
-NAMED = 5  # collections that an error lists
+MAX_LISTED = 5  # collections in an error message
 ZIP_DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for an empty name
 )
-"""What `zipfile` raises for archives that are not whole."""
+"""What `zipfile` raises for damaged archives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A corpus and the splits it comes with."""
+    """A corpus with its splits."""
 
     name: str
     corpus: Corpus
     splits: Splits = field(default_factory=dict)
 
     def topics(self, split: str = DEFAULT_SPLIT) -> Topics:
-        """Queries and judgements of a split. Raises ConfigError where there are no queries at all."""
+        """Queries and judgements of a split. Raises ConfigError if there are no queries at all."""
         return _topics(self.name, self.splits, split)
 
     @property
     def corpus_stamp(self) -> FileStamp:
-        """The documents by content."""
+        """A stamp of the documents' content."""
         return self.corpus.stamp
 
 
@@ -74,21 +74,20 @@ def load_dataset(
     unknown_judgements: UnknownJudgements = "error",
     progress: Progress = SILENT,
 ) -> Dataset:
-    """The named collection, parts of it replaced by files.
+    """Load the named collection; `corpus`, `queries` and `qrels` replace its parts.
 
-    `unknown_judgements` says what to do with judgements of documents that the corpus lacks: stop, keep them (they then
-    count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
+    `unknown_judgements` decides about judgements of documents missing from the corpus: raise an error, keep them (like
+    trec_eval, they count as relevant documents that no run can find), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    open_own, own_splits = _open_named(name, progress) if name is not None else (_no_documents, {})
-    documents = Corpus(corpus) if corpus is not None else open_own()
+    open_corpus, splits = _open_named(name, progress) if name is not None else (_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else open_corpus()
     for remark in documents.remarks:
         progress.note(remark)
-    splits = own_splits
     if queries is None and qrels is not None and name is not None and (file := _beir_file(name)) is not None:
-        queries = _first_file(file.parent, QUERY_NAMES)  # all of them, not a split's alone
+        queries = _first_file(file.parent, QUERY_NAMES)  # of all splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(own_splits, queries, qrels, progress)}
+        splits = {DEFAULT_SPLIT: partial(_replaced, splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -99,9 +98,9 @@ def load_dataset(
 def load_judged(
     name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT
 ) -> Topics:
-    """Judgements, and who gave them, from a file or of a named collection.
+    """Judgements and their origin, from a file (then without the queries' texts) or a named collection.
 
-    Its documents are not opened where they need not be; of a file there are no queries' texts.
+    The documents are not opened unless necessary.
     """
     if qrels is not None:
         return Topics(split, {}, _given_qrels(qrels, progress), origin=origin_of(qrels))
@@ -115,9 +114,9 @@ def load_judged(
 
 
 def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
-    """Queries and judgements of a named collection without its documents, but python-docs', which are made with them.
+    """Queries and judgements of a named collection, without opening its documents (except for python-docs).
 
-    Judgements of documents that the corpus lacks are kept.
+    Judgements of documents missing from the corpus are kept.
     """
     return _topics(name, _open_named(name, SILENT)[1], split)
 
@@ -135,7 +134,7 @@ def _no_documents() -> Corpus:
 
 
 def _open_named(name: str, progress: Progress) -> Parts:
-    """What opens its documents, and its splits; nothing is opened yet."""
+    """A function that opens the documents, and the splits; opens nothing yet."""
     if name == python_docs.NAME:
         return _python_docs()
     if (file := _beir_file(name)) is not None:
@@ -165,7 +164,7 @@ def _python_docs() -> Parts:
 
 
 def _beir_file(name: str) -> Path | None:
-    """The corpus of a BEIR folder or zip; None of other names."""
+    """The corpus of a BEIR folder or zip, None for other names."""
     path = Path(name).expanduser()
     if name == python_docs.NAME or not (path.is_dir() or (path.is_file() and path.suffix == ".zip")):
         return None
@@ -173,12 +172,12 @@ def _beir_file(name: str) -> Path | None:
 
 
 def beir_corpus(folder: Path, name: str) -> Path:
-    """Its corpus in the folder or, as zips often have it, one level below."""
-    if (own := _first_file(folder, CORPUS_NAMES)) is not None:
-        return own
+    """The corpus in the folder or, as in many zips, one level below. Raises DataFormatError."""
+    if (corpus := _first_file(folder, CORPUS_NAMES)) is not None:
+        return corpus
     found = [file for child in sorted(folder.iterdir()) if (file := _first_file(child, CORPUS_NAMES)) is not None]
     if len(found) > 1:
-        several = ", ".join(file.parent.name for file in found[:NAMED])
+        several = ", ".join(file.parent.name for file in found[:MAX_LISTED])
         raise DataFormatError(f"{len(found)} collections here ({several}); name the folder of one", path=name)
     if not found:
         raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
@@ -190,20 +189,17 @@ def _first_file(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _beir_splits(corpus: Path, note: Note) -> Splits:
-    """The splits in the folder of a corpus file; without judgements all queries form one split."""
+    """The splits next to a corpus file; without judgements all queries form one split."""
     folder = corpus.parent
     queries = _first_file(folder, QUERY_NAMES)
     if queries is None:
         return {}
-    files = sorted((folder / "qrels").glob("*.tsv*"), reverse=True)  # so that an unpacked one comes last, and counts
+    files = sorted((folder / "qrels").glob("*.tsv*"), reverse=True)  # an unpacked file comes last and wins
     judged = {plain_name(file).removesuffix(".tsv"): file for file in files if plain_name(file).endswith(".tsv")}
-    if not judged and (beside := _first_file(folder, QRELS_NAMES)) is not None:
-        judged = {DEFAULT_SPLIT: beside}
-    splits: dict[str, Callable[[], Topics]] = {
-        split: lambda split=split, file=file: _topics_of_files(split, queries, file, note)  # type: ignore[misc]
-        for split, file in sorted(judged.items())
-    }
-    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
+    if not judged and (qrels := _first_file(folder, QRELS_NAMES)) is not None:
+        judged = {DEFAULT_SPLIT: qrels}
+    splits = {split: partial(_topics_of_files, split, queries, file, note) for split, file in sorted(judged.items())}
+    return splits or {DEFAULT_SPLIT: partial(_topics_of_files, DEFAULT_SPLIT, queries, None, note)}
 
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:
@@ -216,7 +212,7 @@ def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) 
 def _replaced(
     splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
 ) -> Topics:
-    """The default split with its queries or judgements, or both, from files."""
+    """The default split with queries, judgements or both from files."""
     if queries is None:
         if DEFAULT_SPLIT not in splits:
             raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
@@ -231,7 +227,7 @@ def _replaced(
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:
-    """The judgements of a named file. Raises DataFormatError for a file without any."""
+    """The judgements of a file. Raises DataFormatError if there are none."""
     judged = read_qrels(path, progress)
     if not judged:
         raise DataFormatError("no judgements in this file", path=path)
@@ -241,7 +237,7 @@ def _given_qrels(path: Path, progress: Progress) -> Qrels:
 def _checked(
     load: Callable[[], Topics], corpus: Corpus, policy: UnknownJudgements, progress: Progress
 ) -> Callable[[], Topics]:
-    """The same topics once judgements of documents that the corpus lacks are dealt with."""
+    """Apply the policy for judgements of documents missing from the corpus."""
 
     def loaded() -> Topics:
         topics = load()
@@ -270,9 +266,9 @@ def _checked(
 
 
 def unpacked(path: Path, cache: Path) -> Path:
-    """The folder in the cache with the archive's files, made the first time.
+    """The folder in the cache with the archive's files, unpacked the first time.
 
-    Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
+    Raises DataFormatError for a damaged archive, or one with an entry outside its folder.
     """
     target = cache / "archives" / file_key(path)
     if not target.exists():

@@ -1,9 +1,9 @@
 """Docstrings of the standard library of the Python that runs this file, as JSON lines `[name, title, text]`.
 
-One for each public module, class, function, method and property that has a docstring of its own, under the name a
-programmer would type (`os.path.join`, not `posixpath.join`; `sorted`, not `builtins.sorted`). Uses nothing but the
-standard library and is run as a program (`python -I -S docstrings.py`), because packages change what they find there:
-transformers adds methods to `logging.Logger`, torch replaces `inspect.getfile`. Knows nothing of collections.
+There is one for each public module, class, function, method and property with its own docstring, under the name that
+programmers use (`os.path.join`, not `posixpath.join`; `sorted`, not `builtins.sorted`). This file imports only the
+standard library and runs as a program (`python -I -S docstrings.py`), because packages patch the standard library:
+transformers adds methods to `logging.Logger`, torch replaces `inspect.getfile`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from functools import cached_property
 from io import StringIO
 from types import GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-MAX_CHARACTERS = 1500  # of a text; longer docstrings end after the last paragraph that fits
-MAX_SIGNATURE_CHARACTERS = 80  # a longer one is left out of the title
-MIN_WORDS = 4  # of a docstring that says something
+MAX_CHARACTERS = 1500  # longer docstrings end after the last paragraph that fits
+MAX_SIGNATURE_CHARACTERS = 80  # longer signatures are left out of the title
+MIN_WORDS = 4  # of a useful docstring
 
 _WITH_EFFECTS = "antigravity this readline rlcompleter curses idlelib tkinter turtle turtledemo ensurepip"
 _TESTS_AND_TABLES = "test tests encodings pydoc_data"
-_GONE_SINCE = (  # in Python 3.12 or 3.13; without them the versions differ less
+_GONE_SINCE = (  # removed in Python 3.12 or 3.13
     "aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib nis nntplib "
     "ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib"
 )
@@ -37,8 +37,8 @@ _KNOWN_BY_ANOTHER_NAME = (
     "posix nt posixpath ntpath genericpath pyexpat opcode nturl2path sre_compile sre_constants sre_parse"
 )
 UNWANTED_MODULES = frozenset(f"{_WITH_EFFECTS} {_TESTS_AND_TABLES} {_GONE_SINCE} {_KNOWN_BY_ANOTHER_NAME}".split())
-ALIASED_MODULES = ("os.path",)  # importable, yet not listed by their package
-UNWANTED_NAMES = frozenset(["socket.SocketType"])  # its members are looked for in socket.socket
+ALIASED_MODULES = ("os.path",)  # not listed by their package
+UNWANTED_NAMES = frozenset(["socket.SocketType"])  # socket.socket has its members
 
 _ATTRIBUTE_TYPES = (property, cached_property, GetSetDescriptorType, MemberDescriptorType)
 _GENERATED_DOCS = ("Initialize self.", "Alias for field number", "Create and return a new object.")
@@ -54,25 +54,25 @@ class _Entry(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """Which of an object's names is the best: the least."""
+    """Ranks an object's names; the smallest is the best."""
 
     not_builtin: bool
-    guessed: bool  # a module that may merely use what it did not define
+    guessed: bool  # the module may only import the object
     dots: int
     not_listed: bool
-    unlike: bool  # the object calls itself something else
+    unlike: bool  # differs from the object's `__name__`
     name: str
 
 
 def collect() -> list[tuple[str, str, str]]:
-    """Name, title and text of everything that has a docstring, in order of name; prints and warns nothing."""
+    """Name, title and text of everything with a docstring, sorted by name."""
     with _quiet():
         return sorted((e.name, e.name + _signature(e.value), e.text) for e in _distinct(_entries()))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nothing that is imported or looked at print or warn."""
+    """Suppress output and warnings of imported modules."""
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(StringIO()))
         stack.enter_context(redirect_stderr(StringIO()))
@@ -82,7 +82,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _entries() -> Iterator[_Entry]:
-    """Everything that has a docstring of its own, duplicates included, in an order that is arbitrary but fixed."""
+    """Everything with its own docstring, including duplicates, in a fixed order."""
     modules = {name: module for name in _module_names() if (module := _imported(name)) is not None}
     for name, module in modules.items():
         yield _Entry(name, None, _text(module.__doc__), 0)
@@ -98,7 +98,7 @@ def _entries() -> Iterator[_Entry]:
 
 
 def _distinct(entries: Iterable[_Entry]) -> Iterator[_Entry]:
-    """Entries that say something, each name and each text once: under the shortest path, in the most general class."""
+    """Useful entries, each name and text once: with the shortest path, in the most general class."""
     seen: set[str] = set()
     for entry in sorted(entries, key=lambda e: (e.name.count("."), e.depth, e.name)):
         wordy = len(_WORD.findall(_PARENTHESES.sub(" ", entry.text))) >= MIN_WORDS
@@ -124,15 +124,15 @@ def _is_wanted(name: str) -> bool:
 
 
 def _imported(name: str) -> ModuleType | None:
-    """The module, or None where this Python or this platform lacks it."""
+    """The module, None if this Python or platform lacks it."""
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit):  # whatever a module does when it is not at home here
+    except (Exception, SystemExit):  # modules of other platforms may raise anything
         return None
 
 
 def _named_objects(modules: dict[str, ModuleType]) -> dict[int, tuple[str, object]]:
-    """Each documented object of the modules by its identity, under the best of its names."""
+    """Each documented object by its identity, with the best of its names."""
     best: dict[int, tuple[_Order, str, object]] = {}
     for module_name, module in modules.items():
         for name, listed in _public_names(module):
@@ -151,7 +151,7 @@ def _named_objects(modules: dict[str, ModuleType]) -> dict[int, tuple[str, objec
 
 
 def _public_names(module: ModuleType) -> list[tuple[str, bool]]:
-    """Names a module offers, in order, and whether it says so; without `__all__` every name is offered."""
+    """A module's public names in order, and whether `__all__` lists them."""
     listed = getattr(module, "__all__", None)
     names = sorted({*vars(module), *(listed or ())})
     public = [name for name in names if not name.startswith("_") and f"{module.__name__}.{name}" not in UNWANTED_NAMES]
@@ -161,17 +161,17 @@ def _public_names(module: ModuleType) -> list[tuple[str, bool]]:
 def _attribute(holder: object, name: str) -> object:
     try:
         return getattr(holder, name)
-    except Exception:  # lazy attributes may need what is not installed
+    except Exception:  # lazy attributes may need packages that are not installed
         return None
 
 
 def _is_documented(value: object) -> bool:
-    """Classes, and whatever else has a docstring that is not merely its type's; modules have their own entry."""
+    """Whether the value is a class or has its own docstring; modules are excluded, as they have their own entries."""
     return inspect.isclass(value) or (not inspect.ismodule(value) and _own_doc(value) is not None)
 
 
 def _may_name(module_name: str, definer: str, listed: bool, modules: dict[str, ModuleType]) -> bool:
-    """Whether an object is known by this module's name: it is defined there, or below it, or nowhere public."""
+    """Whether the module may name an object: it is defined there, below it, or in no public module."""
     if definer.startswith(f"{module_name}.") or module_name == "builtins":
         return True
     if definer in modules and definer not in (module_name, "builtins"):
@@ -180,7 +180,7 @@ def _may_name(module_name: str, definer: str, listed: bool, modules: dict[str, M
 
 
 def _members(owner: type) -> Iterator[tuple[str, type]]:
-    """Public methods and properties of a class, own or inherited, with the class that defines each."""
+    """Public methods and properties of a class, including inherited ones, with the class that defines each."""
     definers: dict[str, type] = {}
     for definer in inspect.getmro(owner):
         for name, value in vars(definer).items():
@@ -191,28 +191,29 @@ def _members(owner: type) -> Iterator[tuple[str, type]]:
 
 
 def _own_doc(value: object) -> str | None:
-    """The docstring an object was given itself; a class's is followed by its constructor's."""
+    """An object's own docstring; a class's is followed by its constructor's."""
     if inspect.isclass(value):
         docs = (_class_doc(value), getattr(vars(value).get("__init__"), "__doc__", None))
-        written = [inspect.cleandoc(doc) for doc in docs if isinstance(doc, str) and _is_written(doc, value.__name__)]
-        return "\n\n".join(written) or None
+        return "\n\n".join(inspect.cleandoc(doc) for doc in docs if _is_written(doc, value.__name__)) or None
     doc = _attribute(value, "__doc__")
-    return doc if isinstance(doc, str) and doc is not type(value).__doc__ and _is_written(doc, "") else None
+    return doc if _is_written(doc, "") and doc is not type(value).__doc__ else None
 
 
 def _class_doc(owner: type) -> object:
-    """The docstring of the class itself, not of its base; for `property` and its like not the instances' slot."""
+    """The docstring of the class itself, not of its base; not the instances' slot, as in `property`."""
     return owner.__doc__ if vars(owner).get("__doc__") is not None else None
 
 
-def _is_written(doc: str, class_name: str) -> bool:
-    """Whether a docstring was written; data classes and named tuples get their signature as one."""
+def _is_written(doc: object, class_name: str) -> TypeGuard[str]:
+    """Whether a docstring was written by hand, unlike the signatures of dataclasses and named tuples."""
+    if not isinstance(doc, str):
+        return False
     generated = bool(class_name) and doc.startswith(f"{class_name}(") and "\n" not in doc.strip()
     return not generated and not doc.startswith(_GENERATED_DOCS)
 
 
 def _text(doc: str | None) -> str:
-    """A docstring without its indentation, cut after a whole paragraph where it is long."""
+    """A docstring without indentation; a long one is cut after a paragraph."""
     text = inspect.cleandoc(doc or "").strip()
     if len(text) <= MAX_CHARACTERS:
         return text
@@ -221,12 +222,12 @@ def _text(doc: str | None) -> str:
 
 
 def _signature(value: object) -> str:
-    """Names of the parameters in parentheses; empty where they are unknown or many."""
+    """Parameter names in parentheses; empty if unknown or too long."""
     if not callable(value):
         return ""
     try:
         parameters = inspect.signature(value).parameters.values()
-    except Exception:  # objects of any kind: some raise what they like
+    except Exception:  # may raise anything
         return ""
     stars: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     names = [stars.get(p.kind, "") + p.name for p in parameters if p.name not in {"self", "cls"}]

@@ -1,4 +1,4 @@
-"""Which files are read: those of folders by their kind, others by the reason they are not."""
+"""Find the files to read in folders, and the reasons why others are skipped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from inpars.io.manifest import FileStamp, sha256_of
 
 NOT_READ = "of no kind that is read"
 LINKED = "a link to a folder, which is not followed, or to nothing"
-_NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates
+_NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # names that are not UTF-8 contain surrogates
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that is read: `name` is the beginning of its documents' ids, `source` what they say they come from."""
+    """A file to read: `name` is the prefix of its documents' ids, `source` goes into their metadata."""
 
     path: Path
     name: str
@@ -29,13 +29,13 @@ class SourceFile:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of its bytes."""
+        """The hash of the file's bytes."""
         return sha256_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """The files that are read, in order of name, and the others by the reason they are not."""
+    """The readable files, sorted by name, and the skipped files by reason."""
 
     where: str
     readable: list[SourceFile]
@@ -43,7 +43,7 @@ class FoundFiles:
 
     @property
     def stamp(self) -> FileStamp:
-        """The readable files by name and content."""
+        """A stamp of the readable files' names and contents."""
         digest = hashlib.sha256()
         for file in self.readable:
             digest.update(f"{file.name}\0{file.sha256}\n".encode())
@@ -54,9 +54,9 @@ class FoundFiles:
 def find_files(
     sources: Sequence[Path], options: ReadOptions | None = None, leave_out: Collection[Path] = ()
 ) -> FoundFiles:
-    """The files named, and those below the folders but hidden ones and those of `leave_out`.
+    """The given files and all files below the given folders, except hidden ones and those of `leave_out`.
 
-    Raises DataFormatError where a place does not exist or nothing is read, ConfigError where two have one name.
+    Raises DataFormatError if a source is missing or no file is readable, ConfigError if two files have the same name.
     """
     options = options or ReadOptions()
     unwanted = {path.resolve() for path in leave_out}
@@ -66,7 +66,7 @@ def find_files(
             raise DataFormatError("no such folder of documents; check the path", path=source)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
-            name = as_id(path.relative_to(folder).as_posix())  # with slashes, one word, and no two files the same
+            name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
             if not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)
             elif path.resolve() in unwanted:
@@ -81,12 +81,12 @@ def find_files(
 
 
 def as_id(name: str) -> str:
-    """A name as one word."""
+    """A name with blanks percent-encoded, since ids are one word."""
     return _NOT_IN_IDS.sub(lambda match: quote(match[0], safe="", errors="surrogateescape"), name)
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    """Files, and links to folders, which are not followed, or to nothing; without hidden ones."""
+    """Files and links, sorted, without hidden ones; links to folders are not followed."""
     for path in sorted(folder.rglob("*")):
         if (path.is_file() or path.is_symlink()) and not any(
             part.startswith(".") for part in path.relative_to(folder).parts
@@ -100,7 +100,7 @@ def _check(files: FoundFiles) -> None:
         if file.name in names and not file.path.samefile(names[file.name]):
             raise ConfigError(f"{names[file.name]} and {file.path} have one name; give the folder above both")
         names[file.name] = file.path
-    files.readable[:] = [SourceFile(path, name, name) for name, path in names.items()]  # named twice, read once
+    files.readable[:] = [SourceFile(path, name, name) for name, path in names.items()]  # drops files given twice
     if not files.readable:
         others = sum(map(len, files.skipped.values()))
         raise DataFormatError(

@@ -1,4 +1,4 @@
-"""Collections of `ir_datasets` by name; their documents are copied to the cache once."""
+"""Load collections of `ir_datasets`; documents are copied to the cache once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAR_DELAY = 5.0  # seconds
 
 
 def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
-    """The collection of that name, nothing of it read. Raises UnknownNameError with names that are near."""
+    """The collection of that name; reads nothing yet. Raises UnknownNameError with similar names."""
     ir_datasets = _quiet_ir_datasets()
     try:
         return ir_datasets.load(name)
@@ -32,23 +32,19 @@ def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
 
 
 def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
-    """The module, which logs warnings only, and shows a bar for what takes longer than a few seconds."""
-    import ir_datasets  # takes a third of a second; only for its names
+    """The module, limited to logging warnings and to progress bars of operations that take a few seconds."""
+    import ir_datasets  # takes a third of a second
     from ir_datasets.log import Logger
 
-    logging.getLogger("ir_datasets").addFilter(
-        lambda record: record.levelno >= logging.WARNING
-    )  # it sets the level itself when it first logs
+    # a filter, since ir_datasets sets the level itself when it first logs
+    logging.getLogger("ir_datasets").addFilter(lambda record: record.levelno >= logging.WARNING)
     if not isinstance(vars(Logger)["pbar"], partialmethod):
         Logger.pbar = partialmethod(Logger.pbar, delay=BAR_DELAY)
     return ir_datasets
 
 
 def like_named(name: str) -> list[str]:
-    """Collections of ir_datasets of the same name within another one: `beir/nfcorpus/test` beside `nfcorpus`.
-
-    Of those with splits the test split, else the collection.
-    """
+    """Collections of the same name in another group: `beir/nfcorpus/test` for `nfcorpus`; their test split, if any."""
     import ir_datasets
 
     names = []
@@ -61,7 +57,10 @@ def like_named(name: str) -> list[str]:
 
 
 def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets has no types
-    """Its documents; collections that share them share the copy. Raises ConfigError, BackendError."""
+    """The documents of a collection, cached once for all collections that share them.
+
+    Raises ConfigError, BackendError.
+    """
     import ir_datasets
 
     if not dataset.has_docs():
@@ -70,10 +69,9 @@ def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets 
 
 
 def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # noqa: ANN401 - ir_datasets has no types
-    """What reads its queries and judgements, by split; empty where it has none. Reading raises BackendError.
+    """Functions that read queries and judgements per split, and raise BackendError; empty without queries.
 
-    A collection without judgements has the splits that ir_datasets keeps below its name: `beir/nfcorpus` those of
-    `beir/nfcorpus/test` and its siblings.
+    A collection without judgements gets the splits below its name: `beir/nfcorpus` gets `beir/nfcorpus/test` as `test`.
     """
     splits = {DEFAULT_SPLIT: _reader(dataset, name)} if dataset.has_queries() else {}
     return splits if dataset.has_qrels() else splits | _judged_parts(name)
@@ -112,7 +110,7 @@ def _reader(dataset: Any, name: str) -> Callable[[], Topics]:  # noqa: ANN401 - 
 
 
 def _qrels(dataset: Any, name: str) -> Qrels:  # noqa: ANN401 - ir_datasets has no types
-    """Its judgements by the rules that files have. Raises DataFormatError."""
+    """The judgements, checked like those of files. Raises DataFormatError."""
     judgements = Judgements(name, "judgement")
     for number, row in enumerate(dataset.qrels_iter() if dataset.has_qrels() else (), start=1):
         try:

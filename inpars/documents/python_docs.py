@@ -1,11 +1,11 @@
 """The demo collection `python-docs`: docstrings of the running Python's standard library, with queries and judgements.
 
-The documents are read from the interpreter at run time and differ a little between Python versions; `cache_key` says
-which ones they are. No text of Python's travels with this package.
+The documents are read from the interpreter at run time and differ slightly between Python versions; `cache_key`
+identifies them. This package contains no text of Python's documentation.
 
 The queries and judgements in `data/python_docs` were written by hand, from names and docstrings found with plain text
-search, before any retrieval result was seen; they have never been adjusted to one and must not be. Judgements are
-graded: 2 answers the query, 1 also helps. Knows nothing of indexes or of the place documents are kept in.
+search, before any retrieval result was seen; they must never be adjusted to results. Judgements are graded: 2 answers
+the query, 1 also helps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from inpars.io.judgements import read_qrels
 from inpars.records import Document, Qrels, Query
 
 NAME = "python-docs"
-COLLECTION_FORMAT = 1  # raise when other documents come out of the same Python
+COLLECTION_FORMAT = 1  # increase when the same Python yields different documents
 
 DATA = ("inpars.data", "python_docs")
 
@@ -34,15 +34,15 @@ Split: TypeAlias = Literal["dev", "test"]
 
 
 def cache_key() -> str:
-    """What the documents depend on: the rules of `docstrings.py`, the Python version and the platform."""
+    """A key of everything the documents depend on: the collection format, the Python version and the platform."""
     python = f"{platform.python_implementation()}-{platform.python_version()}-{sys.platform}"
     return f"{NAME}-{COLLECTION_FORMAT}-{python}"
 
 
 def documents() -> Iterator[Document]:
-    """The documents in order of id, read by a fresh interpreter that knows no other package, in about a second.
+    """The documents sorted by id, read in about a second by an isolated interpreter.
 
-    Raises BackendError where no such interpreter can be started.
+    Raises BackendError if it cannot be started.
     """
     with _package_file("inpars.documents", "docstrings.py") as program:
         lines = _output_of([sys.executable, "-I", "-S", str(program)]).splitlines()
@@ -50,16 +50,13 @@ def documents() -> Iterator[Document]:
 
 
 def _output_of(command: list[str]) -> str:
-    process = None
     try:
-        process = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+        return subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
     except (OSError, ValueError) as error:
         reason = str(error)
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
-    if process is None:
-        raise BackendError(f"{NAME}: Python could not read its own documentation ({reason}); run `{' '.join(command)}`")
-    return process.stdout
+    raise BackendError(f"{NAME}: Python could not read its own documentation ({reason}); run `{' '.join(command)}`")
 
 
 def queries(split: Split | None = None) -> list[Query]:
@@ -70,7 +67,7 @@ def queries(split: Split | None = None) -> list[Query]:
 
 
 def qrels(split: Split, doc_ids: Container[str]) -> tuple[Qrels, list[str]]:
-    """Judgements (2: answers, 1: helps) whose document exists, and the sorted ids that this Python lacks."""
+    """Judgements (2: answers, 1: helps) of existing documents, and the sorted ids of missing documents."""
     judged = _judgements(split)
     present = {
         query_id: {doc_id: relevance for doc_id, relevance in grades.items() if doc_id in doc_ids}

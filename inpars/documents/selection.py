@@ -1,8 +1,8 @@
-"""Which documents a model writes queries for: a uniform sample that does not depend on the corpus' order.
+"""Choose the documents to generate queries for: a uniform sample that does not depend on the corpus order.
 
-Every document gets a key from (seed, doc_id); the smallest keys are the sample, and a corpus that grows changes the
-sample little. Of near-duplicates the one with the smallest key stays. Memory: two numbers a document that may be
-chosen; of a corpus on disk the chosen documents are read when they are asked for.
+Each document gets a key from (seed, doc_id), and the smallest keys form the sample, so a growing corpus changes it
+little. Of near-duplicates the one with the smallest key is kept. Memory: two numbers per eligible document; documents
+of a corpus on disk are read on access.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from inpars.records import Document
 from inpars.text.hashing import sampling_key
 from inpars.text.minhash import NearDuplicates
 
-CANDIDATES = 10  # documents that are looked at for each that is picked
+CANDIDATES = 10  # documents offered to `pick` per document to pick
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen documents in the order of the corpus, and how many were left out for which reason."""
+    """The chosen documents in corpus order, and the counts of dropped documents by reason."""
 
     documents: Sequence[Document]
     dropped: Counter[str] = field(default_factory=Counter)
@@ -44,12 +44,11 @@ def choose_documents(
     skip_near_duplicates: bool = False,
     pick: Callable[[Sequence[Document], int], Sequence[int]] | None = None,
 ) -> Selection:
-    """Up to `maximum` documents, uniformly at random without replacement; all of them where it is None.
+    """Draw up to `maximum` documents uniformly without replacement; all of them if it is None.
 
-    Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
-    the prompt's worked `examples`, nor others than `doc_ids` where these are given. `pick` chooses among the first
-    `CANDIDATES` documents for each that is wanted, by their places. Raises ConfigError for one of `doc_ids` that is not
-    among the documents.
+    Excluded are documents shorter than `minimum_characters` or empty (`too_short`), the prompt's worked `examples`, and
+    all but `doc_ids` if given. `pick` gets `CANDIDATES` documents per wanted one and returns the chosen positions.
+    Raises ConfigError if one of `doc_ids` is not in the corpus.
     """
     drawn = maximum is not None or skip_near_duplicates
     positions, dropped = _by_key(documents, seed, minimum_characters, doc_ids, examples, drawn=drawn)
@@ -61,15 +60,15 @@ def choose_documents(
         return Selection(SelectedDocuments(ordered.__getitem__, offered[np.sort(np.asarray(picked))]), +dropped)
     chosen = positions[:maximum]
     if skip_near_duplicates:
-        chosen, looked_at = _without_near_duplicates(positions, ordered, maximum)
-        dropped["near_duplicate"] = looked_at - len(chosen)
-        dropped["not_sampled"] = len(positions) - looked_at
+        chosen, examined = _without_near_duplicates(positions, ordered, maximum)
+        dropped["near_duplicate"] = examined - len(chosen)
+        dropped["not_sampled"] = len(positions) - examined
     else:
         dropped["not_sampled"] = len(positions) - len(chosen)
     return Selection(SelectedDocuments(ordered.__getitem__, np.sort(chosen)), +dropped)
 
 
-Places: TypeAlias = npt.NDArray[np.int64]
+Positions: TypeAlias = npt.NDArray[np.int64]
 
 
 def _by_key(
@@ -80,8 +79,8 @@ def _by_key(
     examples: Collection[str],
     *,
     drawn: bool,
-) -> tuple[Places, Counter[str]]:
-    """The places of all that may be chosen, and why the others may not: the smallest key first where some are drawn."""
+) -> tuple[Positions, Counter[str]]:
+    """The positions of eligible documents, by key if some are drawn, and the counts of others by reason."""
     dropped: Counter[str] = Counter()
     keys, positions = array("Q"), array("q")
     listed, unseen = set(doc_ids or ()), dict.fromkeys(doc_ids or ())
@@ -107,15 +106,15 @@ def _by_key(
 
 
 def _without_near_duplicates(
-    positions: Places, documents: Sequence[Document], maximum: int | None
-) -> tuple[Places, int]:
-    """The first `maximum` that resemble none before them, and how many were looked at."""
+    positions: Positions, documents: Sequence[Document], maximum: int | None
+) -> tuple[Positions, int]:
+    """The first `maximum` positions without near-duplicates, and how many were examined."""
     chosen: list[int] = []
-    seen, looked_at = NearDuplicates(), 0
+    seen, examined = NearDuplicates(), 0
     for position in positions.tolist():
         if len(chosen) == maximum:
             break
-        looked_at += 1
+        examined += 1
         if seen.add(documents[position].full_text):
             chosen.append(position)
-    return np.array(chosen, dtype=np.int64), looked_at
+    return np.array(chosen, dtype=np.int64), examined

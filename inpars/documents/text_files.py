@@ -1,7 +1,7 @@
-"""Text files in whatever encoding: opened as text with bounded memory, refused where they hold no text.
+"""Detect the encoding of text files and open them in bounded memory; binary files are refused.
 
-A byte order mark decides, then UTF-8, then UTF-16 without a mark. What is neither is read in the encoding that is named
-for such files: bytes do not say whether they are Latin-1 or Latin-2.
+Checked in order: a byte order mark, UTF-8, UTF-16 without a mark. Otherwise the fallback encoding is used, since bytes
+do not tell Latin-1 from Latin-2.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import IO, TextIO, cast
 from inpars.errors import ConfigError, UnreadableFileError
 from inpars.io.storage import is_gzip
 
-FALLBACK = "cp1252"  # Latin-1 with the quotation marks and dashes that Windows put into its gaps
+FALLBACK = "cp1252"  # a superset of Latin-1's printable characters
 NOT_TEXT = "not text (binary data)"
 CHUNK_BYTES = 1 << 18
-LINE_CHARACTERS = 1 << 13  # longer lines come in pieces, so that a file of one line needs no memory
-MAX_CONTROLS = 0.01  # of all bytes; terminal colours and form feeds occur in texts
+LINE_CHARACTERS = 1 << 13  # longer lines are split, to bound memory
+MAX_CONTROLS = 0.01  # share of control characters in text
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -33,7 +33,7 @@ _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\r\f\b\x1b") | {127}))
 
 
 def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
-    """The encoding of a text file. Raises UnreadableFileError for what is not text, ConfigError for the fallback."""
+    """The encoding of a text file. Raises UnreadableFileError for binary files, ConfigError for an unknown fallback."""
     try:
         codecs.lookup(fallback)
     except LookupError:
@@ -52,14 +52,14 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
 
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
-    """The file as text, its newlines as they are; bytes that do not belong become U+FFFD."""
+    """Open a file as text with unchanged newlines; invalid bytes become U+FFFD."""
     with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="") as text:
         yield text
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked where its name ends in .gz."""
+    """Open a file as bytes, decompressed if its name ends in .gz. Raises UnreadableFileError for damaged gzip."""
     with path.open("rb") as raw:
         try:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip(path) else raw
@@ -68,7 +68,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
 
 
 def lines_of(stream: TextIO) -> Iterator[tuple[int, str]]:
-    """Lines with the character each begins at; a long one comes in pieces."""
+    """Character offsets and lines; long lines are split."""
     start = 0
     while line := stream.readline(LINE_CHARACTERS):
         yield start, line
@@ -89,7 +89,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _unmarked_wide(head: bytes, path: Path) -> str:
-    """UTF-16 without a mark: every other byte of Western text is zero. Raises UnreadableFileError for all else."""
+    """The encoding of UTF-16 without a mark: every other byte of Western text is zero. Raises UnreadableFileError."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
     name = "utf-16-be" if even > odd else "utf-16-le"
     sparse, dense = sorted((even, odd))

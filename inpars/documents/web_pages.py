@@ -1,7 +1,7 @@
-"""Web pages by address: a list of URLs or a sitemap in, files in the cache out, asked for again only if they changed.
+"""Fetch web pages, given as URLs, lists of URLs or sitemaps, into the cache; only changed pages are downloaded again.
 
-What robots.txt forbids is not fetched; a page that cannot be had is named and the rest goes on. A copy from before is
-used where the server says that nothing changed, or does not answer. Sitemaps: sitemaps.org's protocol 0.9.
+robots.txt is respected. Pages that cannot be fetched are reported and skipped. A cached copy is used if the page has
+not changed or the server does not respond. Sitemaps: sitemaps.org's protocol 0.9.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError
 
 @dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
 class FetchOptions:
-    """How pages are fetched."""
+    """How web pages are fetched."""
 
     FLAG_GROUP: ClassVar = FlagGroup("web pages")
 
@@ -61,7 +61,7 @@ class FetchOptions:
 
 @dataclass(slots=True)
 class Fetched:
-    """The pages that are here now, and the others by the reason they are not."""
+    """The fetched pages, and the failed URLs by reason."""
 
     files: list[SourceFile]
     failed: dict[str, list[str]]
@@ -76,12 +76,12 @@ class _Page:
     modified: str
 
 
-class _Refused(Exception):
-    """A page that is not had; its message is the reason."""
+class _NotFetched(Exception):
+    """A page could not be fetched; the message is the reason."""
 
 
 def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
-    """The pages of addresses, of sitemaps' addresses, and of files with one address a line."""
+    """Fetch the pages of URLs, of sitemaps' URLs, and of files with one URL per line."""
     client, fetched = _Client(options, cache), Fetched([], {}, {})
     urls = list(dict.fromkeys(urldefrag(url).url for source in sources for url in _urls_of(source)))
     waiting, pages = urls[::-1], dict[str, None]()
@@ -91,13 +91,13 @@ def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progres
             continue
         try:
             page = client.get(url, fetched.remarks)
-        except _Refused as refusal:
-            fetched.failed.setdefault(str(refusal), []).append(url)
+        except _NotFetched as error:
+            fetched.failed.setdefault(str(error), []).append(url)
             continue
-        inner = _sitemap(page.path) if client.sitemaps < MAX_SITEMAPS else None
-        if inner is not None:
+        links = _sitemap(page.path) if client.sitemaps < MAX_SITEMAPS else None
+        if links is not None:
             client.sitemaps += 1
-            waiting += [link for link in reversed(inner) if link not in pages and link not in waiting]
+            waiting += [link for link in reversed(links) if link not in pages and link not in waiting]
         elif url not in pages:
             pages[url] = None
             fetched.files.append(SourceFile(page.path, as_id(url), url))
@@ -110,7 +110,7 @@ def _popped(waiting: list[str]) -> Iterator[str]:
 
 
 def _urls_of(source: str) -> Iterator[str]:
-    """The place itself where it is an address, else the lines of the file."""
+    """The source itself if it is a URL, else the URLs in the file."""
     if _is_address(source):
         yield source
         return
@@ -130,7 +130,7 @@ def _is_address(text: str) -> bool:
 
 
 class _Client:
-    """Asks politely, one request at a time."""
+    """An HTTP client that respects robots.txt and waits between requests."""
 
     def __init__(self, options: FetchOptions, cache: Path) -> None:
         self.sitemaps = 0
@@ -139,24 +139,24 @@ class _Client:
         self._last_request = 0.0
 
     def get(self, url: str, remarks: dict[str, list[str]]) -> _Page:
-        """The page, from the cache where the server says it is still the same. Raises _Refused."""
-        if not self._may(url):
-            raise _Refused("forbidden by robots.txt")
+        """Fetch a page, or return the cached copy if it has not changed. Raises _NotFetched."""
+        if not self._is_allowed(url):
+            raise _NotFetched("forbidden by robots.txt")
         stored = self._stored(url)
         try:
-            return self._requested(url, stored)
+            return self._request(url, stored)
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.NOT_MODIFIED and stored is not None:
                 return stored
-            raise _Refused(f"HTTP {error.code} {error.reason}") from None
+            raise _NotFetched(f"HTTP {error.code} {error.reason}") from None
         except _BROKEN as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             if stored is None:
-                raise _Refused(f"not reached ({reason})") from None
+                raise _NotFetched(f"not reached ({reason})") from None
             remarks[as_id(url)] = [f"not reached now ({reason}), a copy from before is used"]
             return stored
 
-    def _requested(self, url: str, stored: _Page | None) -> _Page:
+    def _request(self, url: str, stored: _Page | None) -> _Page:
         headers = {"User-Agent": AGENT, "Accept-Encoding": "gzip"}
         if stored is not None:
             headers |= {"If-None-Match": stored.etag} if stored.etag else {}
@@ -164,12 +164,12 @@ class _Client:
         with self._open(urllib.request.Request(url, headers=headers)) as answer:
             body = answer.read(MAX_BYTES + 1)
             if len(body) > MAX_BYTES:
-                raise _Refused(f"larger than {MAX_BYTES >> 20} MB")
+                raise _NotFetched(f"larger than {MAX_BYTES >> 20} MB")
             packing = (answer.headers.get("Content-Encoding") or "identity").lower()
             if packing in ("gzip", "x-gzip") or body.startswith(b"\x1f\x8b"):
                 body = _unpacked(body)
             elif packing != "identity":
-                raise _Refused(f"packed as {packing}, which was not asked for")
+                raise _NotFetched(f"packed as {packing}, which was not asked for")
             suffix = _suffix(url, answer.headers.get_content_type())
             validators = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
         return self._keep(url, suffix, body, validators)
@@ -199,8 +199,8 @@ class _Client:
     def _page_folder(self, url: str) -> Path:
         return self._folder / hex_key(url, digits=24)
 
-    def _may(self, url: str) -> bool:
-        """The rules of the server's robots.txt; everything is allowed without one."""
+    def _is_allowed(self, url: str) -> bool:
+        """Whether the server's robots.txt allows the URL; without one, everything is allowed."""
         parts = urlsplit(url)
         root = f"{parts.scheme}://{parts.netloc}"
         if root not in self._robots:
@@ -215,36 +215,36 @@ class _Client:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """A gzipped body. Raises _Refused where it is broken or grows too large."""
+    """Decompress a gzipped body. Raises _NotFetched if it is broken or too large."""
     try:
         text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_BYTES + 1)
     except (zlib.error, gzip.BadGzipFile):
-        raise _Refused("broken gzip") from None
+        raise _NotFetched("broken gzip") from None
     if len(text) > MAX_BYTES:
-        raise _Refused(f"larger than {MAX_BYTES >> 20} MB")
+        raise _NotFetched(f"larger than {MAX_BYTES >> 20} MB")
     return text
 
 
 def _suffix(url: str, content_type: str) -> str:
-    """What kind of file an answer is: what the server says, else the end of the address. Raises _Refused."""
-    named = Path(urlsplit(url).path).suffix.lower()
-    if content_type == "text/plain" and named in (".md", ".rst", ".csv", ".jsonl"):
-        return named  # servers often know no better
-    if content_type in ("application/xml", "text/xml") or named == ".xml":
+    """The file extension for a response: by its content type, else by the URL. Raises _NotFetched."""
+    url_suffix = Path(urlsplit(url).path).suffix.lower()
+    if content_type == "text/plain" and url_suffix in (".md", ".rst", ".csv", ".jsonl"):
+        return url_suffix  # servers send text/plain for these
+    if content_type in ("application/xml", "text/xml") or url_suffix == ".xml":
         return ".xml"
-    suffix = TYPES.get(content_type, named if content_type == "application/octet-stream" else "")
+    suffix = TYPES.get(content_type, url_suffix if content_type == "application/octet-stream" else "")
     if suffix not in KINDS:
-        raise _Refused(f"of a kind that is not read ({content_type})")
+        raise _NotFetched(f"of a kind that is not read ({content_type})")
     return suffix
 
 
 def _sitemap(path: Path) -> list[str] | None:
-    """The addresses of a sitemap or of an index of sitemaps, None for anything else."""
+    """The URLs of a sitemap or sitemap index, None for other files."""
     if path.suffix != ".xml":
         return None
     try:
         root = Tree.fromstring(path.read_bytes())
-    except (Tree.ParseError, LookupError, ValueError):  # the latter two of encodings that it does not know
+    except (Tree.ParseError, LookupError, ValueError):  # the last two for unknown encodings
         return None
     if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
         return None

@@ -1,1 +1,1 @@
-"""Files and the records in them: storage, formats, corpora, topics, runs, judgements, manifests."""
+"""Files and their records: storage, formats, corpora, topics, runs, judgements, manifests."""

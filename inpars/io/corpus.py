@@ -1,8 +1,8 @@
 """Corpora on disk: streamed in order, looked up by id, never held in memory.
 
-JSON lines and tab-separated files without a header are used where they lie, packed ones are unpacked into the cache,
-and other forms become JSON lines there, once. In the cache lies an index of three memory-mapped arrays (sorted 64-bit
-hashes of the ids, byte offsets, 64-bit hashes of the texts): 24 bytes a document.
+JSON lines and tab-separated files without a header are read in place. Compressed files are unpacked into the cache and
+other formats are converted to JSON lines there, once. The cache also holds an index of three memory-mapped arrays
+(sorted 64-bit hashes of the ids, byte offsets, 64-bit hashes of the texts): 24 bytes per document.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from inpars.io.tables import DOC_ID_FIELDS, DOCUMENTS, MSMARCO_DOCUMENTS, Table
 from inpars.records import Document, FullText
 from inpars.text.hashing import hex_key, key64
 
-INDEX_FORMAT = 3  # raise it where files give other documents than before
+INDEX_FORMAT = 3  # increase when the same file yields different documents
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
 
 Keys = npt.NDArray[np.uint64]
 COPY, REMARKS = "corpus.jsonl", "remarks.json"
-COPY_FORMAT = "records-1"  # change it where copies become others
+COPY_FORMAT = "records-1"  # change when the same file is converted differently
 
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """One entry per document in all three arrays, ascending by the hash of its id."""
+    """One entry per document in each array, ascending by the hash of its id."""
 
     hashes: Keys
     offsets: Keys
@@ -52,11 +52,11 @@ class _Index:
 
 
 class Documents(Protocol):
-    """A collection that can be read repeatedly, such as a `Corpus`; `sha256` identifies its content."""
+    """Documents that can be read repeatedly, such as a `Corpus`."""
 
     @property
     def sha256(self) -> str:
-        """Changes with the documents."""
+        """A hash of the content."""
 
     def __len__(self) -> int: ...
 
@@ -68,24 +68,25 @@ class Documents(Protocol):
 
 
 class Corpus:
-    """Documents of one file; iterate for all in file order, `corpus[doc_id]` for one.
-
-    Raises DataFormatError when opened on a file that is empty, or has duplicate or missing ids.
-    """
+    """The documents of one file: iterate for all in file order, use `corpus[doc_id]` for one."""
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
-        """Open a corpus file and build its index where it lacks one."""
+        """Open a corpus file and index it if necessary.
+
+        Raises DataFormatError if the file is empty or an id is missing or not unique.
+        """
         self.path = path
-        self._lines = corpus_lines(path, cache or cache_folder())
-        self._index = _index(self._lines, path, cache or cache_folder())
+        cache = cache or cache_folder()
+        self._lines = corpus_lines(path, cache)
+        self._index = _index(self._lines, path, cache)
         self.sha256 = self._index.sha256
-        self.remarks = (*self._lines.remarks, *self._index.remarks)  # what had to be guessed, for people
+        self.remarks = (*self._lines.remarks, *self._index.remarks)  # about guessed columns and ids
         with self._lines.path.open("rb") as stream:
             self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
     @property
     def stamp(self) -> FileStamp:
-        """The documents by content."""
+        """A stamp of the documents' content."""
         return FileStamp(str(self.path), self.sha256, self.path.stat().st_size, len(self))
 
     def __len__(self) -> int:
@@ -109,11 +110,11 @@ class Corpus:
         return [FullText.of(self[doc_id]) for doc_id in doc_ids]
 
     def at(self, position: int) -> Document:
-        """The document at a position of an order that is arbitrary but the same for any order of the file."""
+        """The document at a position in the order of hashed ids, which does not depend on the file's order."""
         return self._read_at(int(self._index.offsets[position]))
 
     def text_key(self, doc_id: str) -> int:
-        """`text_key` of a document's title and text, without reading them: equal for documents of identical text.
+        """`text_key` of a document's title and text, without reading them.
 
         Raises DataFormatError for an unknown id.
         """
@@ -124,14 +125,14 @@ class Corpus:
         return int(self._index.text_keys[position])
 
     def in_file_order(self) -> Sequence[Document]:
-        """The documents in file order; each is read when it is accessed."""
+        """The documents in file order, each read on access."""
         return SelectedDocuments(self._read_at, np.sort(self._index.offsets))
 
     def _unknown(self, doc_id: str) -> DataFormatError:
         return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
 
     def _find(self, doc_id: str) -> int | None:
-        """The position of a document in the index, by its id and not only by the id's hash."""
+        """The position of a document in the index; compares ids, not only their hashes."""
         return next((position for position in self._positions(doc_id) if self.at(position).doc_id == doc_id), None)
 
     def _positions(self, doc_id: str) -> range:
@@ -148,11 +149,11 @@ class Corpus:
 
 
 class SelectedDocuments(Sequence[Document]):
-    """Documents at some positions of a sequence or offsets of a file, each read when it is accessed."""
+    """Documents at given positions of a sequence or offsets of a file, each read on access."""
 
     def __init__(self, read: Callable[[int], Document], positions: npt.NDArray[np.integer[Any]]) -> None:
         self._read = read
-        self.positions = positions  # file offsets, or positions in the other sequence, (documents,)
+        self.positions = positions  # what `read` takes: file offsets or positions, (documents,)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -170,23 +171,23 @@ class SelectedDocuments(Sequence[Document]):
 
 
 def text_key(text: str) -> int:
-    """A 64-bit hash of a text whose runs of blanks count as one; upper and lower case differ."""
+    """A 64-bit hash of a text that ignores differences in whitespace but not in case."""
     return key64(" ".join(text.split()))
 
 
-def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
-    """A corpus whose documents come from elsewhere, written to the cache under `key` the first time."""
-    folder = (cache or cache_folder()) / "corpora" / hex_key(key)
+def cached_corpus(key: str, documents: Callable[[], Iterable[Document]]) -> Corpus:
+    """A corpus of documents that are written to the cache under `key` the first time."""
+    folder = cache_folder() / "corpora" / hex_key(key)
     path = folder / "corpus.jsonl"
     if not path.exists():
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_documents(path, documents())
-    return Corpus(path, cache)
+    return Corpus(path)
 
 
 def open_corpus(path: Path, sha256: str) -> Corpus:
-    """The corpus as another process sees it. Raises StaleInputError where it is another one there."""
+    """Open a corpus in another process. Raises StaleInputError if its content differs there."""
     corpus = Corpus(path)
     if corpus.sha256 != sha256:
         raise StaleInputError(f"{path} has other documents on a worker's machine; let all machines see one file")
@@ -194,7 +195,7 @@ def open_corpus(path: Path, sha256: str) -> Corpus:
 
 
 def _index(lines: CorpusLines, display_path: Path, cache: Path) -> _Index:
-    """The index of a file, built the first time."""
+    """The index of a file, built if necessary."""
     folder = cache / "indexes" / f"{file_key(lines.path)}.{INDEX_FORMAT}"
     if not (folder / "meta.json").exists():
         _build_index(lines, display_path, folder)
@@ -221,7 +222,7 @@ def _build_index(lines: CorpusLines, display_path: Path, folder: Path) -> None:
 
 
 def _scan(lines: CorpusLines, display_path: Path) -> _Index:
-    """The index in the order of the file."""
+    """The index, in file order."""
     hashes, offsets, text_keys, digest, offset = array("Q"), array("Q"), array("Q"), hashlib.sha256(), 0
     choices, remarks = IdChoices(DOC_ID_FIELDS), list[str]()
     with lines.path.open("rb") as stream:
@@ -234,9 +235,8 @@ def _scan(lines: CorpusLines, display_path: Path) -> _Index:
                 text_keys.append(text_key(document.full_text))
             offset += len(raw)
     if choices.seen or (lines.table is not None and lines.table.names == MSMARCO_DOCUMENTS):
-        digest.update(
-            repr((sorted(choices.seen), lines.table and lines.table.names)).encode()
-        )  # the same bytes, read differently
+        # earlier releases read the same bytes differently
+        digest.update(repr((sorted(choices.seen), lines.table and lines.table.names)).encode())
     return _Index(_as_keys(hashes), _as_keys(offsets), _as_keys(text_keys), digest.hexdigest(), tuple(remarks))
 
 
@@ -270,7 +270,7 @@ def _parse_line(
     choices: IdChoices | None = None,
     remarks: list[str] | None = None,
 ) -> Document:
-    """The document on a line; the choice of its id goes to the remarks where it is a new one."""
+    """The document on a line; a new choice of the id field is added to the remarks."""
     line = decode_line(raw, path, number)
     if table is not None:
         return document_from_tsv(line, path, number, table)
@@ -282,7 +282,7 @@ def _parse_line(
 
 @dataclass(frozen=True, slots=True)
 class CorpusLines:
-    """A file with one document per line: the corpus or its conversion; `table` describes a table's columns."""
+    """A file with one document per line, the corpus or its conversion; `table` describes its columns, if any."""
 
     path: Path
     table: Table | None
@@ -290,43 +290,31 @@ class CorpusLines:
 
 
 def file_key(path: Path) -> str:
-    """A cache key that changes when the file does: place, size and times of change, of which one cannot be set back."""
+    """A cache key of a file: path, size, mtime and ctime (which programs cannot reset)."""
     status = path.stat()
     text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def corpus_lines(path: Path, cache: Path) -> CorpusLines:
-    """The file itself if it has one document per line, else its conversion in the cache."""
+    """The corpus file if it has one document per line, else its conversion in the cache."""
     if not path.is_file():
         raise DataFormatError("no such corpus file; check the path", path=path)
     folder = cache / "corpora" / f"{file_key(path)}.{COPY_FORMAT}"
-    if (copy := _copy(folder)) is not None:
-        return copy
-    form = records_form(path, DOCUMENTS)
-    if form.has_line_per_record:
-        return CorpusLines(_plain_file(path, cache), form.table, form.remarks)
-    _write_copy(path, folder)
-    return _copy(folder) or CorpusLines(path, None, ())
-
-
-def _copy(folder: Path) -> CorpusLines | None:
-    """The JSON lines that a file of another form was converted to."""
     if not (folder / REMARKS).is_file():
-        return None
-    remarks = json.loads((folder / REMARKS).read_text(encoding="utf-8"))
-    return CorpusLines(folder / COPY, None, tuple(remarks))
-
-
-def _write_copy(path: Path, folder: Path) -> None:
-    remarks = list[str]()
-    with atomic_folder(folder) as working:
-        write_documents(working / COPY, read_documents(path, remarks.append))
-        (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
+        form = records_form(path, DOCUMENTS)
+        if form.has_line_per_record:
+            return CorpusLines(_plain_file(path, cache), form.table, form.remarks)
+        remarks = list[str]()
+        with atomic_folder(folder) as working:
+            write_documents(working / COPY, read_documents(path, remarks.append))
+            (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
+    stored = json.loads((folder / REMARKS).read_text(encoding="utf-8"))
+    return CorpusLines(folder / COPY, None, tuple(stored))
 
 
 def _plain_file(path: Path, cache: Path) -> Path:
-    """The file itself, or its unpacked copy in the cache."""
+    """The file itself or, if it is compressed, its unpacked copy in the cache."""
     if not is_packed(path):
         return path
     target = cache / "corpora" / file_key(path) / plain_name(path)

@@ -1,42 +1,36 @@
-"""Single fields of lines and JSON objects, checked: ids, texts, numbers, columns. Errors name path, line and field."""
+"""Checks of single fields of lines and JSON objects: ids, texts, numbers. Errors name the path, line and field."""
 
 from __future__ import annotations
 
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.io.json_text import replace_surrogates
 from inpars.io.packing import plain_name
-from inpars.io.storage import BYTE_ORDER_MARK, read_lines
+from inpars.io.storage import BYTE_ORDER_MARK
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 MAX_DIGITS = 18  # of a whole number: what 64 bits hold
-MAX_EXACT = 2**53  # above it a float no longer tells neighbouring whole numbers apart
+MAX_EXACT = 2**53  # larger whole numbers are not exact as floats
 
 
 def one_line(text: str) -> str:
-    """Text with tabs and newlines turned into blanks, for tab-separated files."""
+    """The text with each run of whitespace replaced by a blank, for tab-separated files."""
     return " ".join(text.split())
 
 
 def is_tsv(path: Path) -> bool:
-    """Whether the name says tab-separated, packed or not."""
+    """Whether the file name says tab-separated, compressed or not."""
     return plain_name(path).lower().endswith((".tsv", ".txt"))
 
 
-def read_tsv(path: Path, minimum: int) -> Iterator[tuple[int, list[str]]]:
-    """The columns of a tab-separated file's lines with their numbers. Raises DataFormatError for too few."""
-    for number, line in read_lines(path):
-        yield number, split_tsv(line, path, number, minimum)
-
-
 def split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
-    """The columns of one line. Raises DataFormatError for fewer than `minimum`."""
+    """The columns of one line. Raises DataFormatError for fewer than `minimum` columns."""
     fields = line.split("\t")
     if len(fields) < minimum:
         raise DataFormatError(
@@ -46,7 +40,7 @@ def split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
 
 
 def first_present(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:  # noqa: ANN401
-    """The value of the first of some names that an object has. Raises DataFormatError for none."""
+    """The value of the first of these names that the record has. Raises DataFormatError if it has none."""
     for name in names:
         if record.get(name) is not None:
             return record[name]
@@ -59,16 +53,16 @@ def first_present(record: Mapping[str, Any], names: tuple[str, ...], path: Path,
 
 
 def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> str:
-    """As `first_present`, of values that must be text."""
+    """Like `first_present`, for text."""
     value = first_present(record, names, path, number)
     if not isinstance(value, str):
         field = next(name for name in names if record.get(name) is not None)
-        raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
+        raise field_error("must be text", field, value, path, number)
     return replace_surrogates(value)
 
 
 def checked_id(value: object, path: Path, number: int) -> str:
-    """An id as text, without blanks around it; a whole float without its `.0`. Raises DataFormatError for all else."""
+    """An id as stripped text; a whole float loses its `.0`. Raises DataFormatError for other values."""
     text = value.strip().lstrip(BYTE_ORDER_MARK) if isinstance(value, str) else _number_as_id(value)
     if text.split() != [text] or replace_surrogates(text) != text:
         raise DataFormatError(
@@ -78,21 +72,21 @@ def checked_id(value: object, path: Path, number: int) -> str:
 
 
 def _number_as_id(value: object) -> str:
-    """A whole number as text, empty for what is no id: true, NaN, 1.5, a float whose last digits are lost."""
+    """A whole number as text; empty for values that are not ids: true, NaN, 1.5, floats that are not exact."""
     if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT:
         value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def is_gap(value: object) -> bool:
-    """Whether a value is missing: null, or NaN as pandas writes it."""
+    """Whether a value is missing: null, or NaN as written by pandas."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def finite_number(text: str, path: Path, number: int) -> float:
-    """A score as a number. Raises DataFormatError unless it is a finite one."""
+    """A score. Raises DataFormatError unless it is a finite number."""
     try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan  # Python takes 1_000 and other digits
+        value = float(text) if text.isascii() and "_" not in text else math.nan  # float() accepts 1_000 and ٣
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -101,20 +95,15 @@ def finite_number(text: str, path: Path, number: int) -> float:
 
 
 def whole_number(text: str, path: Path, number: int, *, field: str, least: int, most: int) -> int:
-    """A number in decimal digits. Raises DataFormatError unless it is a whole one from `least` to `most`."""
-    if is_whole_number(text) and len(text.strip()) <= MAX_DIGITS and least <= int(text) <= most:
+    """A whole number in decimal digits. Raises DataFormatError unless it is between `least` and `most`."""
+    if WHOLE_NUMBER.fullmatch(text) and len(text.strip()) <= MAX_DIGITS and least <= int(text) <= most:
         return int(text)
     problem = f"must be a whole number from {least} to {most}"
     raise DataFormatError(problem, path=path, line=number, field=field, excerpt=text)
 
 
-def is_whole_number(text: str) -> bool:
-    """Whether that is an integer in decimal digits."""
-    return WHOLE_NUMBER.fullmatch(text) is not None
-
-
 def list_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list[Any]:
-    """A list; an empty one where the field is absent."""
+    """A list, empty if the field is absent. Raises DataFormatError for other values."""
     value = record.get(name)
     if value is None:
         return []
@@ -124,20 +113,16 @@ def list_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list
 
 
 def number_of(value: object, name: str, path: Path, line: int) -> float:
-    """A finite number."""
+    """A finite number. Raises DataFormatError for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise field_error("must be a number", name, value, path, line)
     return float(value)
 
 
-def field_error(problem: str, name: str, value: object, path: Path, line: int) -> DataFormatError:
-    """The error for a field."""
-    return DataFormatError(problem, path=path, line=line, field=name, excerpt=_excerpt(value))
-
-
-def _excerpt(value: object) -> str:
-    """The value as it is written, as far as an excerpt goes; Python writes no whole number of thousands of digits."""
+def field_error(problem: str, name: str, value: object, path: Path, line: int | None) -> DataFormatError:
+    """The error for a field, with the value as excerpt."""
     try:
-        return repr(value)
-    except ValueError:
-        return f"a {type(value).__name__} with a number of thousands of digits"
+        excerpt = repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        excerpt = f"a {type(value).__name__} with a number of thousands of digits"
+    return DataFormatError(problem, path=path, line=line, field=name, excerpt=excerpt)

@@ -1,7 +1,4 @@
-"""Large JSON files that are one object or one list, read piece by piece and written piece by piece.
-
-Only the pieces have to fit in memory, never the file.
-"""
+"""Stream large JSON files that are one object or one list; only single members or elements need fit in memory."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ BLANKS = " \t\r\n"
 
 
 class JsonStream:
-    """Walks over a JSON text. Raises DataFormatError with the line where it is broken."""
+    """A pull parser of JSON. Raises DataFormatError with the line of broken JSON."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
-        """Read the stream as it is needed; `path` is for messages."""
+        """`path` is for messages."""
         self.line = 1
         self._stream, self._path = stream, path
         self._text, self._offset, self._ended = "", 0, False
@@ -31,7 +28,7 @@ class JsonStream:
         self._characters = codecs.getincrementaldecoder("utf-8-sig")()
 
     def peek(self) -> str:
-        """The next sign that is not blank, empty at the end."""
+        """The next character that is not blank; empty at the end."""
         while True:
             while self._offset < len(self._text) and self._text[self._offset] in BLANKS:
                 self._step(1)
@@ -39,13 +36,13 @@ class JsonStream:
                 return self._text[self._offset : self._offset + 1]
 
     def take(self, expected: str) -> None:
-        """Go past one sign, which must be this one."""
+        """Consume one character, which must be `expected`."""
         if self.peek() != expected:
             raise self.broken(f"{expected!r} is missing")
         self._step(1)
 
     def value(self) -> Any:  # noqa: ANN401 - JSON
-        """The next whole value."""
+        """Consume the next value."""
         self.peek()
         while True:
             try:
@@ -54,15 +51,15 @@ class JsonStream:
                 if isinstance(error, json.JSONDecodeError) and self._refill(double=True):
                     continue
                 raise broken_json(self._path, self.line, json_error(error), self._text[self._offset :][:200]) from None
-            torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
-            if not torn or not self._refill():  # a number at the end of the chunk may go on in the next
-                odd = "\\u" in self._text[self._offset : end]  # may be half a surrogate pair
-                value = parse_json(self._text[self._offset : end]) if odd else value
+            may_continue = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
+            if not may_continue or not self._refill():  # a number may continue in the next chunk
+                has_escapes = "\\u" in self._text[self._offset : end]  # perhaps half a surrogate pair
+                value = parse_json(self._text[self._offset : end]) if has_escapes else value
                 self._step(end - self._offset)
                 return value
 
     def members(self) -> Iterator[str]:
-        """The keys of an object; after each one its value has to be taken."""
+        """The keys of an object; the caller consumes the value after each key."""
         self.take("{")
         for _ in self._until("}"):
             key = self.value()
@@ -72,18 +69,18 @@ class JsonStream:
             yield key
 
     def elements(self) -> Iterator[int]:
-        """The line of each element of a list; the element itself has to be taken."""
+        """The line of each element of a list; the caller consumes the element."""
         self.take("[")
         for _ in self._until("]"):
             yield self.line
 
     def finish(self) -> None:
-        """Make sure that nothing follows."""
+        """Raise DataFormatError unless nothing follows."""
         if self.peek():
             raise self.broken("there is more after the end")
 
     def broken(self, problem: str) -> DataFormatError:
-        """The error for this place."""
+        """The error at the current position."""
         return DataFormatError(
             f"broken JSON: {problem}; mend it or write the file again",
             path=self._path,
@@ -106,7 +103,7 @@ class JsonStream:
         self._offset += count
 
     def _refill(self, *, double: bool = False) -> bool:
-        """Drop what was read and add more; False at the end. `double` keeps the cost of a long value linear."""
+        """Drop consumed text and read more; False at the end. `double` keeps the cost of long values linear."""
         if self._ended:
             return False
         raw = self._stream.read(max(CHUNK, len(self._text) - self._offset) if double else CHUNK)
@@ -121,7 +118,7 @@ class JsonStream:
 
 
 def write_pieces(stream: IO[str], brackets: str, pieces: Iterable[str]) -> int:
-    """Write an object's members or a list's elements, one a line between the brackets, and return their number."""
+    """Write an object's members or a list's elements, one per line between the brackets, and return their number."""
     count = 0
     stream.write(brackets[0])
     for piece in pieces:
@@ -133,9 +130,9 @@ def write_pieces(stream: IO[str], brackets: str, pieces: Iterable[str]) -> int:
 
 
 def read_json_list(path: Path) -> Iterator[tuple[int, Any]]:
-    """The elements of a file that is one list, each with the line it begins on."""
+    """The elements of a file that is one list, each with its first line."""
     with open_lines(path) as stream:
-        walk = JsonStream(stream, path)
-        for line in walk.elements():
-            yield line, walk.value()
-        walk.finish()
+        parser = JsonStream(stream, path)
+        for line in parser.elements():
+            yield line, parser.value()
+        parser.finish()

@@ -1,8 +1,8 @@
-r"""JSON from files and servers: one way to read it, one error for all that can be wrong with it.
+r"""Strict JSON for files and servers, with one error type.
 
-Python's own reader raises four kinds of errors (JSONDecodeError, ValueError for integers of thousands of digits,
-RecursionError for deep nesting, UnicodeDecodeError for bytes) and lets unpaired surrogates (`\ud83d` alone) through,
-which no file and no tokenizer takes. Its writer writes NaN and Infinity, which are not JSON.
+Python's parser raises four kinds of errors (JSONDecodeError, ValueError for integers of thousands of digits,
+RecursionError for deep nesting, UnicodeDecodeError for bytes) and accepts unpaired surrogates (`\ud83d` alone), which
+files and tokenizers refuse. Its writer emits NaN and Infinity, which are not JSON.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from typing import Any
 
 
 class JsonError(ValueError):
-    """Text that is not JSON, or JSON that cannot be held; the message is a clause without path or line."""
+    """Invalid or unusable JSON; the message is a clause without path or line."""
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401  JSON values
-    """The value that a JSON text holds, with U+FFFD for unpaired surrogates. Raises JsonError."""
+    """The value of a JSON text, with U+FFFD for unpaired surrogates. Raises JsonError."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
         value = json.loads(text)
-        return _well_formed(value) if "\\ud" in text or "\\uD" in text else value
+        if "\\ud" in text or "\\uD" in text:  # perhaps unpaired surrogates
+            value = json.loads(replace_surrogates(json.dumps(value, ensure_ascii=False)))
+        return value
     except (ValueError, RecursionError) as error:
         raise json_error(error) from None
 
 
 def json_error(error: ValueError | RecursionError) -> JsonError:
-    """What Python's JSON reader raised, as the one error."""
+    """The JsonError for an error of Python's JSON parser."""
     if isinstance(error, json.JSONDecodeError):
         return JsonError(f"broken JSON: {error.msg} at column {error.colno}")
     if isinstance(error, UnicodeDecodeError):
@@ -40,7 +42,7 @@ def json_error(error: ValueError | RecursionError) -> JsonError:
 
 
 def replace_surrogates(text: str) -> str:
-    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
+    """The text with U+FFFD for unpaired surrogates, which files and tokenizers refuse."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -49,7 +51,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def to_json(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:  # noqa: ANN401
-    """Strict JSON with non-ASCII text readable; null for NaN and infinities, U+FFFD for unpaired surrogates."""
+    """Strict JSON without ASCII escapes; null for NaN and infinities, U+FFFD for unpaired surrogates."""
     options: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "indent": indent, "default": default}
     try:
         text = _encode(value) if indent is None and default is None else json.dumps(value, **options)
@@ -59,7 +61,7 @@ def to_json(value: Any, *, indent: int | None = None, default: Callable[[Any], A
 
 
 def plain_json(value: Any) -> Any:  # noqa: ANN401
-    """A JSON value with null for numbers that are not finite and U+FFFD for unpaired surrogates."""
+    """A JSON value with null for NaN and infinities, and U+FFFD for unpaired surrogates."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
@@ -72,13 +74,3 @@ def plain_json(value: Any) -> Any:  # noqa: ANN401
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-
-def _well_formed(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, str):
-        return replace_surrogates(value)
-    if isinstance(value, list):
-        return [_well_formed(item) for item in value]
-    if isinstance(value, dict):
-        return {replace_surrogates(name): _well_formed(item) for name, item in value.items()}
-    return value

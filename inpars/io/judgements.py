@@ -1,8 +1,8 @@
-"""Judgements as files have them: TREC's four columns, BEIR's three with a header, votes as JSON lines.
+"""Read and write judgements: TREC's four columns, BEIR's three with a header, votes as JSON lines.
 
-One rule holds for every reader: a pair of query and document has one grade. A line that says the same again counts
-once; lines that disagree are an error, and so are several subtopics (TREC's second column) of one pair, which the
-measures here know nothing of. Only votes, each of which has its time, replace earlier ones.
+Every reader gives each query-document pair one grade. Repeated lines count once. Lines that disagree are an error, as
+are several subtopics (TREC's second column) of one pair, since our measures ignore subtopics. Only votes, which have
+timestamps, replace earlier ones.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inpars.errors import DataFormatError
-from inpars.io.fields import MAX_DIGITS, checked_id, first_present, is_whole_number, whole_number
+from inpars.io.fields import MAX_DIGITS, WHOLE_NUMBER, checked_id, first_present, whole_number
 from inpars.io.storage import parse_object, read_lines, write_lines
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrel, Qrels
 
-GRADE_LIMIT = 1000  # above and below 0: trec_eval takes time with the square of the highest grade
+GRADE_LIMIT = 1000  # in absolute value: trec_eval's time grows with the square of the highest grade
 QRELS_HEADER = "query-id\tcorpus-id\tscore"
 QUERY_ID_FIELDS = ("_id", "query_id", "id", "qid")
 QUOTE = '"'
@@ -27,19 +27,19 @@ Lines: TypeAlias = Iterable[tuple[int, str]]
 
 
 class Judgements:
-    """Judgements put together one by one; those that do not fit are an error once all are known."""
+    """Collects judgements one by one; `check` reports the conflicts at the end."""
 
     def __init__(self, source: Path | str, unit: str = "") -> None:
-        """A judgement's place is shown as `source:7`, or as `source, unit 7` where there are no lines."""
+        """Errors name a judgement `source:7`, or `source, unit 7` if the source has no lines."""
         self.qrels: Qrels = {}
         self._source, self._unit = source, unit
         self._usual_subtopic: str | None = None  # the first judgement's
-        self._subtopics: dict[tuple[str, str], str] = {}  # of pairs that have another one
-        self._problems: dict[tuple[str, str], tuple[int, str]] = {}  # pair -> first place, what is wrong
+        self._subtopics: dict[tuple[str, str], str] = {}  # of pairs with a different one
+        self._problems: dict[tuple[str, str], tuple[int, str]] = {}  # pair -> line number and problem of the first
         self._by_subtopic = False
 
     def add(self, qrel: Qrel, number: int, subtopic: str = "") -> bool:
-        """Whether the judgement is new; `number` is that of its line."""
+        """Add a judgement and return whether it is new; `number` is its line."""
         pair, grades = (qrel.query_id, qrel.doc_id), self.qrels.setdefault(qrel.query_id, {})
         if self._usual_subtopic is None:
             self._usual_subtopic = subtopic
@@ -57,7 +57,7 @@ class Judgements:
         return False
 
     def check(self) -> None:
-        """Raise DataFormatError where pairs have several judgements, with the first place and the number of pairs."""
+        """Raise DataFormatError if judgements conflict, with the first conflict and the number of pairs."""
         if not self._problems:
             return
         number, problem = next(iter(self._problems.values()))
@@ -73,7 +73,7 @@ class Judgements:
 
 
 def read_qrels(path: Path, progress: Progress = SILENT) -> Qrels:
-    """Judgements in TREC's four columns, in BEIR's three with a header line, or as JSON lines."""
+    """Judgements of a file in any of the three formats. Raises DataFormatError."""
     judgements = Judgements(path)
     for _ in _collected(path, judgements, progress):
         pass
@@ -81,7 +81,7 @@ def read_qrels(path: Path, progress: Progress = SILENT) -> Qrels:
 
 
 def iterate_qrels(path: Path) -> Iterator[Qrel]:
-    """As `read_qrels`, one judgement after the other, each pair once; what disagrees is an error at the end."""
+    """Like `read_qrels`, as an iterator; conflicts raise DataFormatError at the end."""
     return _collected(path, Judgements(path), SILENT)
 
 
@@ -91,7 +91,7 @@ def write_qrels(path: Path, qrels: Qrels) -> int:
 
 
 def write_named_qrels(path: Path, qrels: Qrels) -> int:
-    """As `write_qrels` where the name ends in .tsv, else TREC's four columns."""
+    """Write BEIR's format if the name ends in .tsv, else TREC's; return the number of judgements."""
     if path.name.removesuffix(".gz").endswith(".tsv"):
         return write_qrels(path, qrels)
     return write_lines(path, map(trec_row, _each(qrels)))
@@ -107,13 +107,13 @@ def _each(qrels: Qrels) -> Iterator[Qrel]:
 
 
 def qrel_row(qrel: Qrel) -> str:
-    """A judgement in BEIR's three columns, which its readers take for csv."""
+    """A judgement in BEIR's three columns, quoted as csv."""
     return f"{_csv_field(qrel.query_id)}\t{_csv_field(qrel.doc_id)}\t{qrel.relevance}"
 
 
 def checked_grade(value: object) -> int:
-    """A grade that comes from no file of ours. Raises ValueError unless it is a whole number within the limits."""
-    if isinstance(value, str) and is_whole_number(value) and len(value) <= MAX_DIGITS:
+    """A grade from another library. Raises ValueError unless it is a whole number within the limits."""
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value) and len(value) <= MAX_DIGITS:
         value = int(value)
     if not isinstance(value, int | float) or value != value // 1 or abs(value) > GRADE_LIMIT:
         raise ValueError(f"relevance must be a whole number from {-GRADE_LIMIT} to {GRADE_LIMIT} (found {value!r:.40})")
@@ -121,7 +121,7 @@ def checked_grade(value: object) -> int:
 
 
 def _collected(path: Path, judgements: Judgements, progress: Progress) -> Iterator[Qrel]:
-    """The judgements that are new, as they come."""
+    """The new judgements, in file order."""
     lines = read_lines(path)
     first = next(lines, None)
     if first is None:
@@ -137,7 +137,7 @@ def _collected(path: Path, judgements: Judgements, progress: Progress) -> Iterat
 
 
 def _columns(lines: Lines, path: Path) -> Iterator[tuple[int, Qrel, str]]:
-    """Line, judgement and TREC's second column, which names a subtopic where there are any."""
+    """The line number, judgement and subtopic (TREC's second column) of each line."""
     for index, (number, line) in enumerate(lines):
         fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if len(fields) == 3:
@@ -152,7 +152,7 @@ def _columns(lines: Lines, path: Path) -> Iterator[tuple[int, Qrel, str]]:
 
 
 def _votes(lines: Lines, path: Path, judgements: Judgements, progress: Progress) -> Iterator[Qrel]:
-    """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
+    """The judgements of `inpars serve --feedback`: the last vote per pair counts, and null withdraws earlier votes."""
     votes: dict[tuple[str, str], tuple[int, Qrel | None]] = {}
     changed = 0
     for number, line in lines:
@@ -177,12 +177,12 @@ def _grade(text: str, path: Path, number: int) -> int:
 
 
 def _csv_field(text: str) -> str:
-    """An id as csv has it; only one that begins with a quote is written otherwise than it is."""
+    """An id as a csv field; only ids that begin with a quote are changed."""
     return QUOTE + text.replace(QUOTE, 2 * QUOTE) + QUOTE if text.startswith(QUOTE) else text
 
 
 def _plain_field(field: str) -> str:
-    """A field of BEIR's files, which are csv: without the quotes around it, doubled ones within taken once."""
+    """The value of a csv field: without enclosing quotes, and with doubled quotes undone."""
     inner = field[1:-1]
     quoted = len(field) > 1 and field[0] == field[-1] == QUOTE and QUOTE not in inner.replace(2 * QUOTE, "")
     return inner.replace(2 * QUOTE, QUOTE) if quoted else field

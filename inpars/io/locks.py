@@ -1,4 +1,4 @@
-"""One process at a time: files that are locked, on every system."""
+"""Lock files across processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNLOCKED: Held = nullcontext()
 
 
 def locked(path: Path, *, seconds: float = 0.0, nested: bool = False, without_locks: Held = UNLOCKED) -> Held:
-    """What holds the lock until it is left; None where another process still has it after so many seconds.
+    """A context manager that holds the lock; None if another process still holds it after `seconds`.
 
-    `without_locks` comes back where the file system has no locks. `nested` lets this process lock what it has locked
-    already. Raises OSError for a full disk or a folder that cannot be written.
+    Returns `without_locks` if the file system does not support locks. `nested` allows this process to take a lock it
+    already holds. Raises OSError for a full disk or a folder that is not writable.
     """
     try:
         return FileLock(path, is_singleton=nested).acquire(timeout=seconds)

@@ -1,7 +1,7 @@
-"""What proves that an output is complete: `<name>.manifest.json`, written last and atomically.
+"""The manifest `<name>.manifest.json`, written last and atomically, proves that an output is complete.
 
-A manifest holds the stage, its settings, hashes of inputs and output, what was dropped, versions, device and times.
-`status` compares it with what would be made now. Knows nothing of what the stages do.
+It records the stage, its settings, hashes of inputs and output, drop counts, versions, device and times. `status`
+compares it with the current settings and inputs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from inpars.errors import DataFormatError
 from inpars.io.json_text import parse_json, plain_json, to_json
 from inpars.io.storage import atomic_writer
 
-LONGEST_SECONDS = 1e12  # that a stage can have taken
+LONGEST_SECONDS = 1e12  # upper limit of a plausible duration
 MANIFEST_SUFFIX = ".manifest.json"
 TRACKED_PACKAGES = (
     "torch",
@@ -44,7 +44,7 @@ _MEASURED = re.compile(f"{MEASURED_BEGIN}\n.*?{MEASURED_END}\n".encode(), re.DOT
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """A file or folder by content; `records` is None if not counted."""
+    """The content of a file or folder, identified by hash; `records` is None if not counted."""
 
     path: str
     sha256: str
@@ -68,17 +68,17 @@ class Manifest:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
-    peak_bytes: int = 0  # of memory, of the process until the stage ended; 0 where nobody knows
-    argv: list[str] = field(default_factory=list)  # the command as it was typed; empty where a program called
+    peak_bytes: int = 0  # peak memory of the process when the stage ended; 0 if unknown
+    argv: list[str] = field(default_factory=list)  # the command line; empty if called from Python
 
 
 def manifest_path(output: Path) -> Path:
-    """The manifest of an output file or folder."""
+    """The manifest's path for an output file or folder."""
     return output.with_name(output.name + MANIFEST_SUFFIX)
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held so far; 0 on Windows, which counts otherwise."""
+    """Peak memory of this process so far, in bytes; 0 on Windows."""
     try:
         import resource
     except ImportError:
@@ -88,13 +88,13 @@ def peak_memory() -> int:
 
 
 def write_manifest(manifest: Manifest, output: Path) -> None:
-    """Write the manifest of `output`; this must be the stage's last act."""
+    """Write the manifest of `output`; call this last."""
     with atomic_writer(manifest_path(output)) as stream:
         stream.write(to_json(asdict(manifest), indent=1, default=str) + "\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
-    """The manifest of `output`, None if it has none."""
+    """The manifest of `output`, None if it has none. Raises DataFormatError for an invalid manifest."""
     path = manifest_path(output)
     try:
         fields = plain_json(parse_json(path.read_bytes()))
@@ -110,9 +110,9 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 class Results(dict[str, Any]):
-    """The results of a stage; a name missing from the file raises a one-line error."""
+    """The results of a stage. Raises DataFormatError for a missing name."""
 
-    def __init__(self, values: Any = (), path: Path | None = None) -> None:  # noqa: ANN401  as dict takes it
+    def __init__(self, values: Any = (), path: Path | None = None) -> None:  # noqa: ANN401  as in dict
         super().__init__(values)
         self._path = path
 
@@ -130,7 +130,7 @@ def _stamp_of(fields: Mapping[str, Any]) -> FileStamp:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError for fields of a kind that no stage writes."""
+    """Raise ValueError for fields of the wrong type or out of range."""
     for name, kind in _KINDS.items():
         if not isinstance(getattr(manifest, name), kind):
             raise ValueError(f"{name} is of the wrong kind")
@@ -145,7 +145,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def _too_large(value: object) -> bool:
-    """Whether a JSON value holds a whole number that 64 bits do not: sums and means of it would end in errors."""
+    """Whether a JSON value contains an integer of more than 64 bits, with which sums and means would fail."""
     if isinstance(value, dict):
         return any(map(_too_large, value.values()))
     if isinstance(value, list):
@@ -162,7 +162,7 @@ _KINDS: Mapping[str, Any] = {
 
 
 def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str | None:
-    """Why the output has to be made again; None when its manifest still matches."""
+    """Why the output must be rebuilt; None if its manifest still matches."""
     if not output.exists():
         return "it does not exist yet"
     manifest = read_manifest(output)
@@ -172,7 +172,8 @@ def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Ma
         return f"it was made by {manifest.stage!r}"
     if size_of(output) != manifest.output.size or sha256_of(output) != manifest.output.sha256:
         return "it was changed after it was made"
-    return _difference("setting", manifest.arguments, _as_json(arguments)) or _difference(
+    settings = json.loads(json.dumps(dict(arguments), default=str))
+    return _difference("setting", manifest.arguments, settings) or _difference(
         "input",
         {name: stamp.sha256 for name, stamp in manifest.inputs.items()},
         {name: stamp.sha256 for name, stamp in inputs.items()},
@@ -180,22 +181,22 @@ def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Ma
 
 
 def stamp(path: Path, records: int | None = None) -> FileStamp:
-    """Hash a file, or a folder by its sorted relative names and contents."""
+    """A stamp of a file, or of a folder by its sorted relative names and contents."""
     return FileStamp(str(path), sha256_of(path), size_of(path), records)
 
 
 def stamp_text(name: str, text: str) -> FileStamp:
-    """A stamp for an input that is no file of its own, a prompt's text for instance."""
+    """A stamp of an input that is not a file, such as a prompt's text."""
     raw = text.encode("utf-8", "surrogateescape")
     return FileStamp(name, hashlib.sha256(raw).hexdigest(), len(raw))
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes, but for what a model card was given later."""
+    """Hex SHA-256 of a file, or of a folder's names and contents without later additions to its model card."""
     digest = hashlib.sha256()
     for part in _files(path):
         if path.is_dir():
-            digest.update(os.fsencode(part.relative_to(path).as_posix()) + b"\0")  # names may be any bytes
+            digest.update(os.fsencode(part.relative_to(path).as_posix()) + b"\0")  # names may be arbitrary bytes
         if path.is_dir() and part.name == CARD:
             digest.update(_lasting(part))
             continue
@@ -206,19 +207,19 @@ def sha256_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files of a folder, counted as they are hashed."""
+    """Size in bytes of what `sha256_of` hashes."""
     if not path.is_dir():
         return sum(part.stat().st_size for part in _files(path))
     return sum(len(_lasting(part)) if part.name == CARD else part.stat().st_size for part in _files(path))
 
 
 def _lasting(card: Path) -> bytes:
-    """A model card without the numbers of later runs: to measure a model does not change it."""
+    """A model card without measurements of later runs, which do not change the model."""
     return _MEASURED.sub(b"", card.read_bytes())
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and the packages whose results enter ours."""
+    """Versions of Python, this package and the packages that influence results."""
     versions = {"python": platform.python_version(), "inpars": __version__}
     for name in TRACKED_PACKAGES:
         try:
@@ -229,7 +230,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this package runs from, None outside one."""
+    """The git commit of the checkout that this package runs from, if any."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
         return None
@@ -249,7 +250,3 @@ def _files(path: Path) -> Iterable[Path]:
 def _difference(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return f"{kind} changed: {', '.join(names)}" if names else None
-
-
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(dict(values), default=str)))

@@ -1,7 +1,7 @@
-"""Judgements that a language model gave: the lines beside the qrels it wrote, and the note that says so of them.
+"""Judgements by a language model, and the record of their origin.
 
-`qrels.tsv` is a file of judgements like any other. Beside it lie `qrels.tsv.judgements.jsonl`, one line per pair, and
-`qrels.tsv.judged_by.json`, by which whatever is measured with these judgements is named as a model's.
+`qrels.tsv` is an ordinary file of judgements. Next to it, `qrels.tsv.judgements.jsonl` has one line per pair, and
+`qrels.tsv.judged_by.json` marks every number measured with these judgements as based on a model's.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from inpars.io.manifest import sha256_of
 from inpars.io.storage import atomic_writer, read_jsonl, write_jsonl
 
 LINES_SUFFIX, ORIGIN_SUFFIX = ".judgements.jsonl", ".judged_by.json"
-POOR_KAPPA = 0.2  # up to here agreement is at best slight (Landis and Koch, 1977)
+POOR_KAPPA = 0.2  # agreement up to this is at best slight (Landis and Koch, 1977)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelJudgement:
-    """One pair's line. Without a grade the pair is not in the qrels, and `problem` says why."""
+    """The judgement of one pair. A pair without a grade is missing from the qrels for the reason in `problem`."""
 
     query_id: str
     doc_id: str
     grade: int | None
-    log_prob: float | None  # of the grade, natural log
+    log_prob: float | None  # of the grade
     model: str
     prompt: str
-    grade_log_probs: tuple[float, ...] = ()  # of 0, 1, 2 and 3, where all are known
+    grade_log_probs: tuple[float, ...] = ()  # of grades 0, 1, 2 and 3, if all are known
     reason: str = ""
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which model judged, and how far its grades agree with people's; `agreement` is empty where nobody compared."""
+    """Which model judged, and its agreement with people's grades; `agreement` is empty if nobody compared them."""
 
     model: str
     prompt: str
     pairs: int
     qrels_sha256: str
     agreement: Mapping[str, Any] = field(default_factory=dict)  # with, pairs, weighted_kappa
-    changed: bool = False  # whether the file is another than the one that the model wrote
+    changed: bool = False  # whether the file differs from the one the model wrote
 
     def __str__(self) -> str:
-        """In words, for wherever a number rests on these judgements."""
+        """A clause for reports of numbers based on these judgements."""
         changed = "; the file was changed since" if self.changed else ""
         return f"judged by {self.model}, a language model, not by people; {self._agreement()}{changed}"
 
     def values(self) -> dict[str, Any]:
-        """As JSON values, for the files that hold what was measured."""
+        """JSON values for files of results."""
         return {"model": self.model, "prompt": self.prompt, "pairs": self.pairs, "agreement": dict(self.agreement)}
 
     @property
     def is_poor(self) -> bool:
-        """Whether agreement is known and hardly better than chance."""
+        """Whether the agreement was measured and is hardly better than chance."""
         kappa = self.agreement.get("weighted_kappa")
         return bool(self.agreement) and (kappa is None or kappa <= POOR_KAPPA)
 
@@ -72,22 +72,22 @@ class Origin:
 
 
 def lines_path(qrels: Path) -> Path:
-    """The file of the judgements behind some qrels."""
+    """The file of single judgements next to qrels."""
     return qrels.with_name(qrels.name + LINES_SUFFIX)
 
 
 def origin_path(qrels: Path) -> Path:
-    """Where it is said that a model wrote some qrels."""
+    """The file next to qrels that records the model that judged."""
     return qrels.with_name(qrels.name + ORIGIN_SUFFIX)
 
 
 def write_judgements(path: Path, judgements: Iterable[ModelJudgement]) -> int:
-    """Write the lines and return their number; what is not known is left out, but for the grade and its log-prob."""
+    """Write the lines and return their number; unknown values are omitted, except the grade and its log-prob."""
     return write_jsonl(path, map(_record, judgements))
 
 
 def read_judgements(path: Path) -> Iterator[ModelJudgement]:
-    """The lines of a file that `write_judgements` wrote."""
+    """The judgements of a file. Raises DataFormatError."""
     for number, record in read_jsonl(path):
         try:
             yield ModelJudgement(**record | {"grade_log_probs": tuple(record.get("grade_log_probs", ()))})
@@ -97,14 +97,14 @@ def read_judgements(path: Path) -> Iterator[ModelJudgement]:
 
 
 def write_origin(qrels: Path, origin: Origin) -> None:
-    """Record next to the qrels who judged."""
+    """Record which model judged, next to the qrels."""
     values = origin.values() | {"qrels_sha256": origin.qrels_sha256}
     with atomic_writer(origin_path(qrels)) as stream:
         stream.write(to_json(values, indent=1) + "\n")
 
 
 def origin_of(qrels: Path) -> Origin | None:
-    """Which model judged; None where nothing says that one did. Raises DataFormatError."""
+    """Which model judged; None if there is no record. Raises DataFormatError."""
     path = origin_path(qrels)
     if not path.is_file():
         return None
@@ -119,6 +119,4 @@ def origin_of(qrels: Path) -> Origin | None:
 
 def _record(judgement: ModelJudgement) -> dict[str, Any]:
     always = ("query_id", "doc_id", "grade", "log_prob", "model", "prompt")
-    fields = asdict(judgement)
-    fields["grade_log_probs"] = list(judgement.grade_log_probs)
-    return {name: value for name, value in fields.items() if name in always or value}
+    return {name: value for name, value in asdict(judgement).items() if name in always or value}

@@ -1,6 +1,6 @@
-"""What a file is packed in, by its first bytes: gzip, bzip2 and xz are unpacked, other kinds of file are named.
+"""Detect compression by a file's first bytes: gzip, bzip2 and xz are unpacked, other binary formats are refused.
 
-No text begins with any of these bytes, so that the name of a file need not say what it is. Knows nothing of records.
+No text begins with these bytes, so the file name does not matter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CSV = "save it as csv"
 
 
 class _Kind(NamedTuple):
-    """A kind of file that no reader of lines can read, and what helps."""
+    """A file type that cannot be read as lines, and what to do instead."""
 
     magic: bytes
     name: str
@@ -57,19 +57,19 @@ _OFFICE = (b"[Content_Types].xml", b"_rels/.rels", b"docProps/")
 
 
 def plain_name(path: Path) -> str:
-    """The file's name without what says that it is packed: `corpus.tsv` of `corpus.tsv.bz2`."""
+    """The file name without a compression suffix: `corpus.tsv` of `corpus.tsv.bz2`."""
     return path.stem if path.suffix.lower() in PACKED_SUFFIXES else path.name
 
 
 def packing(stream: object) -> str | None:
-    """The name of what unpacks a stream; None for one that needed no unpacking."""
+    """The compression of a stream from `unpacked_stream`, None if there is none."""
     if isinstance(stream, gzip.GzipFile):
         return "gzip"
     return "bzip2" if isinstance(stream, bz2.BZ2File) else "xz" if isinstance(stream, lzma.LZMAFile) else None
 
 
 def is_packed(path: Path) -> bool:
-    """Whether the file's bytes have to be unpacked; not those of a pipe, nor of a file that is not there."""
+    """Whether the file is compressed; by its name if it is missing or a pipe."""
     if not path.is_file():
         return path.suffix == ".gz"
     with path.open("rb") as raw:
@@ -77,13 +77,13 @@ def is_packed(path: Path) -> bool:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the file begins as parquet does."""
+    """Whether the file starts like a parquet file."""
     with path.open("rb") as raw:
         return raw.read(len(PARQUET)) == PARQUET
 
 
 def unpacked_stream(raw: io.BufferedReader, path: Path) -> IO[bytes]:
-    """The stream itself, or what unpacks it. Raises DataFormatError for a kind of file that holds no lines."""
+    """The stream, decompressed if necessary. Raises DataFormatError for file types that cannot be read as lines."""
     head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
     if path.suffix == ".gz" or head.startswith(_GZIP):
         return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
@@ -91,15 +91,10 @@ def unpacked_stream(raw: io.BufferedReader, path: Path) -> IO[bytes]:
         return bz2.BZ2File(raw)
     if head.startswith(_XZ):
         return lzma.LZMAFile(raw)
-    refuse_binary(head, path)
-    return raw
-
-
-def refuse_binary(head: bytes, path: Path) -> None:
-    """Raise DataFormatError for the first bytes of a file that holds no lines."""
     for kind in _KINDS:
         if head.startswith(kind.magic, kind.offset):
             name, helps = kind.name, kind.help
             if kind.magic.startswith(b"PK") and any(part in head for part in _OFFICE):
                 name, helps = "an Office file (.xlsx, .docx)", _CSV
             raise DataFormatError(f"{name}; {helps}", path=path)
+    return raw

@@ -1,11 +1,12 @@
-"""Files of records in all their forms: JSON lines, a JSON list, csv, tab-separated tables, parquet; packed or not.
+"""Read records from JSON lines, a JSON list, csv, tab-separated tables or parquet, compressed or not.
 
-A record is a mapping by field names; what its fields mean `formats.py` knows. The form follows from the file's name and
-its first bytes, and where a reader is needed for it, the whole file is streamed.
+A record maps field names to values; `formats.py` interprets them. The format is detected from the file's name and first
+bytes. All readers stream.
 """
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from inpars.io.packing import is_parquet
 from inpars.io.storage import open_lines, read_jsonl
 from inpars.io.tables import RecordSchema, Table, is_csv, read_rows, table_of
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\n"
 FORM_NAMES = {"list": "JSON list", "parquet": "parquet file"}
 PYARROW = "pyarrow>=15.0"
@@ -26,43 +26,43 @@ PYARROW = "pyarrow>=15.0"
 
 @dataclass(frozen=True, slots=True)
 class RecordsForm:
-    """How the records of a file are written."""
+    """The format of a file of records."""
 
     kind: Literal["lines", "list", "table", "parquet"]
     table: Table | None = None
 
     @property
     def is_plain_table(self) -> bool:
-        """Whether each line is a record whose columns are known by their position."""
+        """Whether it is a table without a header, whose columns are identified by position."""
         return self.table is not None and not self.table.has_header
 
     @property
     def has_line_per_record(self) -> bool:
-        """Whether a record can be read from its line alone."""
+        """Whether each record can be read from one line alone."""
         return self.kind == "lines" or self.is_plain_table
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was guessed, for people."""
+        """Notes on what was guessed."""
         return self.table.remarks if self.table else ()
 
 
 def records_form(path: Path, schema: RecordSchema) -> RecordsForm:
-    """The form of a file. Raises DataFormatError for what is none, or whose columns are not clear."""
+    """The format of a file. Raises DataFormatError if it cannot be determined."""
     is_table = is_tsv(path) or is_csv(path)
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, which can be read once
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, which can be read only once
         if is_table:
-            raise DataFormatError("a pipe, a file is needed: its columns are told from its first lines", path=path)
+            raise DataFormatError("a pipe; use a file, whose first lines can be read twice to find columns", path=path)
         return RecordsForm("lines")
     if path.is_file() and is_parquet(path):
         return RecordsForm("parquet")
     if is_table:
         return RecordsForm("table", table_of(path, schema))
-    return RecordsForm("list" if first_sign(path) == b"[" else "lines")
+    return RecordsForm("list" if _first_byte(path) == b"[" else "lines")
 
 
 def read_records(path: Path, form: RecordsForm, schema: RecordSchema) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The records, each with its line (of parquet, its row). Raises DataFormatError for what is no record."""
+    """The records, each with its line (parquet: row) number. Raises DataFormatError for anything else."""
     if form.table is not None:
         return read_rows(path, form.table)
     if form.kind == "lines":
@@ -74,7 +74,7 @@ def read_records(path: Path, form: RecordsForm, schema: RecordSchema) -> Iterato
 def _with_known_fields(
     records: Iterator[tuple[int, Mapping[str, Any]]], path: Path, form: RecordsForm, schema: RecordSchema
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The records. Raises DataFormatError where the first one has neither a field for an id nor one for a text."""
+    """The records. Raises DataFormatError if the first one has no field for the id or the text."""
     for index, (number, record) in enumerate(records):
         if not index and not all(any(name in record for name in names) for names in (schema.ids, schema.texts)):
             raise DataFormatError(
@@ -87,17 +87,17 @@ def _with_known_fields(
         yield number, record
 
 
-def first_sign(path: Path) -> bytes:
-    """The first byte of the unpacked file that is neither blank nor of a byte order mark; empty where there is none."""
+def _first_byte(path: Path) -> bytes:
+    """The first byte of the unpacked file after blanks and a byte order mark; empty if there is none."""
     with open_lines(path) as stream:
         for line in stream:
-            if text := line.removeprefix(BYTE_ORDER_MARK).strip(BLANKS):
+            if text := line.removeprefix(BOM_UTF8).strip(BLANKS):
                 return text[:1]
     return b""
 
 
 def read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a parquet file with their numbers. Raises MissingDependencyError without pyarrow."""
+    """The numbered rows of a parquet file. Raises MissingDependencyError without pyarrow."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -112,24 +112,24 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     yield number, record
     except FileNotFoundError:
         raise DataFormatError("no such file; check the path", path=path) from None
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two for single values
         problem = f"damaged, or not parquet ({reason_of(error)}); fetch or write it again"
         raise DataFormatError(problem, path=path) from None
 
 
 class IdChoices:
-    """Which field of records is their id where several could be; each choice is said once.
+    """Reports each choice among several possible id fields once.
 
-    `seen` tells files apart whose ids an earlier release would have read otherwise.
+    `seen` identifies files whose ids earlier releases would have read differently.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        """`names` are the fields that can be an id, the likeliest first."""
+        """`names` are the possible id fields, most likely first."""
         self._names = names
         self.seen: set[tuple[str, ...]] = set()
 
     def new(self, record: Mapping[str, Any]) -> str | None:
-        """What is chosen in this record, where it is unclear and was not said before."""
+        """A note on the choice made for this record; None if it is clear or was reported before."""
         if (explicit := record.get("_id")) is not None:
             if isinstance(explicit, float):
                 self.seen.add(("_id",))

@@ -1,7 +1,4 @@
-"""Files as the stages use them: unpacked where they are packed, atomic replacement, lines that survive a loss of power.
-
-Knows nothing of records; `formats.py` turns lines into records and back.
-"""
+"""Read compressed files, replace files and folders atomically, append lines durably."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ from inpars.errors import DataFormatError, StorageError
 from inpars.io.json_text import JsonError, parse_json, to_json
 from inpars.io.packing import packing, unpacked_stream
 
-BYTE_ORDER_MARK = "\ufeff"  # several where files that begin with one were joined twice
+BYTE_ORDER_MARK = "\ufeff"
 UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)-(?P<machine>[0-9a-f]{8})\.tmp(?:\.\w+)?")  # see `_writer`
 NOT_WRITABLE = {
     errno.EACCES,
-    errno.EEXIST,  # a file is in the place of a folder
-    errno.EFBIG,  # a file system or a process limit allows no files of this size
+    errno.EEXIST,  # a file instead of a folder
+    errno.EFBIG,  # a limit of the file system or process
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
@@ -43,13 +40,13 @@ NOT_WRITABLE = {
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the name says gzip, as it decides for files that are written."""
+    """Whether a file of this name is written with gzip."""
     return path.suffix == ".gz"
 
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[IO[bytes]]:
-    """Open for reading as bytes, unpacked where it is packed; a file that is absent or holds no lines is named."""
+    """Open for reading as bytes, decompressed if necessary. Raises DataFormatError."""
     packed = None
     try:
         with path.open("rb") as raw:
@@ -67,7 +64,7 @@ def open_lines(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number from 1 and text without its newline; blank lines are skipped."""
+    """Line numbers from 1 and lines without newlines; blank lines are skipped."""
     with open_lines(path) as stream:
         for number, raw in enumerate(stream, start=1):
             line = decode_line(raw, path, number)
@@ -76,9 +73,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def decode_line(raw: bytes, path: Path, number: int) -> str:
-    """One line as text; bytes that are not UTF-8 are reported with their place.
+    """Decode one line, without byte order marks, which concatenated files contain anywhere.
 
-    A mark of byte order is no part of it, which files put together from several have in their midst too.
+    Raises DataFormatError with the position of bytes that are not UTF-8.
     """
     try:
         line = raw.decode().rstrip("\r\n")
@@ -93,15 +90,15 @@ def decode_line(raw: bytes, path: Path, number: int) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number from 1 and the JSON object on it."""
+    """Line numbers from 1 and JSON objects. Raises DataFormatError."""
     return ((number, record) for _, number, record in read_jsonl_with_offsets(path))
 
 
 def read_jsonl_with_offsets(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
+    """Like `read_jsonl`, after the byte offset of the line in the unpacked file."""
     with open_lines(path) as stream:
         lines, first = _CountedLines(stream, path), True
-        reader = jsonlines.Reader(lines, loads=parse_json)  # the same answer whether or not orjson is installed
+        reader = jsonlines.Reader(lines, loads=parse_json)  # instead of orjson, if it is installed
         try:
             for record in reader.iter(type=dict, skip_empty=True):
                 yield lines.start, lines.number, record
@@ -111,7 +108,7 @@ def read_jsonl_with_offsets(path: Path) -> Iterator[tuple[int, int, dict[str, An
 
 
 class _CountedLines:
-    """Decoded lines of a stream, with the number and the first byte of the latest one."""
+    """Decoded lines of a stream, with the number and offset of the current one."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self.number = self.start = self._end = 0
@@ -123,12 +120,12 @@ class _CountedLines:
                 self.number += 1
                 self.start, self._end = self._end, self._end + len(raw)
                 yield decode_line(raw, self._path, self.number)
-        except EOFError as error:  # of a packed file that is cut off; jsonlines takes it for the end of the lines
+        except EOFError as error:  # a truncated file; jsonlines would treat it as the end of the lines
             raise zlib.error(str(error)) from None
 
 
 def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> dict[str, Any]:
-    """The JSON object on a line. Raises DataFormatError; the first line may show that the file is of another kind."""
+    """The JSON object on a line. Raises DataFormatError, which may name another format if it is the first line."""
     try:
         record = parse_json(line)
     except JsonError as error:
@@ -139,16 +136,17 @@ def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> 
 
 
 def _line_error(cause: object, line: str, path: Path, number: int, *, first: bool) -> DataFormatError:
-    """The error for a line that is not a JSON object; `cause` is set if it is not JSON at all."""
-    if other := first_line_error(path, number, line, first):
-        return other
+    """The error for a line that is not a JSON object; `cause` is a JsonError if it is not JSON at all."""
+    if first and (other := _other_format(line)):
+        problem = f"{other}, not JSON lines; one object per line is needed"
+        return DataFormatError(problem, path=path, line=number, excerpt=line)
     if isinstance(cause, JsonError):
         return broken_json(path, number, cause, line)
     return DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
 
 
 def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The JSON objects on the lines that begin at these bytes, in their order; the file was read before and is good."""
+    """The JSON objects on the lines at these byte offsets of a valid file."""
     with path.open("rb") as stream:
         for start in starts:
             stream.seek(start)
@@ -160,40 +158,37 @@ def broken_json(path: Path, number: int, error: JsonError, line: str) -> DataFor
     return DataFormatError(f"{error}; mend or remove this line", path=path, line=number, excerpt=line)
 
 
-def first_line_error(path: Path, number: int, line: str, first: bool) -> DataFormatError | None:
-    """The error for a file whose first line shows that it holds no JSON lines; None where it may, or is a later one."""
-    if not first:
-        return None
-    start, kind = line.strip()[:1], None
-    if start == "{":
-        kind = "JSON over several lines" if line.strip() == "{" else None
-    elif start in ("[", "<"):
-        kind = "a JSON list" if start == "[" else "XML, SGML or HTML (TREC's topics, for instance)"
-    elif any(separator in line for separator in "\t,;"):
-        kind = "a table (name it .tsv or .csv)"
-    problem = f"{kind}, not JSON lines; one object per line is needed"
-    return DataFormatError(problem, path=path, line=number, excerpt=line) if kind else None
+def _other_format(line: str) -> str | None:
+    """The format that a file's first line suggests, None if it may be JSON lines."""
+    text = line.strip()
+    if text.startswith("{"):
+        return "JSON over several lines" if text == "{" else None
+    if text.startswith("["):
+        return "a JSON list"
+    if text.startswith("<"):
+        return "XML, SGML or HTML (TREC's topics, for instance)"
+    return "a table (name it .tsv or .csv)" if re.search("[\t,;]", line) else None
 
 
 def to_json_line(record: dict[str, Any]) -> str:
-    """Strict JSON without a newline; non-ASCII text stays readable, NaN and infinities become null."""
+    """Strict JSON on one line, without a newline; see `to_json`."""
     return to_json(record)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Write atomically and return the number of records."""
+    """Write records atomically and return their number."""
     return write_lines(path, (to_json_line(record) for record in records))
 
 
 def write_json(path: Path, values: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
-    """Write the values as one object, atomically."""
+    """Write one JSON object atomically."""
     with atomic_writer(path) as stream:
         json.dump(values, stream, indent=1, ensure_ascii=ensure_ascii)
         stream.write("\n")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write atomically, one newline after each line, and return their number."""
+    """Write lines atomically and return their number."""
     count = 0
     with atomic_writer(path) as stream:
         for line in lines:
@@ -204,17 +199,20 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[str]]:
-    """A text stream that replaces `path` when the block ends well and leaves it untouched when it does not.
+    """A text stream that replaces `path` if the block succeeds and leaves it untouched otherwise.
 
-    The same text gives the same bytes, gzip included.
+    Equal text gives equal bytes, also with gzip.
     """
-    with atomic_file(path) as working, _text_writer(working, packed=is_gzip(path)) as stream:
-        yield stream
+    with atomic_file(path) as working, working.open("wb") as raw:
+        binary = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if is_gzip(path) else raw
+        # records have no unpaired surrogates, but file names may
+        with io.TextIOWrapper(binary, encoding="utf-8", errors="replace", newline="\n") as stream:
+            yield stream
 
 
 @contextmanager
 def atomic_file(path: Path, ending: str = ".tmp") -> Iterator[Path]:
-    """As `atomic_writer` for what writes to a path by itself; `ending` for libraries that go by a file's ending."""
+    """Like `atomic_writer`, as a path; `ending` is for libraries that require a file extension."""
     with storage_errors(path):
         refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +220,7 @@ def atomic_file(path: Path, ending: str = ".tmp") -> Iterator[Path]:
         working = path.with_name(f".{path.name}.{_writer()}{ending}")
         try:
             yield working
-            _flush_to_disk(working)
+            sync(working)
             working.replace(path)
         finally:
             working.unlink(missing_ok=True)
@@ -230,7 +228,7 @@ def atomic_file(path: Path, ending: str = ".tmp") -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` when the block ends well and is removed when it does not."""
+    """An empty folder that replaces `folder` if the block succeeds and is removed otherwise."""
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder.parent)
@@ -245,15 +243,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _writer() -> str:
-    """This process among all that may write to a folder, those of other machines included."""
+    """Identifies this process among those of all machines."""
     return f"{os.getpid()}-{zlib.crc32(platform.node().encode()):08x}"
 
 
 @cache
 def remove_abandoned(folder: Path) -> None:
-    """Remove what commands that were killed on this machine left of unfinished files and folders; once a process."""
+    """Remove unfinished files and folders of killed processes of this machine; once per process."""
     machine = _writer().partition("-")[2]
-    for path in folder.iterdir() if os.name == "posix" else ():  # elsewhere asking for a process could end it
+    for path in folder.iterdir() if os.name == "posix" else ():  # on Windows os.kill would end the process
         match = UNFINISHED.fullmatch(path.name)
         if match and match["machine"] == machine and not _is_running(int(match["process"])):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -268,28 +266,19 @@ def _is_running(process: int) -> bool:
 
 
 def refuse_device(path: Path) -> None:
-    """A device or a pipe must never be replaced by a file, as root could."""
+    """Raise StorageError for a device or pipe, which root could replace by a file."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise StorageError(f"{path}: not a plain file, it would be replaced; choose another --output")
 
 
-@contextmanager
-def _text_writer(path: Path, *, packed: bool) -> Iterator[IO[str]]:
-    with path.open("wb") as raw:
-        binary = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if packed else raw
-        # records hold no unpaired surrogates, but names of files that pages and metrics show may
-        with io.TextIOWrapper(binary, encoding="utf-8", errors="replace", newline="\n") as stream:
-            yield stream
-
-
 class AppendedLines:
-    """Appends whole blocks of lines to a file and makes each block durable before it returns.
+    """Appends blocks of lines to a file and flushes each block to disk.
 
-    Opening cuts a torn last line off, so that after a loss of power only whole lines are left.
+    Opening removes an incomplete last line, left by a loss of power.
     """
 
     def __init__(self, path: Path, keep_lines: int | None = None) -> None:
-        """Open for appending after the first `keep_lines` whole lines (all of them by default)."""
+        """Open for appending after the first `keep_lines` complete lines (default: all)."""
         self.path = path
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,14 +286,14 @@ class AppendedLines:
             self.kept = _cut_after(self._stream, keep_lines)
 
     def append(self, lines: Iterable[str]) -> None:
-        """Write the lines and flush them to the disk."""
+        """Write the lines and flush them to disk."""
         with storage_errors(self.path):
             self._stream.write("".join(line + "\n" for line in lines).encode())
             self._stream.flush()
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:
-        """Close the file; what was appended stays."""
+        """Close the file."""
         with storage_errors(self.path):
             self._stream.close()
 
@@ -328,7 +317,7 @@ def _cut_after(stream: IO[bytes], keep_lines: int | None) -> int:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden path into a StorageError that says what to do."""
+    """Raise StorageError for a full disk or a path that is not writable."""
     try:
         yield
     except OSError as error:
@@ -344,12 +333,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Put `source` where `target` is; a former `target` is removed only once `source` stands.
-
-    Its files get the rights that the umask gives.
-    """
+    """Move `source` to `target`; an existing `target` is removed afterwards. File modes follow the umask."""
     with storage_errors(target):
-        _readable_as_usual(source)
+        _apply_umask(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.with_name(f".{target.name}.former")
         shutil.rmtree(former, ignore_errors=True)
@@ -359,8 +345,8 @@ def replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _readable_as_usual(folder: Path) -> None:
-    """Give every file the rights that the umask gives, read off the folder: safetensors writes for its owner alone."""
+def _apply_umask(folder: Path) -> None:
+    """Give all files the folder's permissions: safetensors writes files that only the owner can read."""
     usual = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -369,7 +355,8 @@ def _readable_as_usual(folder: Path) -> None:
                 path.chmod(mode | usual)
 
 
-def _flush_to_disk(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

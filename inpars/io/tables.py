@@ -1,8 +1,8 @@
-"""Tables of documents and queries: what their columns are, and whether the first row names them.
+"""Detect the columns of tables of documents and queries.
 
-Without a header row columns are known by their position and quotes are plain characters, as in MS MARCO's
-collection.tsv. A first row that names an id and a text is a header; only such a file can be quoted as csv quotes.
-Everything follows from the file's own lines, so that every reader comes to the same answer.
+A first row that names an id and a text is a header; only files with a header may have csv quotes. Without a header,
+columns are identified by position and quotes are ordinary characters, as in MS MARCO's collection.tsv. Detection
+depends only on the file's content, so all readers agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inpars.io.fields import split_tsv
 from inpars.io.packing import plain_name
 from inpars.io.storage import decode_line, open_lines, read_lines
 
-DOC_ID_FIELDS = (  # a passage's own id goes before that of the document it is cut from
+DOC_ID_FIELDS = (  # a passage's id has precedence over its document's
     *("_id", "id", "passage_id", "pid", "chunk_id", "segment_id"),
     *("doc_id", "docid", "docno", "document_id", "corpus_id"),
 )
@@ -28,21 +28,21 @@ QUERY_ID_FIELDS = ("_id", "query_id", "id", "qid", "question_id", "topic_id")
 DOCUMENT_TEXT_FIELDS = ("text", "contents", "doc_text", "passage", "body", "content", "segment", "passage_text")
 QUERY_TEXT_FIELDS = ("text", "query", "question", "query_text")
 MSMARCO_DOCUMENTS = ("docid", "url", "title", "body")  # of msmarco-docs.tsv, which has no header
-SAMPLE_LINES = 1000  # from which the columns of a table without a header are told
+SAMPLE_LINES = 1000  # used to detect the columns of a table without a header
 MAX_FIELD_CHARACTERS = 1 << 27
-MAX_HELD_CHARACTERS = 1 << 16  # of a field that goes on behind tabs and line ends
+MAX_OPEN_CHARACTERS = 1 << 16  # of a quoted field that contains tabs or newlines
 
 _URL = re.compile(r"https?://\S+")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}|")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # the first line of a csv file for Excel
 
 Evidence: TypeAlias = Literal["quoted", "plain", "unclear", "none"]
-"""unclear: there are fields between quotes, but none that shows whose quotes these are."""
+"""unclear: some fields are in quotes, but none shows whether csv wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSchema:
-    """Column names of an id, a text and more, most likely first, and the columns of a table without a header."""
+    """Possible names of the id, text and other columns, most likely first, and the columns of headerless tables."""
 
     name: str
     ids: tuple[str, ...]
@@ -51,7 +51,7 @@ class RecordSchema:
     default_columns: tuple[str, ...]
 
     def is_known(self, name: str) -> bool:
-        """Whether a column is read."""
+        """Whether a column of this name is read."""
         return name in self.ids or name in self.texts or name in self.others
 
 
@@ -61,34 +61,34 @@ QUERIES = RecordSchema("queries", QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, (), ("_id"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the columns of a file are."""
+    """The columns of a file."""
 
     names: tuple[str, ...]
     has_header: bool = False
     is_quoted: bool = False
     separator: str = "\t"
-    remarks: tuple[str, ...] = ()  # what was guessed, for people
+    remarks: tuple[str, ...] = ()  # notes on what was guessed
 
     def row(self, cells: Sequence[str], path: Path, number: int) -> dict[str, str]:
-        """The cells of one row by their columns. Raises DataFormatError for more cells than columns."""
+        """The cells of one row by column name. Raises DataFormatError for more cells than columns."""
         if len(cells) > len(self.names):
             raise self.too_wide(cells, path, number)
         return dict(zip(self.names, cells, strict=False))
 
     def too_wide(self, cells: Sequence[str], path: Path, number: int) -> DataFormatError:
-        """The error for a row with more cells than there are columns."""
+        """The error for a row with more cells than columns."""
         where = "the header row has" if self.has_header else f"the first {SAMPLE_LINES} lines have at most"
         problem = f"{len(cells)} columns, {where} {len(self.names)}; remove what separates the surplus"
         return DataFormatError(problem, path=path, line=number, excerpt=" | ".join(cells))
 
 
 def is_csv(path: Path) -> bool:
-    """Whether the name says comma-separated, packed or not."""
+    """Whether the file name says comma-separated, compressed or not."""
     return plain_name(path).lower().endswith(".csv")
 
 
 def table_of(path: Path, schema: RecordSchema) -> Table:
-    """The columns of a file. Raises DataFormatError where it is not clear which one is the text."""
+    """The columns of a file. Raises DataFormatError if they cannot be determined."""
     first = next(read_lines(path), None)
     if first is None:
         return Table(schema.default_columns)
@@ -100,7 +100,7 @@ def table_of(path: Path, schema: RecordSchema) -> Table:
     if names is None:
         _refuse_half_header(cells, schema, path, number)
         return _table_without_header(path, schema)
-    evidence = "quoted" if line.startswith('"') else quoting(lines_with_quotes(path))
+    evidence = "quoted" if line.startswith('"') else quoting(_lines_with_quotes(path))
     return Table(names, True, evidence == "quoted", remarks=_header_remarks(names, schema, path, evidence))
 
 
@@ -111,7 +111,7 @@ def has_header(path: Path, schema: RecordSchema) -> bool:
 
 
 def read_rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows below the header by their columns, each with the number of its (last) line."""
+    """The rows below the header as mappings, each with the number of its (last) line."""
     if table.is_quoted:
         yield from _quoted_rows(path, table)
         return
@@ -123,19 +123,19 @@ def read_rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def column_name(cell: str) -> str:
-    """A header's cell as a name: `Query-ID` is `query_id`."""
+    """The normalized name in a header's cell: `query_id` for `Query-ID`."""
     return _bare(cell).strip().lstrip("#").casefold().replace("-", "_").replace(" ", "_")
 
 
 def header_names(cells: Sequence[str], schema: RecordSchema) -> tuple[str, ...] | None:
-    """The names in a header row, None for a row that does not name both an id and a text."""
+    """The names in a header row, None if they do not include both an id and a text."""
     names = tuple(map(column_name, cells))
     named = any(name in schema.ids for name in names) and any(name in schema.texts for name in names)
     return names if named else None
 
 
 def quoting(lines: Iterable[str]) -> Evidence:
-    """Whether lines are quoted as csv quotes; the first field that only one of both would have written decides."""
+    """Whether lines have csv quotes, judged by the first conclusive field."""
     result: Evidence = "none"
     for field in _fields_with_quotes(lines):
         evidence = _evidence(field)
@@ -146,23 +146,22 @@ def quoting(lines: Iterable[str]) -> Evidence:
 
 
 def _fields_with_quotes(lines: Iterable[str]) -> Iterator[str]:
-    """The fields that have quotes in them; those that csv would go on with behind a tab or a line's end, so far."""
-    held = ""
+    """The fields that contain quotes; a quoted field may contain tabs and newlines."""
+    open_field = ""
     for line in lines:
         for column, cell in enumerate(line.split("\t")):
-            field = held + ("\t" if column else "\n") + cell if held else cell
-            held = field if _is_open(field) and len(field) < MAX_HELD_CHARACTERS else ""
-            if '"' in field and not held:
+            field = open_field + ("\t" if column else "\n") + cell if open_field else cell
+            open_field = field if _is_open(field) and len(field) < MAX_OPEN_CHARACTERS else ""
+            if '"' in field and not open_field:
                 yield field
 
 
 def _is_open(field: str) -> bool:
-    """Whether csv's quotes go on behind a field: one that opens, and none but doubled ones since."""
+    """Whether a field starts with a quote that is not closed in it."""
     return field.startswith('"') and '"' not in field[1:].replace('""', "")
 
 
-def lines_with_quotes(path: Path) -> Iterator[str]:
-    """The lines that have a quote in them."""
+def _lines_with_quotes(path: Path) -> Iterator[str]:
     with open_lines(path) as stream:
         for number, raw in enumerate(stream, start=1):
             if b'"' in raw:
@@ -170,18 +169,18 @@ def lines_with_quotes(path: Path) -> Iterator[str]:
 
 
 def separator_of(header: str) -> str:
-    """What stands between the names of a csv file's header: the likeliest is the most frequent."""
+    """The separator of a csv header: the most frequent candidate."""
     return max("\t;,|", key=header.count)
 
 
 def named_separator(line: str) -> str | None:
-    """The separator that the first line of a csv file for Excel names (`sep=;`), None for any other line."""
+    """The separator named by the first line of a csv file for Excel (`sep=;`), None for other lines."""
     match = _SEPARATOR_LINE.fullmatch(line)
     return match[1] if match else None
 
 
 def _evidence(field: str) -> Evidence:
-    """A quote inside a bare field was written by no csv writer; only one doubles quotes between quotes."""
+    """What a field with quotes shows: csv writers quote fields that contain quotes, and double those inside."""
     inner = field[1:-1]
     if not field.startswith('"') or '"' in inner.replace('""', ""):
         return "plain"
@@ -206,12 +205,12 @@ def _header_remarks(names: Sequence[str], schema: RecordSchema, path: Path, evid
 
 
 def _refuse_half_header(cells: Sequence[str], schema: RecordSchema, path: Path, number: int) -> None:
-    """A first row of column names of which only the id, or only the text, is known."""
+    """Raise DataFormatError for a header row in which only the id or only the text is known."""
     names = list(map(column_name, cells))
     has_id, has_text = (any(name in known for name in names) for known in (schema.ids, schema.texts))
     if len(names) > 1 and all(map(_NAME.fullmatch, cells)) and (has_id or has_text):
-        lacking, known = ("text", schema.texts) if has_id else ("id", schema.ids)
-        problem = f"a header row in which no column is known to be the {lacking}; name it {' or '.join(known[:3])}"
+        missing, known = ("text", schema.texts) if has_id else ("id", schema.ids)
+        problem = f"a header row in which no column is known to be the {missing}; name it {' or '.join(known[:3])}"
         raise DataFormatError(problem, path=path, line=number, excerpt=", ".join(cells))
 
 
@@ -238,7 +237,7 @@ def _unclear(count: int, schema: RecordSchema, path: Path, number: int) -> DataF
 
 
 def _refuse_other_text(cells: Sequence[str], schema: RecordSchema, path: Path, number: int) -> None:
-    """Raise DataFormatError where a first line without tabs shows another kind of text."""
+    """Raise DataFormatError if the first line shows another format."""
     start = cells[0].lstrip()[:1]
     if len(cells) > 1 or start not in ("<", "{", "["):
         return
@@ -250,7 +249,7 @@ def _refuse_other_text(cells: Sequence[str], schema: RecordSchema, path: Path, n
 
 
 def _doubts(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> tuple[str, ...]:
-    """What a reader of a table without a header may want to know; MS MARCO's collection gives no cause."""
+    """Remarks on a table without a header; none for MS MARCO's collection."""
     remarks = []
     texts, titles = (sum(len(cells[column]) for _, cells in rows if len(cells) > column) for column in (1, 2))
     if titles > texts:
@@ -273,7 +272,7 @@ def _csv_table(path: Path, schema: RecordSchema) -> Table:
     separator, (number, line) = _csv_header(path)
     try:
         names = header_names(next(csv.reader([line], delimiter=separator), []), schema)
-    except csv.Error:  # a carriage return alone, for instance
+    except csv.Error:  # a lone carriage return, for instance
         names = None
     if names is None:
         problem = f"a csv file whose first line must name its columns, {schema.default_columns[0]},text for instance"
@@ -282,7 +281,7 @@ def _csv_table(path: Path, schema: RecordSchema) -> Table:
 
 
 def _csv_header(path: Path) -> tuple[str, tuple[int, str]]:
-    """The separator, and the line of names with its number."""
+    """The separator, and the numbered line of names."""
     (number, line), *more = islice(read_lines(path), 2)
     if (named := named_separator(line)) is not None and more:
         return named, more[0]

@@ -1,4 +1,4 @@
-"""Queries and judgements of one split of a collection."""
+"""The queries and judgements of one split of a collection."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ DEFAULT_SPLIT = "test"
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The queries of one split and their judgements; without judgements `qrels` is empty."""
+    """The queries of one split and their judgements, if any."""
 
     split: str
     queries: dict[str, str]  # query_id -> text
     qrels: Qrels
-    remarks: tuple[str, ...] = ()  # what to say wherever the judgements are used
-    origin: Origin | None = None  # the model that judged; None for people or unknown judges
+    remarks: tuple[str, ...] = ()  # to note wherever the judgements are used
+    origin: Origin | None = None  # the model that judged, if it is known that one did
 
     @property
     def stamp(self) -> FileStamp:
-        """Queries and judgements by content."""
+        """A stamp of queries and judgements."""
         origin = {} if self.origin is None else {"origin": str(self.origin)}
         values = {"queries": self.queries, "qrels": self.qrels, **origin}
         return stamp_text(f"{self.split} topics", to_json_line(values))
 
     @property
     def query_stamp(self) -> FileStamp:
-        """The queries alone by content."""
+        """A stamp of the queries alone."""
         return stamp_text(f"{self.split} queries", to_json_line(self.queries))
 
     def first(self, limit: int | None) -> Topics:
-        """The first queries alone, with their judgements; all of them where the limit is None."""
+        """The first `limit` queries with their judgements; all of them if it is None."""
         queries = dict(islice(self.queries.items(), limit))
         qrels = {query_id: self.qrels[query_id] for query_id in queries if query_id in self.qrels}
         return replace(self, queries=queries, qrels=qrels)
 
     def say_remarks(self, progress: Progress) -> None:
-        """Print the remarks about the judgements; called by every stage that uses them."""
+        """Note the remarks; every stage that uses the judgements calls this."""
         for remark in self.remarks:
             progress.note(remark)
 
@@ -54,7 +54,7 @@ class Topics:
 
 
 def joined(split: str, texts: dict[str, str], qrels: Qrels, where: str, origin: Origin | None = None) -> Topics:
-    """The judged queries; all queries where nothing is judged. Raises DataFormatError where one has no text."""
+    """The judged queries, or all queries if none is judged. Raises DataFormatError if a judged query has no text."""
     unknown = [query_id for query_id in qrels if query_id not in texts]
     if unknown:
         raise DataFormatError(f"{len(unknown)} judged queries have no text here, {unknown[0]!r} first", path=where)

@@ -1,1 +1,1 @@
-"""BM25 by Lucene and exact search with bi-encoders."""
+"""First-stage retrieval: BM25, bi-encoders, late interaction, learned sparse retrieval, vector indexes."""

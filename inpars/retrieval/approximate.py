@@ -1,9 +1,9 @@
-"""Search structures for many vectors, by faiss: HNSW graphs, inverted lists, and tables of small numbers.
+"""Approximate nearest-neighbour search with faiss: HNSW graphs, inverted lists and quantized vectors.
 
-They hold the vectors rounded, to half precision, 8 bits (`int8`) or one bit (`binary`) per number, and only propose
-rows, which the caller compares exactly. Several threads build a graph in another order each time, so that two builds
-may miss different neighbours. HNSW: Malkov and Yashunin (arXiv 1603.09320); inverted lists: Jégou, Douze and Schmid,
-TPAMI 2011; one bit: RaBitQ, Gao and Long (arXiv 2405.12497); faiss: arXiv 2401.08281.
+Vectors are quantized to half precision, 8 bits (`int8`) or one bit (`binary`) per dimension. The structures only
+propose rows, which the caller scores exactly. Threads build a graph in varying order, so two builds may miss different
+neighbours. HNSW: Malkov and Yashunin (arXiv 1603.09320); inverted lists: Jégou, Douze and Schmid, TPAMI 2011; one bit:
+RaBitQ, Gao and Long (arXiv 2405.12497); faiss: arXiv 2401.08281.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy.typing as npt
 from inpars.retrieval.segments import Embeddings, Rows
 
 Approximation: TypeAlias = Literal["hnsw", "ivf", "int8", "binary"]
-PROPOSED: Mapping[Approximation, int] = {"hnsw": 2, "ivf": 2, "int8": 2, "binary": 20}  # rows for each one wanted
-LINKS = 32  # of a vector in a graph
-BUILD_WIDTH = 128  # candidates looked at while a graph is built
-SEARCH_WIDTH = 128  # and while it is searched, or twice k where that is more
-LISTS_PER_ROOT = 4  # lists for the square root of the number of vectors, as faiss's guidelines have it
+PROPOSED: Mapping[Approximation, int] = {"hnsw": 2, "ivf": 2, "int8": 2, "binary": 20}  # candidates per result
+LINKS = 32  # HNSW's M
+BUILD_WIDTH = 128  # HNSW's efConstruction
+SEARCH_WIDTH = 128  # HNSW's minimum efSearch
+LISTS_PER_ROOT = 4  # times the square root of the number of vectors, as faiss's guidelines recommend
 PROBED_SHARE = 1 / 16  # of the lists
-VECTORS_PER_LIST = 64  # that a list's centre is learnt from
-TRAINED_ON = 65_536  # vectors that the ranges and the mean of rounded numbers are learnt from
+VECTORS_PER_LIST = 64  # for training the centroids
+TRAINED_ON = 65_536  # vectors for training the quantizers
 ROWS_PER_BLOCK = 65_536
 _READ = faiss.IO_FLAG_READ_ONLY
 
 
 def build_structure(kind: Approximation, vectors: Embeddings, path: Path) -> None:
-    """Write the structure of all vectors to a file."""
+    """Build a structure of all vectors and write it to a file."""
     count, width = vectors.shape
     half = faiss.ScalarQuantizer.QT_fp16
     if kind == "hnsw":
@@ -57,7 +57,7 @@ def build_structure(kind: Approximation, vectors: Embeddings, path: Path) -> Non
 
 
 class Structure:
-    """A structure on disk, mapped into memory where faiss can; safe to search from several threads."""
+    """A structure on disk, memory-mapped if faiss supports it; safe to search from several threads."""
 
     def __init__(self, kind: Approximation, path: Path) -> None:
         self._kind = kind
@@ -65,7 +65,7 @@ class Structure:
         self._index: Any = faiss.read_index(str(path), flags)
 
     def propose(self, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]) -> list[Rows]:
-        """Allowed rows among which the k nearest of each query most likely are, fewer where it finds no more."""
+        """Candidates for the k nearest allowed rows per query, possibly fewer than k."""
         bits = np.packbits(allowed, bitorder="little")
         selector, count = faiss.IDSelectorBitmap(bits), min(PROPOSED[self._kind] * k, len(allowed))
         _, rows = self._index.search(np.ascontiguousarray(queries), count, params=self._settings(selector, count))
@@ -82,6 +82,6 @@ class Structure:
 
 
 def _sample(vectors: Embeddings, size: int) -> Embeddings:
-    """That many vectors, evenly spread."""
+    """About `size` evenly spaced vectors."""
     step = max(1, len(vectors) // max(1, size))
     return np.ascontiguousarray(vectors[::step])

@@ -1,7 +1,7 @@
-"""Embeddings saved block by block, by this process or by others, which make the same files from the same rows.
+"""Save embeddings block by block, in this process or in others, which write identical files.
 
-Those of a corpus lie in the cache under the hash of the documents and of what decides embeddings. An interrupted
-encoding goes on after its last whole file; the ids beside the files say that all are there. Loads no torch.
+A corpus's embeddings are in the cache under a hash of its documents and the encoder. Interrupted encoding resumes after
+the last complete file; the file of ids next to them is written when all are complete. Does not import torch.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from inpars.text.hashing import hex_key
 
 T = TypeVar("T")
 SaveBlock: TypeAlias = Callable[[Any, range, Path], None]
-"""Writes an encoder's embeddings of some rows to a block's file."""
+"""Writes an encoder's embeddings of a range of rows to a block's file."""
 
 
 def counts_path(block: Path) -> Path:
-    """Beside a block of several vectors a document: how many each has."""
+    """The file of the numbers of vectors per document, next to a block with several per document."""
     return block.with_suffix(".counts.npy")
 
 
 def damaged(block: Path, error: Exception) -> DataFormatError:
-    """What is said of a torn file in the cache."""
+    """The error for a damaged file in the cache."""
     return DataFormatError(f"damaged ({error}); remove {block.parent} and run the same command again", path=block)
 
 
 class Rows(Protocol):
-    """Documents by number, pickled as the path they are read from."""
+    """Numbered documents that are pickled as the path of their file."""
 
     def open(self) -> SaveBlock:
-        """What embeds some of them, in the process that does it."""
+        """Open the documents in the worker process and return what embeds a range of them."""
         ...
 
 
 class FillBlocks(Protocol):
-    """Has other processes embed."""
+    """Embeds with other processes."""
 
     def __call__(self, rows: Rows, blocks: Sequence[Path], size: int, count: int, progress: Progress) -> None:
-        """Write the embeddings of `count` rows, `size` to a block, where the block's file is not there yet."""
+        """Write the missing blocks of the embeddings of `count` rows, `size` rows per block."""
         ...
 
 
@@ -62,9 +62,9 @@ def fill_here(
     encoder: str,
     progress: Progress,
 ) -> Iterator[Sequence[T]]:
-    """Save the parts whose blocks an interrupted run, or another process, has not; each part when it is on disk.
+    """Save the parts whose blocks do not exist yet, and yield each part once its block is on disk.
 
-    `count` documents in all, `size` to a block; `save` advances the progress.
+    There are `count` documents, `size` per block; `save` advances the progress.
     """
     done = min(sum(block.exists() for block in blocks) * size, count)
     pairs = zip(blocks, parts, strict=True)
@@ -78,19 +78,9 @@ def fill_here(
 IDS = "doc_ids.json"
 
 
-class ShardEncoder(Protocol):
-    """Writes what an index keeps of some documents."""
-
-    name: str
-
-    def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = ...) -> None:
-        """Write one file, which appears when it is whole; advances the progress by documents."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ShardFolder:
-    """The folder, the file suffix, and the documents per file."""
+    """A folder of shards with `size` documents each."""
 
     folder: Path
     suffix: str
@@ -98,14 +88,14 @@ class ShardFolder:
 
     @classmethod
     def of(cls, kind: str, key: str, suffix: str, size: int) -> ShardFolder:
-        """In the cache, under a key that says what is in the files."""
+        """A folder in the cache; `key` identifies its content."""
         return cls(cache_folder() / kind / hex_key(key), suffix, size)
 
     def shards(self, count: int) -> list[Path]:
         return [self.folder / f"{number:05}{self.suffix}" for number in range(-(-count // self.size))]
 
     def doc_ids(self, count: int) -> list[str] | None:
-        """The ids next to the files; None if missing or torn."""
+        """The ids of all documents; None if missing or damaged."""
         try:
             ids = parse_json((self.folder / IDS).read_bytes())
         except (FileNotFoundError, JsonError):
@@ -115,15 +105,15 @@ class ShardFolder:
     def fill(
         self,
         corpus: Documents,
-        encoder: ShardEncoder,
+        encoder: str,
+        save: Callable[[Path, Sequence[Document]], None],
         *,
         fill: FillBlocks | None,
         progress: Progress,
-        save: Callable[[Path, Sequence[Document]], None] | None = None,
     ) -> tuple[list[Path], list[str]]:
-        """The files and the ids of their rows, made where they are not there yet.
+        """The shards and the ids of their rows, written if necessary: by other processes with `fill`, else by `save`.
 
-        `fill` has others write files; `save` writes one here, in place of the encoder's own way.
+        `save` advances the progress by documents; `encoder` is the name to show.
         """
         shards, doc_ids = self.shards(len(corpus)), self.doc_ids(len(corpus))
         if doc_ids is None:
@@ -132,9 +122,8 @@ class ShardFolder:
                 if fill is not None and isinstance(corpus, Corpus):
                     rows = CorpusRows(corpus.path.absolute(), corpus.sha256)
                     fill(rows, shards, self.size, len(corpus), progress)
-                save = save or (lambda shard, documents: encoder.save_documents(shard, documents, progress))
                 parts = chunks(corpus, self.size)
-                filled = fill_here(shards, parts, save, self.size, len(corpus), encoder.name, progress)
+                filled = fill_here(shards, parts, save, self.size, len(corpus), encoder, progress)
                 doc_ids = [document.doc_id for documents in filled for document in documents]
                 with atomic_writer(self.folder / IDS) as stream:
                     json.dump(doc_ids, stream)
@@ -143,7 +132,7 @@ class ShardFolder:
 
 @dataclass(frozen=True, slots=True)
 class CorpusRows:
-    """The documents of a corpus by their places in its file; travels by path."""
+    """The documents of a corpus in file order; pickled as its path."""
 
     path: Path
     sha256: str

@@ -1,7 +1,7 @@
-"""BM25 by Lucene: index a corpus once, search it with many threads.
+"""BM25 with Lucene: index a corpus once, search it with many threads.
 
-The index depends on the documents alone and is kept in the cache under their hash; k1 and b belong to the search.
-Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009; defaults as in Anserini.
+The index depends only on the documents and is cached under their hash; k1 and b are set per search. Robertson and
+Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009; defaults as in Anserini.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ DEFAULT_B = 0.4
 DEFAULT_LANGUAGE = "en"
 INDEX_FORMAT = 1
 QUERIES_PER_BATCH = 250
-SPARE = 10  # hits looked at beyond k and a quarter of it, since ids decide among those equal to the k-th
+SPARE = 10  # hits retrieved beyond 1.25 k, since ids decide among hits tied with the k-th
 MAX_INDEXING_MEGABYTES = 2048
-MAX_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
+MAX_CLAUSES = 1 << 16  # some collections use whole documents as queries; Lucene's default limit is 1,024
 
 
 class BM25Index:
@@ -55,7 +55,7 @@ class BM25Index:
     def __init__(
         self, folder: Path, *, k1: float = DEFAULT_K1, b: float = DEFAULT_B, language: str = DEFAULT_LANGUAGE
     ) -> None:
-        """Open an index. Raises BackendError where the folder holds none."""
+        """Open an index. Raises BackendError if the folder contains none, ConfigError for invalid parameters."""
         if k1 < 0 or not 0 <= b <= 1:
             raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1; k1 is {k1}, b is {b}")
         self.folder = folder
@@ -69,14 +69,12 @@ class BM25Index:
         except InparsError:
             raise
         except Exception as error:
-            raise _failed(
-                f"the BM25 index {folder} cannot be opened; remove it and it will be made again", error
-            ) from error
+            raise _failed(f"the BM25 index {folder} cannot be opened; remove it to rebuild it", error) from error
 
     def search(
         self, queries: Sequence[Query], k: int, *, threads: int | None = None, progress: Progress = SILENT
     ) -> Run:
-        """The k best documents of each query; a query without a known word finds nothing. Ids must be unique."""
+        """The k best documents per query; none for a query without indexed terms. Query ids must be unique."""
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         threads = threads or os.cpu_count() or 1
@@ -91,11 +89,11 @@ class BM25Index:
         return run
 
     def coverage(self) -> TermCoverage:
-        """Says how much of a query a text holds, by this index's terms."""
+        """The term coverage of queries by texts, with this index's statistics."""
         return TermCoverage(self._lucene.reader, self._searcher.get_analyzer())
 
     def _hits(self, batches: Sequence[Sequence[Query]], depth: int, pool: Pool) -> Iterator[Hits]:
-        """The hits of each batch; Java searches for the next while the former is dealt with."""
+        """The hits of each batch; Java searches the next batch while the caller processes one."""
         running: deque[Any] = deque()
         try:
             for batch in batches:
@@ -114,7 +112,7 @@ class BM25Index:
         return {query.query_id: dict(zip(doc_ids, scores, strict=False)) for query, doc_ids, scores in rows} | slow
 
     def _search_in_order(self, queries: Sequence[Query], k: int, threads: int) -> Run:
-        """Anserini's own search, which lets Lucene order equal scores by id; several times slower."""
+        """Anserini's search, in which Lucene orders ties by id; several times slower."""
         texts, ids = java_class("java.util.ArrayList")(), java_class("java.util.ArrayList")()
         for query in queries:
             texts.add(query.text)
@@ -139,9 +137,9 @@ def bm25_index(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> BM25Index:
-    """The index of a corpus (title and text as one field), built in the cache the first time."""
+    """The index of a corpus (title and text in one field), built in the cache the first time."""
     if language != DEFAULT_LANGUAGE and language not in (known := _languages()):
-        raise UnknownNameError("language", language, known)  # Anserini would take English
+        raise UnknownNameError("language", language, known)  # Anserini would fall back to English
     jar = find_jar()
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
     folder = cache_folder() / "bm25" / hex_key(key)
@@ -171,7 +169,7 @@ def _build(corpus: Documents, folder: Path, language: str, threads: int, progres
             )
         except Exception as error:
             raise _failed("BM25 indexing failed", error) from error
-        if (indexed := _document_count(working)) < texts:  # Anserini logs a full disk and goes on
+        if (indexed := _document_count(working)) < texts:  # Anserini ignores a full disk
             raise BackendError(
                 f"BM25: only {indexed} of {texts} documents were indexed; free disk space in {folder.parent} and run "
                 "the same command again"
@@ -180,13 +178,13 @@ def _build(corpus: Documents, folder: Path, language: str, threads: int, progres
 
 
 def _indexing_megabytes() -> int:
-    """Memory for documents not yet on disk. Anserini's 4 GB do not fit Java's usual heap, a quarter of the memory."""
+    """The indexing buffer. Anserini's default of 4 GB exceeds many Java heaps, by default a quarter of the memory."""
     heap = int(java_class("java.lang.Runtime").getRuntime().maxMemory())
     return max(MAX_INDEXING_MEGABYTES // 32, min(MAX_INDEXING_MEGABYTES, heap // 4 // 2**20))
 
 
 def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progress) -> int:
-    """One file a thread, because Anserini gives a file to one thread. The number of documents that hold any text."""
+    """Write one file per thread, as Anserini reads a file with one thread; return the number of non-empty documents."""
     texts = 0
     with ExitStack() as stack:
         files = [
@@ -200,7 +198,7 @@ def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progre
 
 
 def _languages() -> list[str]:
-    """The languages Anserini has an analyser for."""
+    """The languages for which Anserini has an analyser."""
     keys = java_class("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().iterator()
     languages = [DEFAULT_LANGUAGE]
     while keys.hasNext():
@@ -209,7 +207,7 @@ def _languages() -> list[str]:
 
 
 def _document_count(index: Path) -> int:
-    """Documents of a finished index, 0 where it was not finished; Anserini leaves out documents without text."""
+    """The number of documents in an index, 0 if it is incomplete; Anserini skips documents without text."""
     try:
         reader = open_reader(index)
     except Exception as error:
@@ -231,14 +229,11 @@ def _failed(step: str, error: Exception) -> BackendError:
     return BackendError(f"{step}: {java_error(error)}")
 
 
-KNOWN = 100_000  # terms whose frequency is kept
+MAX_CACHED_TERMS = 100_000
 
 
 class TermCoverage:
-    """The share of a query's inverse document frequency whose terms stand in a text, by BM25's analyser and index.
-
-    Threads take turns.
-    """
+    """The share of a query's total inverse document frequency covered by a text, with BM25's analyser. Thread-safe."""
 
     def __init__(self, reader: Any, analyzer: Any) -> None:
         self._reader, self._analyzer = reader, analyzer
@@ -249,20 +244,20 @@ class TermCoverage:
         self._lock = Lock()
 
     def __call__(self, query: str, text: str) -> float:
-        """Between 0 and 1; 0 for a query without a term."""
+        """The coverage, from 0 to 1; 0 for a query without terms."""
         with self._lock:
             terms, present = self._terms(query), self._terms(text)
             total = math.fsum(map(self._weight, terms))
             return math.fsum(map(self._weight, terms & present)) / total if total else 0.0
 
     def _terms(self, text: str) -> set[str]:
-        written = self._analyze(self._analyzer, text).toString()  # [one, another]: one call, whatever their number
+        written = self._analyze(self._analyzer, text).toString()  # "[one, another]": a single call into Java
         return set(written[1:-1].split(", ")) - {""}
 
     def _weight(self, term: str) -> float:
         """BM25's inverse document frequency."""
         if term not in self._weights:
-            if len(self._weights) >= KNOWN:
+            if len(self._weights) >= MAX_CACHED_TERMS:
                 self._weights.clear()
             count = int(self._reader.docFreq(self._term(CONTENTS, term)))
             self._weights[term] = math.log(1 + (self._documents - count + 0.5) / (count + 0.5))

@@ -1,9 +1,7 @@
-"""Exact search with a bi-encoder: documents are embedded once, in shards on disk, and searched block by block.
+"""Exact search with a bi-encoder: documents are embedded once, in shards on disk.
 
-A document is one vector, or one for each of its windows, the nearest of which counts.
-
-Embeddings depend on documents, model and number format; they are kept in the cache under their hashes, and an
-interrupted encoding resumes after its last whole shard.
+A document has one vector, or one per window, of which the nearest counts. Embeddings are cached under a hash of
+documents, model and number format; interrupted encoding resumes after the last complete shard.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
-from inpars.errors import DataFormatError
 from inpars.io.corpus import Documents
 from inpars.io.manifest import sha256_of
 from inpars.models import loading as models
@@ -33,7 +30,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
 from inpars.retrieval.passages import document_windows, require_offsets
-from inpars.retrieval.retrievers import Index, ScoreOf
+from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
-MAX_ON_PROCESSOR = 16  # texts per batch: more are padded more, and are no quicker
+MAX_ON_PROCESSOR = 16  # texts per batch on a CPU: larger batches only add padding
 DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
@@ -49,9 +46,9 @@ INDEX_FORMAT = 2
 
 
 class Encoder:
-    """A sentence-transformers model that embeds queries and documents, with the prompts it wants for each.
+    """A sentence-transformers bi-encoder, with its prompts for queries and documents.
 
-    Safe to call from several threads, which take turns batch by batch.
+    Thread-safe: threads take turns batch by batch.
     """
 
     def __init__(
@@ -65,16 +62,16 @@ class Encoder:
         batch_size: int = DEFAULT_BATCH_SIZE,
         trust_remote_code: bool = False,
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default.
+        """Load the model; `max_length` is the maximum input length in tokens (default: the model's).
 
-        With `window_tokens`, an index has a vector for each window of so many tokens of a document.
+        With `window_tokens`, documents are embedded in windows of that many tokens.
         """
         torch_device = pick_device(device)
         number_format = pick_dtype(dtype, torch_device)
         self.name, self.window_tokens = model, window_tokens
         self.batch_size = min(batch_size, MAX_ON_PROCESSOR) if torch_device.type == "cpu" else batch_size
-        self._lock = Lock()  # its tokenizer cannot be used by two threads
-        self._of_thread = local()  # so those that compute side by side have one each
+        self._lock = Lock()  # the tokenizer is not thread-safe
+        self._of_thread = local()  # a model with its own tokenizer per worker thread
         self._model = models.load_sentence_transformer(
             model, device=str(torch_device), dtype="float32", trust_remote_code=trust_remote_code
         )
@@ -91,12 +88,12 @@ class Encoder:
             self._model[0].model = compiled
         self._side_by_side = compiled is not None
         self.fingerprint = fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
-        # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
-        own_format = number_format != torch.float32 and not self._side_by_side
-        self._autocast = torch.autocast(torch_device.type, number_format, enabled=own_format)
+        # bfloat16 products of float32 weights: as fast as bfloat16 weights, and closer to float32
+        is_autocast = number_format != torch.float32 and not self._side_by_side
+        self._autocast = torch.autocast(torch_device.type, number_format, enabled=is_autocast)
 
     def reading(self, window_tokens: int | None) -> Encoder:
-        """The same network for whole documents or for windows of another size; nothing is loaded again."""
+        """The same encoder for whole documents or another window size; shares the network."""
         if window_tokens is not None:
             require_offsets(self._model.tokenizer, self.name)
         view = copy.copy(self)
@@ -104,20 +101,20 @@ class Encoder:
         return view
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
-        """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
+        """Query embeddings, (queries, width); unit length unless the model's similarity is the dot product."""
         return self._encode("encode_query", texts, lambda _: None)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
-        """Embeddings of documents, (documents, width); advances the progress by documents."""
+        """Document embeddings, (documents, width); advances the progress by documents."""
         return self._encode("encode_document", texts, lambda rows: progress.advance(len(rows)))
 
     def encode_in_windows(
         self, documents: Sequence[Document], progress: Progress = SILENT, whole: Embeddings | None = None
     ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
-        """Embeddings of all windows, (windows, width), and how many each document has, (documents,).
+        """Embeddings of all windows, (windows, width), and the number of windows per document, (documents,).
 
-        One each where there are no windows. `whole` are the embeddings of the whole documents, (documents, width): a
-        document that is its only window keeps that one. Advances the progress by documents.
+        Without `window_tokens` each document is one window. `whole` are known embeddings of whole documents,
+        (documents, width), reused for documents of a single window. Advances the progress by documents.
         """
         if self.window_tokens is None or not documents:
             vectors = self.encode_documents([document.full_text for document in documents], progress)
@@ -128,15 +125,15 @@ class Encoder:
             some = documents[start : start + DOCUMENTS_PER_PASS]
             parts = self.windows_of(some)
             known = [whole is not None and part == [text.full_text] for text, part in zip(some, parts, strict=True)]
-            fresh = [part for part, is_known in zip(parts, known, strict=True) if not is_known]
+            fresh = [part for part, skip in zip(parts, known, strict=True) if not skip]
             progress.advance(sum(known))
             texts = [text for part in fresh for text in part]
             vectors = self._encode("encode_document", texts, _in_proportion(len(fresh), len(texts), progress))
             if whole is not None:
-                of_known = np.repeat(known, [len(part) for part in parts])
-                both = np.empty((len(of_known), whole.shape[1]), dtype=np.float32)
-                both[of_known], both[~of_known] = whole[start : start + len(some)][known], vectors
-                vectors = both
+                is_known = np.repeat(known, [len(part) for part in parts])  # (windows,)
+                merged = np.empty((len(is_known), whole.shape[1]), dtype=np.float32)
+                merged[is_known], merged[~is_known] = whole[start : start + len(some)][known], vectors
+                vectors = merged
             embeddings.append(vectors)
             counts += map(len, parts)
         return np.concatenate(embeddings), np.array(counts, dtype=np.int64)
@@ -144,26 +141,26 @@ class Encoder:
     def save_documents(
         self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT, whole: Path | None = None
     ) -> None:
-        """Write the embeddings of an index's documents; `whole` is their shard as whole documents, if it is there."""
+        """Write a shard; `whole` is the shard of the same documents without windows, reused if it exists."""
         known = _loaded(whole) if whole is not None and whole.exists() else None
         vectors, counts = self.encode_in_windows(documents, progress, known)
         if self.window_tokens is not None:
             save_array(counts_path(shard), counts)
-        save_array(shard, vectors)  # last: it says that the shard is whole
+        save_array(shard, vectors)  # last, as it marks the shard as complete
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
-        """The corpus's, made in the cache where it is not there yet; `fill` has others embed."""
-        whole = _folder(corpus, self.reading(None)).folder  # made before, as a measured system's stages are
+        """The index of a corpus, built in the cache if necessary; `fill` embeds with other processes."""
+        whole = _folder(corpus, self.reading(None)).folder
 
         def save(shard: Path, documents: Sequence[Document]) -> None:
             known = whole / shard.name if self.window_tokens is not None else None
             self.save_documents(shard, documents, progress, known)
 
-        shards, doc_ids = _folder(corpus, self).fill(corpus, self, fill=fill, progress=progress, save=save)
+        shards, doc_ids = _folder(corpus, self).fill(corpus, self.name, save, fill=fill, progress=progress)
         return Index(DenseIndex(shards, doc_ids, self).find, self.name, QUERIES_PER_BLOCK)
 
     def share_read(self, texts: Sequence[str]) -> float:
-        """The share of the texts' tokens that it reads; the rest is cut off."""
+        """The share of the texts' tokens that fit into the maximum input length."""
         lengths = [len(self._model.tokenizer(text, verbose=False)["input_ids"]) for text in texts]
         limit = self._model.max_seq_length
         return sum(min(length, limit) if limit else length for length in lengths) / max(1, sum(lengths))
@@ -182,7 +179,7 @@ class Encoder:
         return model
 
     def _encode(self, method: str, texts: Sequence[str], done: Callable[[Sequence[int]], object]) -> Embeddings:
-        """Sorted by length, so that a batch is padded little; `done` is called with the positions of each batch."""
+        """Embed in order of length, which reduces padding; calls `done` with the positions of each batch."""
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
         batches = list(slices(order, self.batch_size))
 
@@ -212,9 +209,9 @@ class Encoder:
 
 
 def _in_proportion(documents: int, windows: int, progress: Progress) -> Callable[[Sequence[int]], None]:
-    """Advances the progress by the documents' share of the windows that are embedded.
+    """Advance the progress by documents in proportion to the embedded windows.
 
-    Windows of all documents are embedded in the order of their lengths, so few documents are whole before the end.
+    Windows are embedded in order of length across documents, so few documents are complete before the end.
     """
     embedded = advanced = 0
 
@@ -228,7 +225,7 @@ def _in_proportion(documents: int, windows: int, progress: Progress) -> Callable
 
 
 def _twin(model: SentenceTransformer) -> SentenceTransformer:
-    """The same network behind a tokenizer of its own."""
+    """The same network with a copy of the tokenizer."""
     twin, first = copy.copy(model), copy.copy(model[0])
     first.processor = copy.deepcopy(first.processor)
     twin._modules = {**model._modules, next(iter(model._modules)): first}
@@ -236,7 +233,7 @@ def _twin(model: SentenceTransformer) -> SentenceTransformer:
 
 
 def time_in_format(network: Any, number_format: torch.dtype, stop_watch: Callable[[Read], float]) -> float:
-    """The seconds that a network of torch takes in a number format."""
+    """The seconds that a torch network takes in a number format."""
 
     def read(inputs: Mapping[str, torch.Tensor]) -> None:
         with torch.autocast("cpu", number_format, enabled=number_format != torch.float32):
@@ -246,13 +243,12 @@ def time_in_format(network: Any, number_format: torch.dtype, stop_watch: Callabl
 
 
 class DenseIndex:
-    """Document embeddings on disk, compared with queries exactly."""
+    """Exact search over document embeddings on disk."""
 
     def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
-        """`doc_ids` name the rows of all shards, one after the other."""
+        """`doc_ids` are the ids of all shards' rows, in order."""
         self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
-        self._order: npt.NDArray[np.intp] | None = None
-        self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._rows = DocumentRows(doc_ids, "dense")
 
     def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
         queries = torch.from_numpy(self._encoder.encode_queries(texts))
@@ -264,22 +260,12 @@ class DenseIndex:
 
     def _vectors(self, doc_id: str) -> torch.Tensor:
         """A document's embeddings, (windows, width)."""
-        if self._order is None:  # 16 bytes a document, instead of a dictionary of all ids
-            hashes = np.array([hash(name) for name in self._doc_ids], dtype=np.int64)
-            self._order = np.argsort(hashes)
-            self._hashes = hashes[self._order]
-        index = int(np.searchsorted(self._hashes, hash(doc_id)))
-        while index < len(self._hashes) and self._hashes[index] == hash(doc_id):
-            row = int(self._order[index])
-            if self._doc_ids[row] == doc_id:
-                shard, position = divmod(row, DOCUMENTS_PER_SHARD)
-                start, end = _rows_of(self._shards[shard], position)
-                return torch.from_numpy(np.array(_loaded(self._shards[shard], "r")[start:end]))
-            index += 1
-        raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
+        shard, position = divmod(self._rows[doc_id], DOCUMENTS_PER_SHARD)
+        start, end = _rows_of(self._shards[shard], position)
+        return torch.from_numpy(np.array(_loaded(self._shards[shard], "r")[start:end]))
 
     def _nearest(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores and rows of the k best, both (queries, at most k)."""
+        """Scores and rows of the k nearest documents, both (queries, at most k)."""
         scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         start = 0
         for shard in self._shards:
@@ -294,7 +280,7 @@ class DenseIndex:
 
 
 def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
-    """Whether the cache holds the index of a corpus under an encoder."""
+    """Whether the encoder's index of a corpus is in the cache."""
     return _folder(corpus, encoder).doc_ids(len(corpus)) is not None
 
 
@@ -305,7 +291,7 @@ def _folder(corpus: Documents, encoder: Encoder) -> ShardFolder:
 
 
 def _loaded(path: Path, mode: Literal["c", "r"] | None = None) -> npt.NDArray[Any]:
-    """An array's file. Raises DataFormatError where it is torn."""
+    """Load an array. Raises DataFormatError if the file is damaged."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode=mode)
     except (ValueError, EOFError) as error:
@@ -314,7 +300,7 @@ def _loaded(path: Path, mode: Literal["c", "r"] | None = None) -> npt.NDArray[An
 
 
 def _of_documents(similarities: torch.Tensor, shard: Path) -> torch.Tensor:
-    """From the similarities of a shard's rows, (queries, rows), those of its documents, (queries, documents)."""
+    """The best similarity per document, (queries, documents), from those of a shard's rows, (queries, rows)."""
     path = counts_path(shard)
     if not path.exists():
         return similarities
@@ -325,7 +311,7 @@ def _of_documents(similarities: torch.Tensor, shard: Path) -> torch.Tensor:
 
 
 def _rows_of(shard: Path, position: int) -> tuple[int, int]:
-    """First row of a shard's document and the one after its last."""
+    """The start and end of a document's rows in a shard."""
     path = counts_path(shard)
     if not path.exists():
         return position, position + 1
@@ -334,7 +320,7 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
 
 
 def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:
-    """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
+    """Identifies embeddings: a hash of the weights' folder (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     commit = f"{source}@{getattr(config, '_commit_hash', None)}"

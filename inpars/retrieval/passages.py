@@ -1,7 +1,7 @@
-"""Long documents in overlapping windows for a bi-encoder, whose one vector says little of a text of many sentences.
+"""Split long documents into overlapping windows for a bi-encoder.
 
-A document is as near to a query as the nearest of its windows (MaxP: Dai and Callan, arXiv 1905.09217). Each window
-has the document's title before it.
+A document's score is that of its best window (MaxP: Dai and Callan, arXiv 1905.09217). Each window starts with the
+document's title.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from inpars.errors import ConfigError
 from inpars.records import Document
 
-STRIDE = 2 / 3  # of a window, from one's start to the next
+STRIDE = 2 / 3  # distance between window starts, as a share of the window
 
 
 def require_offsets(tokenizer: Any, name: str) -> None:
@@ -22,7 +22,7 @@ def require_offsets(tokenizer: Any, name: str) -> None:
 
 
 def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-    """First and last character of every token of the texts."""
+    """Start and end of every token of the texts, in characters."""
     if not texts:
         return []
     encoding = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -30,7 +30,7 @@ def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, 
 
 
 def window_spans(offsets: Sequence[tuple[int, int]], tokens: int, stride: int) -> Iterator[tuple[int, int]]:
-    """First and last character of each window; the last window ends with the text. None for a text without tokens."""
+    """Start and end of each window in characters; no windows for a text without tokens."""
     start = 0
     while offsets and (start == 0 or start + tokens - stride < len(offsets)):
         window = offsets[start : start + tokens]
@@ -39,9 +39,9 @@ def window_spans(offsets: Sequence[tuple[int, int]], tokens: int, stride: int) -
 
 
 def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int) -> list[list[str]]:
-    """The texts that stand for each document, one at least: its windows of so many tokens with its title before them.
+    """The texts to embed for each document: its title and text, or windows of `tokens` tokens with the title.
 
-    A document that fits into one window and a half stays whole.
+    Documents of up to one and a half windows stay whole.
     """
     stride = max(1, int(tokens * STRIDE))
     windows = []

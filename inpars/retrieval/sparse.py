@@ -1,13 +1,14 @@
-"""Search with a learned sparse retriever (SPLADE): documents are encoded once, and queries read an inverted index.
+"""Search with a learned sparse retriever (SPLADE) and an inverted index.
 
-A text is a weight for each of a few words of the vocabulary, and a score the dot product of two. The index is scipy's
-sparse matrix of words by documents: the product with a query reads the postings of the query's words alone, in their
-order, so that a score is the same whatever is searched for beside it.
+A text is represented by weights of a few vocabulary words; a score is a dot product. The index is a scipy sparse matrix
+of words by documents. The product with a query reads only the postings of its words, in order, so scores do not depend
+on the other queries of a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -28,12 +29,12 @@ from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 
 DOCUMENTS_PER_SHARD = 4096
 INDEX_FORMAT = 1
-SCORES_AT_ONCE = 1 << 25  # of a block of queries with all documents
-ON_PROCESSOR = 16  # texts encoded together there: each has a logit a token and word of the vocabulary
+SCORES_AT_ONCE = 1 << 25  # per block of queries
+MAX_ON_PROCESSOR = 16  # texts per batch on a CPU: each needs a logit per token and vocabulary word
 
 
 class Encoder:
-    """A sparse encoder of sentence-transformers; safe to call from several threads."""
+    """A sparse encoder of sentence-transformers. Thread-safe."""
 
     window_tokens = None
 
@@ -41,21 +42,21 @@ class Encoder:
         self, model: str, *, batch_size: int = DEFAULT_BATCH_SIZE, **settings: Unpack[EncoderSettings]
     ) -> None:
         self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings)
-        self._batch_size = min(batch_size, ON_PROCESSOR) if self._encoder.device.type == "cpu" else batch_size
+        self._batch_size = min(batch_size, MAX_ON_PROCESSOR) if self._encoder.device.type == "cpu" else batch_size
         self.fingerprint = self._encoder.fingerprint
         pool_before_activation(self._encoder.model)
 
     def reading(self, window_tokens: int | None) -> Encoder:
-        """This one, which reads whole documents alone."""
+        """This encoder. Raises ConfigError for windows."""
         refuse_windows(self.name, window_tokens)
         return self
 
     def encode_queries(self, texts: Sequence[str]) -> sparse.csr_array:
-        """Weights of the words of queries, (queries, vocabulary)."""
+        """Word weights of queries, (queries, vocabulary)."""
         return self._encode("encode_query", texts, SILENT)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> sparse.csr_array:
-        """Weights of the words of documents, (documents, vocabulary); advances the progress by documents."""
+        """Word weights of documents, (documents, vocabulary); advances the progress by documents."""
         return self._encode("encode_document", texts, progress)
 
     def words(self, columns: Iterable[int]) -> list[str]:
@@ -68,10 +69,11 @@ class Encoder:
             sparse.save_npz(stream, weights, compressed=False)
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
-        """The corpus's, its weights kept in the cache; `fill` has others encode."""
+        """The index of a corpus, its weights cached; `fill` encodes with other processes."""
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
         folder = ShardFolder.of("sparse", key, ".npz", DOCUMENTS_PER_SHARD)
-        shards, doc_ids = folder.fill(corpus, self, fill=fill, progress=progress)
+        save = partial(self.save_documents, progress=progress)
+        shards, doc_ids = folder.fill(corpus, self.name, save, fill=fill, progress=progress)
         index = SparseIndex([_loaded(shard) for shard in shards], doc_ids, self)
         return Index(index.find, self.name, max(1, SCORES_AT_ONCE // max(1, len(doc_ids))))
 
@@ -87,10 +89,10 @@ class Encoder:
 
 
 class SparseIndex:
-    """Postings of every word of the vocabulary, in memory."""
+    """An inverted index in memory."""
 
     def __init__(self, shards: Sequence[sparse.csr_array], doc_ids: Sequence[str], encoder: Encoder) -> None:
-        """`shards` are the documents' weights, whose rows one after the other have the `doc_ids`."""
+        """`shards` are the documents' weights; `doc_ids` are the ids of all shards' rows, in order."""
         self._doc_ids, self._encoder = doc_ids, encoder
         weights = sparse.vstack(shards, format="csr") if shards else sparse.csr_array((0, 0), dtype=np.float32)
         self._postings = weights.T.tocsr()  # (vocabulary, documents)
@@ -101,18 +103,18 @@ class SparseIndex:
         entries = [slice(*scores.indptr[number : number + 2]) for number in range(len(texts))]
 
         def score_of(query: int, doc_id: str) -> float:
-            places = np.flatnonzero(scores.indices[entries[query]] == self._rows[doc_id])
-            return float(scores.data[entries[query]][places[0]]) if len(places) else 0.0
+            positions = np.flatnonzero(scores.indices[entries[query]] == self._rows[doc_id])
+            return float(scores.data[entries[query]][positions[0]]) if len(positions) else 0.0
 
         return [self._best(scores.indices[part], scores.data[part], k) for part in entries], score_of
 
     def scores(self, texts: Sequence[str]) -> sparse.csr_array:
-        """Of queries with the documents that share a word with them, (queries, documents)."""
+        """Scores of documents that share words with queries, (queries, documents)."""
         scores: sparse.csr_array = self._encoder.encode_queries(texts) @ self._postings
         return scores
 
     def _best(self, columns: npt.NDArray[np.integer], values: npt.NDArray[np.float32], k: int) -> dict[str, float]:
-        """The k best of a query's documents; of equals those with the greater id."""
+        """The k best documents of a query; ties by descending id."""
         if len(values) > k:
             near = values >= np.partition(values, -k)[-k]
             columns, values = columns[near], values[near]

@@ -1,7 +1,7 @@
-"""An index on disk: documents with their embeddings, opened by memory mapping, searched exactly or approximately.
+"""An index of documents and embeddings on disk, memory-mapped, with exact or approximate search.
 
-It is a collection as `Corpus` is one, so that BM25 and other models can read it. An opened index stays as it was when
-it was opened, whatever is added meanwhile. `index_writer.py` changes it.
+It is a collection like `Corpus`, so BM25 and other models can read it. An open index is a snapshot; later changes by
+`index_writer.py` do not affect it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from inpars.retrieval.approximate import Structure
 
 STRUCTURE_FILE = "structure.faiss"
-EXACT_LIMIT = 100_000  # documents of a segment that are searched exactly where nothing else was asked for
-GRAPH_LIMIT = 2_000_000  # and above which lists are smaller than a graph and built sooner
-EXACT_SEARCH_BELOW = 10_000  # allowed rows that are compared exactly whatever the structure
+EXACT_LIMIT = 100_000  # documents of a segment up to which "auto" means exact search
+GRAPH_LIMIT = 2_000_000  # documents beyond which inverted lists are smaller and faster to build than a graph
+EXACT_SEARCH_BELOW = 10_000  # allowed rows up to which search is exact with any structure
 OPENING_ATTEMPTS = 5
 CACHED_FILTERS = 16
 
 
 class VectorIndex:
-    """One state of an index, opened for reading; safe to use from several threads."""
+    """A snapshot of an index, opened for reading. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the latest state. Raises DataFormatError where there is none."""
+        """Open the latest state. Raises DataFormatError if there is none."""
         self.folder = folder
         self.state, self.segments, self._structures = _open(folder)
         self._allowed: OrderedDict[str, list[npt.NDArray[np.bool_]]] = OrderedDict()
@@ -81,9 +81,9 @@ class VectorIndex:
         allowed: Sequence[npt.NDArray[np.bool_]] | None = None,
         view: str | None = None,
     ) -> list[dict[str, float]]:
-        """The k nearest documents of each query embedding with their products, which are always exact.
+        """The k nearest documents per query embedding, with exact scores.
 
-        `allowed` narrows each segment's rows, as `matching` gives it; a `view` is searched exactly.
+        `allowed` restricts each segment's rows, see `matching`; a `view` is always searched exactly.
         """
         results: list[dict[str, float]] = [{} for _ in range(len(queries))]
         for number, segment in enumerate(self.segments):
@@ -94,7 +94,7 @@ class VectorIndex:
         return [dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]) for scores in results]
 
     def matching(self, key: str, matches: Callable[[Document], bool]) -> list[npt.NDArray[np.bool_]]:
-        """The rows of each segment whose documents match; read once for each `key` and remembered for a while."""
+        """Masks of the rows of each segment whose documents match; the masks of recent keys are cached."""
         with self._lock:
             if key not in self._allowed:
                 self._allowed[key] = [_matching(segment, matches) for segment in self.segments]
@@ -118,7 +118,7 @@ class VectorIndex:
     def _nearest(
         self, number: int, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_], view: str | None
     ) -> list[tuple[Embeddings, Rows]]:
-        """Products and rows of the best of one segment for each query."""
+        """Scores and rows of the best documents of one segment per query."""
         segment, structure = self.segments[number], self._structures[number]
         if view is not None:
             return list(zip(*nearest_by_window(segment.view(view), queries, k, allowed), strict=True))
@@ -131,7 +131,7 @@ class VectorIndex:
 
 
 def choose_structure(name: str, documents: int) -> StructureKind:
-    """How a segment of that many documents is searched: as wanted, or by its size."""
+    """The structure of a segment: the named one or, for "auto", by its number of documents."""
     if name in get_args(StructureKind):
         return name  # type: ignore[return-value]
     if documents <= EXACT_LIMIT:
@@ -140,7 +140,7 @@ def choose_structure(name: str, documents: int) -> StructureKind:
 
 
 def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | None]]:
-    """The latest state with its files; a writer may remove those of the one before while they are opened."""
+    """Open the latest state; retries if a writer replaces the state and removes its files meanwhile."""
     for attempt in range(OPENING_ATTEMPTS):
         state = read_state(folder)
         try:
@@ -156,7 +156,7 @@ def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | Non
 
 
 def approximate() -> ModuleType:
-    """What builds and opens search structures. Raises MissingDependencyError without faiss."""
+    """The module of search structures. Raises MissingDependencyError without faiss."""
     try:
         from inpars.retrieval import approximate
     except ModuleNotFoundError:

@@ -1,1 +1,1 @@
-"""What texts are compared by: their words, hashes of them, and how many of them two texts share."""
+"""Comparing texts: words, hashes and near-duplicates."""

@@ -1,9 +1,9 @@
-"""Texts that are nearly the same, a million of them in bounded memory, found by MinHash.
+"""Near-duplicate detection with MinHash, for millions of texts in bounded memory.
 
-A text's sketch is 64 minima of 16 bits (128 bytes); the share of equal ones estimates the Jaccard similarity of what
-the texts are made of: runs of three words for documents, words and pairs of words for queries, which are too short for
-runs. Texts are compared only where four minima in a row agree. Broder, "On the resemblance and containment of
-documents", 1997; short minima as in Li and König, "b-Bit Minwise Hashing", 2010.
+A sketch is 64 minima of 16 bits (128 bytes). The share of equal minima estimates the Jaccard similarity of the texts'
+features: word trigrams for documents; words and word pairs for queries, which are too short for trigrams. Two texts
+are compared only if a band of four minima agrees. Broder, "On the resemblance and containment of documents", 1997;
+short minima as in Li and König, "b-Bit Minwise Hashing", 2010.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy.typing as npt
 from inpars.text.words import words
 
 SHINGLE_WORDS = 3
-HASHES, BANDS = 64, 16  # four minima a band: texts of similarity 0.8 share one of 16 bands in 99.98% of all cases
+HASHES, BANDS = 64, 16  # four minima per band: texts of similarity 0.8 share a band with probability 99.98%
 THRESHOLD = 0.8
-WORD_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that the order of words counts
+WORD_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd; makes the hash depend on word order
 VALUES_AT_ONCE = 1 << 16
 
 Sketches: TypeAlias = npt.NDArray[np.uint16]
@@ -39,11 +39,11 @@ OF_DOCUMENTS, OF_QUERIES = _factors(1997), _factors(2010)  # (hashes, factor and
 
 
 def sketch_document(text: Sequence[str]) -> Sketches:
-    """The sketch of a text's runs of three words, (hashes,); a shorter text is one run."""
+    """The sketch of a document's word trigrams, (hashes,); a text of fewer words is one feature."""
     single = _word_hashes(text)
     count = max(1, len(single) - SHINGLE_WORDS + 1)
     runs = np.zeros(count, dtype=np.uint64)
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+    with np.errstate(over="ignore"):  # arithmetic is modulo 2**64
         for offset in range(min(SHINGLE_WORDS, len(single))):
             runs = runs * WORD_STEP + single[offset : offset + count] + np.uint64(1)
     sketch: Sketches = _minima(_mixed(runs), np.zeros(1, dtype=np.int64), OF_DOCUMENTS)[0]
@@ -51,7 +51,7 @@ def sketch_document(text: Sequence[str]) -> Sketches:
 
 
 def sketch_queries(texts: Sequence[Sequence[str]]) -> Sketches:
-    """The sketches of the words and pairs of words of some queries."""
+    """The sketches of queries' words and word pairs, (queries, hashes)."""
     if not texts:
         return np.empty((0, HASHES), dtype=np.uint16)
     lengths = np.array([max(1, len(text)) for text in texts])
@@ -75,7 +75,7 @@ def _mixed(features: Features) -> Features:
 
 
 def _minima(features: Features, starts: npt.NDArray[np.int64], functions: npt.NDArray[np.uint64]) -> Sketches:
-    """The smallest hash of each text's features under each hash function; texts begin at `starts`."""
+    """The smallest hash of each text's features per hash function, (texts, hashes); texts begin at `starts`."""
     result = np.empty((len(starts), HASHES), dtype=np.uint16)
     step = max(1, VALUES_AT_ONCE // len(features))
     with np.errstate(over="ignore"):
@@ -87,9 +87,9 @@ def _minima(features: Features, starts: npt.NDArray[np.int64], functions: npt.ND
 
 
 def near_duplicates(sketches: Sketches, threshold: float, most_compared: int | None = None) -> Mask:
-    """Which texts resemble an earlier one that itself resembles none before it; the order is the caller's.
+    """Mask of texts that resemble an earlier text that is not itself a near-duplicate, (texts,).
 
-    A text is compared with at most `most_compared` of each band, so that time stays linear.
+    A text is compared with at most `most_compared` texts per band, which keeps the time linear.
     """
     groups = np.full((len(sketches), BANDS), -1, dtype=np.int64)
     for number, (band, rows) in enumerate(_buckets(sketches)):
@@ -103,27 +103,26 @@ def near_duplicates(sketches: Sketches, threshold: float, most_compared: int | N
             repeats[row] = True
             continue
         for group in buckets:
-            known = leaders.setdefault(group, [])
-            if most_compared is None or len(known) < most_compared:
-                known.append(row)
+            kept = leaders.setdefault(group, [])
+            if most_compared is None or len(kept) < most_compared:
+                kept.append(row)
     return repeats
 
 
 def resembles_any(others: Sketches, sketch: Sketches, threshold: float) -> bool:
-    """Whether one sketch agrees with any of the others."""
+    """Whether a sketch is at least `threshold` similar to any of the others."""
     return bool(((others == sketch).mean(axis=1) >= threshold).any())
 
 
 class NearDuplicates:
-    """The texts seen so far that resembled none before them."""
+    """Detects near-duplicates in a stream of texts."""
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
-        self._threshold = threshold
+    def __init__(self) -> None:
         self._sketches: list[Sketches] = []
         self._bands: dict[tuple[int, int], list[int]] = {}
 
     def add(self, text: str) -> bool:
-        """Remember the text unless it resembles an earlier one; whether it was remembered.
+        """Keep the text unless it resembles an earlier one; returns whether it was kept.
 
         A text without words resembles nothing.
         """
@@ -133,7 +132,7 @@ class NearDuplicates:
         sketch = sketch_document(text_words)
         bands = list(enumerate(sketch.view(np.uint64).tolist()))
         near = {number for band in bands for number in self._bands.get(band, ())}
-        if near and resembles_any(np.stack([self._sketches[number] for number in near]), sketch, self._threshold):
+        if near and resembles_any(np.stack([self._sketches[number] for number in near]), sketch, THRESHOLD):
             return False
         for band in bands:
             self._bands.setdefault(band, []).append(len(self._sketches))
@@ -142,36 +141,33 @@ class NearDuplicates:
 
 
 class NearDuplicateClusters:
-    """Clusters of texts that are linked by near-duplicates.
-
-    Unlike `NearDuplicates` the outcome does not depend on the order of the texts.
-    """
+    """Finds near-duplicates among many texts, and clusters of them that do not depend on the order of the texts."""
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
         self._minima, self._has_words = array("H"), array("B")
 
     def add(self, text: str) -> None:
-        """Take in the next text; one without words resembles nothing."""
+        """Add the next text; a text without words resembles nothing."""
         text_words = words(text)
         self._has_words.append(bool(text_words))
         if text_words:
             self._minima.frombytes(sketch_document(text_words).tobytes())
 
     def repeats(self) -> Mask:
-        """Which texts resemble an earlier one that is none of these, (texts,): what `NearDuplicates` would not add."""
+        """Mask of the texts that `NearDuplicates` would not keep, (texts,)."""
         repeats = np.zeros(len(self._has_words), dtype=np.bool_)
-        repeats[self._worded()] = near_duplicates(self._sketches(), self._threshold)
+        repeats[self._rows_with_words()] = near_duplicates(self._sketches(), self._threshold)
         return repeats
 
     def labels(self) -> npt.NDArray[np.int64]:
-        """For each text the number of the first text of its cluster, (texts,)."""
-        worded = self._worded()
+        """The position of the first text of each text's cluster, (texts,)."""
+        rows = self._rows_with_words()
         labels = np.arange(len(self._has_words), dtype=np.int64)
-        labels[worded] = worded[clusters(self._sketches(), self._threshold)]
+        labels[rows] = rows[clusters(self._sketches(), self._threshold)]
         return labels
 
-    def _worded(self) -> npt.NDArray[np.int64]:
+    def _rows_with_words(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero(np.frombuffer(self._has_words, dtype=np.uint8))
 
     def _sketches(self) -> Sketches:
@@ -179,7 +175,7 @@ class NearDuplicateClusters:
 
 
 def clusters(sketches: Sketches, threshold: float) -> npt.NDArray[np.int64]:
-    """For each text the first text that it is linked with, over any number of near-duplicates between, (texts,)."""
+    """The first text of each text's connected component of near-duplicates, (texts,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -193,19 +189,19 @@ def clusters(sketches: Sketches, threshold: float) -> npt.NDArray[np.int64]:
 
 
 def _links(sketches: Sketches, rows: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
-    """The pairs of a bucket that resemble each other, (pairs, 2); texts of one sketch stand for each other."""
+    """Pairs of near-duplicates in a bucket, (pairs, 2); texts with equal sketches are linked to the first of them."""
     _, first, same = np.unique(sketches[rows], axis=0, return_index=True, return_inverse=True)
     links = [np.stack([rows, rows[first[same.reshape(-1)]]], axis=1)]
-    apart = rows[first]
-    for position, text in enumerate(apart[:-1]):
-        others = apart[position + 1 :]
+    distinct = rows[first]
+    for position, text in enumerate(distinct[:-1]):
+        others = distinct[position + 1 :]
         near = others[(sketches[others] == sketches[text]).mean(axis=1) >= threshold]
         links.append(np.stack([np.full(len(near), text), near], axis=1))
     return np.concatenate(links)
 
 
 def _buckets(sketches: Sketches) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Each group of two and more texts that share a whole band of minima, with the band."""
+    """Each band with each group of at least two texts that agree in it."""
     for band, keys in enumerate(np.ascontiguousarray(sketches).view(np.uint64).T):
         _, numbers, sizes = np.unique(keys, return_inverse=True, return_counts=True)
         order = np.argsort(numbers, kind="stable")

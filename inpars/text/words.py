@@ -1,4 +1,4 @@
-"""What counts as the words of a query, and what follows from them: copies, openings, keys to compare by."""
+"""The words of a text and what is derived from them: copied queries, openings, keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, without punctuation."""
+    """The lower-cased words of a text, without punctuation."""
     return tuple(_WORD.findall(text.lower()))
 
 
@@ -26,15 +26,15 @@ def is_copied(query: str, document: str) -> bool:
 
 
 def opening(words: Sequence[str]) -> tuple[str, ...]:
-    """The words a query begins with: `what is`, `how to`."""
+    """The first words of a query: `what is`, `how to`."""
     return tuple(words[:OPENING_WORDS])
 
 
 def words_key(words: Sequence[str]) -> int:
-    """A 64-bit hash, equal for the same words in the same order."""
+    """A 64-bit hash of words in order."""
     return key64(" ".join(words))
 
 
 def query_key(text: str) -> int:
-    """`words_key` of a text's words; of one without any, of what stands between its spaces."""
+    """`words_key` of a text's words; a text without words is split at blanks instead."""
     return words_key(words(text) or text.split())

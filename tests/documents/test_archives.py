@@ -1,4 +1,4 @@
-"""Zip archives: unpacked once, never outside their folder, nothing left behind by what is refused."""
+"""Zip archives: unpacked once, never outside their folder; rejected archives leave nothing behind."""
 
 import os
 import stat

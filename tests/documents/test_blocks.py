@@ -1,4 +1,4 @@
-"""What a reader of a page sees of Markdown, reStructuredText and lines of PDF."""
+"""Cleaning of Markdown, reStructuredText and PDF lines."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Heads and feet that many files share: counted by file, kept once, never looked for in the middle."""
+"""Headers and footers shared by many files: counted per file, kept once, never removed from the middle."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ def edges_of(*texts, **fields):
 
 
 def left(files):
-    """The texts of each file without what is repeated, the first file's kept."""
+    """The texts of each file without boilerplate, which the first file keeps."""
     found = repeated(edges_of(*texts).keys for texts in files)
     kept = []
     for number, texts in enumerate(files):

@@ -1,4 +1,4 @@
-"""Chunks: whole sentences of one place, no longer than allowed, exactly where they say they are."""
+"""Chunks: whole sentences of one origin, within the token limit, with exact offsets."""
 
 import pytest
 from hypothesis import given

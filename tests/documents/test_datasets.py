@@ -1,4 +1,4 @@
-"""Collections by name and path: what is opened, what may be replaced, and what is said when it cannot be."""
+"""Collections by name and path: opening, replacing parts, and error messages."""
 
 import gzip
 import logging
@@ -137,7 +137,7 @@ def test_an_empty_file_of_queries_is_named(tmp_path):
 
 @pytest.fixture
 def unknown(tmp_path):
-    """Judgements of which d90 and d91 are not in the corpus, and q2 has no others."""
+    """Judgements of d90 and d91, which are not in the corpus; q2 has no others."""
     return written(tmp_path / "qrels", "q1 0 d01 2\nq1 0 d90 1\nq2 0 d91 1\n")
 
 
@@ -168,7 +168,7 @@ def test_unknown_splits_are_named():
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "gone.zip", "gone.jsonl", "~/gone"])
 def test_mistyped_paths_are_no_dataset_names(name):
-    """Toolkit fault: a mistyped path was taken for the name of something to be downloaded."""
+    """Toolkit fault: a mistyped path was treated as the name of a download."""
     with pytest.raises(DataFormatError, match="no such dataset"):
         load_dataset(name)
 
@@ -179,7 +179,7 @@ def test_unknown_names_are_answered_with_near_ones():
 
 
 def test_judgements_alone_need_no_corpus(tmp_path):
-    """Toolkit fault: a mistyped file of judgements was silently replaced by those of the dataset."""
+    """Toolkit fault: a mistyped judgements file was silently replaced by the dataset's judgements."""
     assert load_judged(None, TOY / "qrels.trec").qrels["q1"] == {"d01": 2, "d02": 1}
     assert load_judged(str(BEIR), None, "dev").qrels["q9"] == {"d23": 2}
     with pytest.raises(DataFormatError, match="no such file"):
@@ -222,7 +222,7 @@ def test_dropping_all_judgements_is_refused(tmp_path):
 
 
 class FakeIrDataset:
-    """What ir_datasets gives, with one judged query that has no text."""
+    """An ir_datasets collection with one judged query without text."""
 
     def __init__(self, *, queries=True, fail=None):
         self.queries, self.fail = queries, fail
@@ -298,7 +298,7 @@ def test_ir_datasets_that_cannot_be_fetched(ir_datasets, cache):
 
 
 def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
-    """Millions of documents need not be indexed, or fetched, to read a file of judgements."""
+    """Reading a judgements file must not index or download millions of documents."""
     monkeypatch.setattr("inpars.documents.datasets.Corpus", None)  # whoever opens one fails
     topics = load_topics(str(BEIR), "dev")
     assert topics.qrels["q9"] == {"d23": 2}

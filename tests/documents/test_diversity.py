@@ -1,4 +1,4 @@
-"""Diverse documents: one of each cluster of embeddings, the same whatever the order of the corpus."""
+"""Diverse documents: one per cluster of embeddings, independent of the corpus order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pages by address, from a server on this machine: sitemaps, what robots.txt forbids, what changed since."""
+"""Fetching pages from a local server: sitemaps, robots.txt, changed and unchanged pages."""
 
 import gzip
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -1,4 +1,4 @@
-"""Readers: what comes out of each kind of file, with its page, headings and place."""
+"""Readers: the blocks of each file type, with page, headings and offsets."""
 
 import json
 import sys

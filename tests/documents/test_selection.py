@@ -102,7 +102,7 @@ def test_documents_of_the_prompts_examples_are_never_chosen():
 
 
 def test_documents_of_a_corpus_on_disk_are_read_when_asked_for(tmp_path, monkeypatch):
-    """A sample of all of MS MARCO must not hold its documents in memory."""
+    """A sample of all of MS MARCO must not keep its documents in memory."""
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     write_documents(tmp_path / "corpus.jsonl", CORPUS)
     for given_settings in ({"maximum": 7}, {"maximum": None}, {"maximum": 7, "skip_near_duplicates": True}):

@@ -1,4 +1,4 @@
-"""Text files: which encoding they are in, and that what is not text is told apart."""
+"""Text files: detection of encodings and of binary files."""
 
 import gzip
 import random

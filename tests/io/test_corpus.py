@@ -1,4 +1,4 @@
-"""Corpora: streaming, look-up by id, what is refused, and when the index is built again."""
+"""Corpora: streaming, lookup by id, rejected files, and when the index is rebuilt."""
 
 import gzip
 import os
@@ -48,7 +48,7 @@ def written(path, content):
 
 @pytest.fixture(params=["corpus.jsonl", "corpus.tsv", "corpus.jsonl.gz"])
 def toy(request, tmp_path):
-    """The toy collection in each of its forms."""
+    """The toy collection in each format."""
     if request.param == "corpus.tsv":
         return Corpus(TOY / "corpus.tsv")
     if request.param == "corpus.jsonl":
@@ -163,7 +163,7 @@ def test_ids_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("same_hash", [False, True])
 def test_equal_texts_have_equal_keys(tmp_path, monkeypatch, same_hash):
-    """A triple must never hold a negative whose text is the positive's, however ids, title and blanks differ."""
+    """A negative must never have the positive's text, whatever its id, title and whitespace."""
     path = tmp_path / "c.jsonl"
     documents = [
         Document("a", "a red  fox\n"),

@@ -25,7 +25,7 @@ V2_FOLDER = "/hub/datasets/inpars/generated-data/resolve/main/scifact"
 
 
 class Server:
-    """Files by path; remembers what was asked for."""
+    """Serves files by path and records the requests."""
 
     def __init__(self):
         self.files = {}
@@ -87,7 +87,7 @@ def server():
 
 @pytest.fixture
 def download(server, tmp_path):
-    """Runs the script with all its servers on the loopback, in an empty folder; `sums` replaces published MD5s."""
+    """Runs the script in an empty folder against local servers; `sums` replaces published MD5s."""
 
     def run(*arguments, sums=None, url=None):
         text = SCRIPT.read_text(encoding="utf-8")

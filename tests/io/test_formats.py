@@ -1,4 +1,4 @@
-"""Formats: what is read, what is written, what is refused and where."""
+"""Formats: reading, writing, and errors with their line."""
 
 import json
 import struct
@@ -269,7 +269,7 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
         (read_run, "run", ["q1 Q0 d1 1 inf t"], 1, "field 'score': must be a finite number"),
         (read_run, "run", ["q1 Q0 d1 1 2 t", "q1 Q0 d1 2 1 t"], 2, "document 'd1' is ranked twice for query 'q1'"),
         (read_triple_ids, "t.tsv", ["q\ta\tb\tc"], 1, "4 columns, a triple has 3 ids"),
-        (read_triple_ids, "t.tsv", ["q\ta"], 1, "2 tab-separated columns, 3 are needed"),
+        (read_triple_ids, "t.tsv", ["q\ta"], 1, "2 columns, a triple has 3 ids"),
         (read_triple_ids, "t.tsv", ["q\t\tb"], 1, "an id must be one word"),
         (read_triple_ids, "t.tsv", ["a query\tits text\tb"], 1, "an id must be one word"),
         (read_synthetic_queries, "s.jsonl", ['{"query": "x"}'], 1, "no 'doc_id' field"),

@@ -1,4 +1,4 @@
-"""Judgements of every form by one rule: grades within limits, one grade per pair, ids as everywhere."""
+"""Judgements in every format follow one rule: valid ids, grades within limits, one grade per pair."""
 
 import json
 import types
@@ -131,7 +131,7 @@ def test_ids_with_quotes_come_back(tmp_path_factory, qrels):
 
 
 def test_the_first_judgement_is_no_header(tmp_path):
-    """A line was taken for the header, and lost, wherever its grade was no whole number."""
+    """A first line whose grade was not a whole number used to be skipped as a header."""
     fails(written(tmp_path / "q.tsv", "q1\td1\t1.0", "q1\td2\t1"), "q.tsv:1: field 'relevance'")
     assert read_qrels(written(tmp_path / "r.tsv", '"query-id"\t"corpus-id"\t"score"', "q\td\t1")) == {"q": {"d": 1}}
 
@@ -177,7 +177,7 @@ def test_a_zip_of_beir_has_the_same_rule(tmp_path, monkeypatch):
 
 
 class Collection:
-    """What ir_datasets gives: a query of id 1 and these judgements."""
+    """An ir_datasets collection of one query, with id 1, and these judgements."""
 
     def __init__(self, *rows, **more):
         self.rows = [types.SimpleNamespace(query_id=q, doc_id=d, relevance=r, **more) for q, d, r in rows]

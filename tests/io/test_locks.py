@@ -1,4 +1,4 @@
-"""One holder at a time, and what comes of file systems that have no locks."""
+"""Locks: one holder at a time, and file systems without locks."""
 
 import errno
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Manifests: written and read, and the reasons why an output is stale."""
+"""Manifests: writing, reading, and the reasons why an output is stale."""
 
 import hashlib
 import json

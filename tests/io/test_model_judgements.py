@@ -1,4 +1,4 @@
-"""The files beside qrels that a model wrote, and how far what says so goes."""
+"""The files next to a model's qrels, and where their origin is reported."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Records in all their forms: which columns are what, what is unpacked, and that every reader comes to the same."""
+"""Records in all formats: columns, compression, and agreement of all readers."""
 
 import bz2
 import csv
@@ -41,7 +41,7 @@ def written(path, content):
 
 
 def both_ways(path):
-    """The documents as they are streamed, which are those that are looked up, and what was said about them."""
+    """The streamed documents, which must equal those looked up by id, and the remarks."""
     notes = []
     streamed = list(read_documents(path, notes.append))
     corpus = Corpus(path)
@@ -260,7 +260,7 @@ def test_what_was_guessed_is_noted_once_by_a_dataset(tmp_path):
 
 
 def test_files_that_are_read_otherwise_than_before_count_as_other_inputs(tmp_path):
-    """Indexes and finished stages are known by a corpus's hash, which is that of its bytes where nothing changed."""
+    """Indexes and finished stages depend on a corpus's hash, which for plain files is the hash of the bytes."""
     plain = written(tmp_path / "plain.jsonl", '{"docid": "a", "text": "x"}\n')
     chosen = written(tmp_path / "chosen.jsonl", '{"pid": "p", "docid": "a", "text": "x"}\n')
     floats = written(tmp_path / "floats.jsonl", '{"_id": 1.0, "text": "x"}\n')

@@ -94,9 +94,6 @@ def test_fused_reciprocal_ranks():
     # b is second and first: 1/62 + 1/61; a first: 1/61; c second: 1/62
     fused = fuse_reciprocal_ranks([{"q": {"a": 3.0, "b": 1.0}}, {"q": {"b": 30.0, "c": 10.0}}], depth=2)
     assert fused == {"q": {"b": 1 / 62 + 1 / 61, "a": 1 / 61}}
-    # constant 0: b = 1/2 + 1 = 1.5
-    fused = fuse_reciprocal_ranks([{"q": {"a": 3.0, "b": 1.0}}, {"q": {"b": 30.0}}], depth=1, constant=0)
-    assert fused == {"q": {"b": 1.5}}
 
 
 @given(RUNS, RUNS)

@@ -1,4 +1,4 @@
-"""Files: reading by line, atomic writing, appending, errors with their place."""
+"""Files: reading lines, atomic writing, appending, errors with line numbers."""
 
 import bz2
 import errno
@@ -245,7 +245,7 @@ def test_folders_are_replaced_whole(tmp_path):
 
 
 def test_names_that_are_not_utf8_are_written_with_a_mark(tmp_path):
-    """A page or metrics may name a file whose name holds other bytes."""
+    """Pages and metrics may show file names that are not UTF-8."""
     with atomic_writer(tmp_path / "page.html") as stream:
         stream.write("a\udcff.trec é")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "a?.trec é"

@@ -1,4 +1,4 @@
-"""The order of ties and the scores that tell them apart, worked out by hand."""
+"""The order and scores of ties, worked out by hand."""
 
 import math
 

@@ -60,7 +60,7 @@ def search(index, text, k=10):
 
 
 def test_scores_by_hand(corpus):
-    """With b = 0 length does not count: idf * tf / (tf + k1), idf = ln(1 + (N - n + 0.5) / (n + 0.5))."""
+    """With b = 0 length is ignored: idf * tf / (tf + k1), idf = ln(1 + (N - n + 0.5) / (n + 0.5))."""
     scores = search(bm25_index(corpus(*FRUIT), k1=0.9, b=0.0), "apple")
     idf = math.log(1 + (4 - 3 + 0.5) / (3 + 0.5))  # 4 documents, 3 of them with apple
     expected = {"two": idf * 2 / 2.9, "one": idf / 1.9, "long": idf / 1.9}
@@ -125,13 +125,13 @@ def test_other_languages_have_their_analyser(corpus):
 
 
 def test_unknown_languages_are_refused(corpus):
-    """Anserini takes English for a language it does not know."""
+    """Anserini falls back to English for an unknown language."""
     with pytest.raises(UnknownNameError, match=r"unknown language 'xx' \(known: ar, bn, .*\ben\b"):
         bm25_index(corpus(*FRUIT), language="xx")
 
 
 def simple_searcher(index, queries, k):
-    """Anserini's own search, hit by hit, as pyserini's LuceneSearcher hands it on."""
+    """Anserini's search, hit by hit, as in pyserini's LuceneSearcher."""
     searcher = java_class("io.anserini.search.SimpleSearcher")(str(index.folder))
     searcher.set_bm25(0.9, 0.4)
     return {
@@ -149,7 +149,7 @@ WORDS = ("apple", "pear", "plum", "fig", "the", "größe", "😺", "猫")
 
 @pytest.fixture(scope="module")
 def many_ties(tmp_path_factory):
-    """Short texts of few words: most scores occur many times; ids in no order, of any script, in several segments."""
+    """Short texts of few words, so most scores are tied; unordered ids of any script, in several segments."""
     random = Random(0)
     names = [f"{random.choice('aZé猫😺')}{number * 7919 % 1000}" for number in range(1000)]
     path = tmp_path_factory.mktemp("ties") / "corpus.jsonl"
@@ -167,7 +167,7 @@ def test_lists_and_scores_are_those_of_anserini(many_ties, k):
 
 
 def test_scores_alone_give_the_order_of_long_ties(corpus):
-    """A millionth is less than single precision tells apart above 16, where Anserini's scores of a tie are equal."""
+    """Above 16, float32 cannot represent steps of a millionth, so Anserini's tied scores are equal."""
     words = " ".join(f"w{number}" for number in range(40))
     others = (Document(f"o{number}", "pear") for number in range(300))
     index = bm25_index(corpus(*(Document(f"e{number:02}", words) for number in range(60)), *others))
@@ -180,7 +180,7 @@ def test_scores_alone_give_the_order_of_long_ties(corpus):
 
 
 def test_ties_longer_than_was_looked_at(corpus, monkeypatch):
-    """Thirty equal documents for a list of two: ids decide which, so Anserini's own search is asked."""
+    """Thirty equal documents for two results: ids decide, so Anserini's search is used."""
     slow = []
     search = BM25Index._search_in_order
 
@@ -237,7 +237,7 @@ def test_an_index_is_built_once_for_its_documents(corpus):
 
 
 def test_indexing_fits_the_heap(monkeypatch):
-    """Anserini would gather 4 GB of documents first, where Java's usual heap is a quarter of the memory."""
+    """Anserini's default buffer of 4 GB exceeds many Java heaps, by default a quarter of the memory."""
 
     class Heap:
         def __init__(self, gigabytes):
@@ -261,7 +261,7 @@ def test_documents_without_text_are_left_out(corpus):
 
 
 def test_an_unfinished_index_is_refused(corpus, monkeypatch, cache):
-    """Anserini logs a full disk and returns as if all were well; the torso must not be taken for the index later."""
+    """Anserini ignores a full disk; the incomplete index must not be used later."""
     documents = corpus(Document("a", "half"), Document("b", "of it"))
     before = set((cache / "bm25").iterdir()) if (cache / "bm25").exists() else set()
     with monkeypatch.context() as patch:

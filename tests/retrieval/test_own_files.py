@@ -1,4 +1,4 @@
-"""Files of our own that were torn, or edited by hand: one line with the path, and what can be made again is."""
+"""Damaged or hand-edited files of ours: a one-line error with the path, or the file is rebuilt."""
 
 import json
 

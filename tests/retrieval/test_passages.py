@@ -1,4 +1,4 @@
-"""Windows of long documents: how they lie, what stands before them, and that the nearest one counts in a search."""
+"""Windows of long documents: their positions, their titles, and search by the nearest window."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Search and reranking with late-interaction and sparse retrievers: the scores of plain sentence-transformers."""
+"""Search and reranking with late-interaction and sparse retrievers give the scores of sentence-transformers."""
 
 import json
 import random
@@ -211,7 +211,7 @@ def test_what_was_not_trained_is_no_retriever(tiny, kind, start):
 
 
 def test_the_share_read_of_texts_by_hand(tiny):
-    """A word is a token, beside two special ones: of 4 and 12 tokens with a limit of 8 it reads 4 and 8 of 16."""
+    """One token per word and two special ones: of 4 + 12 tokens, a limit of 8 keeps 4 + 8, or 12 of 16."""
     encoder = dense.Encoder(tiny("sentence_transformer"), max_length=8)
     assert encoder.share_read([" ".join(WORDS[:2]), " ".join(WORDS[:10])]) == 12 / 16
     assert encoder.share_read([]) == 0

@@ -1,4 +1,4 @@
-"""An index on disk: what is in it, what is found, and that a killed writer leaves all or nothing."""
+"""An index on disk: content, search, and atomic changes by writers that are killed."""
 
 import contextlib
 import json
@@ -293,7 +293,7 @@ def test_a_killed_addition_leaves_all_or_nothing(tmp_path):
 
 
 def _steps(monkeypatch, stop_at):
-    """Count the calls that change the disk for good, and stop before one of them as a kill would."""
+    """Count the calls that change the disk durably, and stop before one of them, like a kill."""
     done = 0
 
     def counted(original):

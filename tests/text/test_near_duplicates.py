@@ -1,4 +1,4 @@
-"""MinHash: its estimate against the similarity itself, and what is passed over."""
+"""MinHash: its estimate compared with the Jaccard similarity, and which texts are dropped."""
 
 import random
 

@@ -1,7 +1,7 @@
-"""One reader a kind of file: from a path to blocks in reading order.
+"""Readers turn a file into blocks in reading order; there is one per file type.
 
-Readers are looked up by the end of a file's name, and loaded when a file of their kind comes. They raise
-UnreadableFileError for a file that no text comes out of; what they drop or doubt they tell the file's notes.
+A reader is chosen by file extension and imported on first use. Readers raise UnreadableFileError for files without
+text, and record what they drop or doubt in the file's notes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from inpars.documents.text_files import FALLBACK
 from inpars.errors import MissingDependencyError, UnreadableFileError, pip_line
 from inpars.options import FlagGroup, option
 
-READERS_FORMAT = (
-    2  # raise it where readers give something else than before, so that nothing old is taken from the cache
-)
+READERS_FORMAT = 2  # increase when readers change their output, to invalidate the cache
 EMPTY = "no text in it"
 
 
@@ -49,11 +47,11 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of file: the module that reads it, its function, and packages it needs beyond the installation."""
+    """A file type: its reader, and the optional packages that it needs."""
 
     name: str
     reader: str  # module:function
-    packages: tuple[str, ...] = ()  # as imported
+    packages: tuple[str, ...] = ()  # import names
     requirement: str = ""
 
     def read(self, path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
@@ -64,14 +62,14 @@ class Kind:
         return blocks
 
     def check(self) -> None:
-        """Raise MissingDependencyError where a package is not installed."""
+        """Raise MissingDependencyError if a package is not installed."""
         if any(importlib.util.find_spec(package) is None for package in self.packages):
             purpose, name = f"to read {self.name}", self.requirement.partition(">=")[0]
             raise MissingDependencyError(name, purpose, pip_line([self.requirement]))
 
     @property
     def version(self) -> str:
-        """The version of the package that does the work, empty where it is our own."""
+        """The version of the package that reads the file; empty for our own readers."""
         return metadata.version(self.requirement.partition(">=")[0].partition("[")[0]) if self.requirement else ""
 
 
@@ -101,21 +99,21 @@ KINDS: dict[str, Kind] = {
 
 
 def suffix_of(path: Path) -> str:
-    """The end of a file's name by which its reader is found: `.json.gz`, `.pdf`."""
+    """The file extension that selects the reader: `.json.gz`, `.pdf`."""
     return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
 
 
 def kind_of(path: Path, options: ReadOptions) -> Kind | None:
-    """How a file is read, None for kinds that are not."""
+    """The type of a file, None if it is not supported."""
     kind = KINDS.get(suffix_of(path))
     return LAYOUT if options.layout and kind in (PDF, DOCX, HTML) else kind
 
 
-MAX_BYTES = 256 << 20  # of files that have to be read whole
+MAX_BYTES = 256 << 20  # of files that are read into memory
 
 
 def read_whole(path: Path) -> bytes:
-    """A file's bytes. Raises UnreadableFileError for a file too large for memory."""
+    """A file's bytes. Raises UnreadableFileError for a file that is too large."""
     if path.stat().st_size > MAX_BYTES:
         raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB in one document; split it", path=path)
     return path.read_bytes()

@@ -1,6 +1,6 @@
-"""Word documents to blocks, by python-docx: paragraphs and tables in their order, below their headings.
+"""Read Word documents with python-docx: paragraphs and tables in order, under their headings.
 
-Places are characters of the text that was extracted; a docx file has no pages before it is printed.
+Offsets are characters of the extracted text; docx files have no page numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, MAX_BYTES, ReadOptions
 from inpars.errors import UnreadableFileError
 
-_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # encrypted documents, and .doc files under another name
+_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # encrypted documents, and renamed .doc files
 _LEVEL = re.compile(r"heading (\d)", re.IGNORECASE)
 
 
 def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
-    """Paragraphs and rows."""
+    """Paragraphs and table rows."""
     with path.open("rb") as stream:
         if stream.read(len(_OLE)) == _OLE:
             raise UnreadableFileError("encrypted, or an old .doc; save it as .docx without a password", path=path)
@@ -47,7 +47,7 @@ def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, An
     for part in document.iter_inner_content():
         if isinstance(part, Table):
             for row in part.rows:
-                cells = {cell._tc: " ".join(cell.text.split()) for cell in row.cells}  # merged cells come twice
+                cells = {cell._tc: " ".join(cell.text.split()) for cell in row.cells}  # merged cells are repeated
                 if any(cells.values()):
                     yield row_of(cells.values()), {"headings": headings.path}
             continue

@@ -1,7 +1,7 @@
-"""PDF, docx and web pages to blocks by docling, which recognises columns, tables and headings with models of its own.
+"""Read PDF, docx and web pages with docling, whose models recognise columns, tables and headings.
 
-Loaded only where it is asked for: it brings models that are fetched when first used, and takes seconds a page. Places
-are characters of the page's text as docling orders it.
+Used only on request: docling downloads models on first use and takes seconds per page. Offsets are characters of the
+page's text in docling's order.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FURNITURE = ("page_header", "page_footer")
 
 
 def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
-    """Paragraphs, list items, listings, and a table's rows, below their headings."""
+    """Paragraphs, list items, listings and table rows under their headings."""
     try:
         document = _converter().convert(str(path)).document
-    except Exception as error:  # docling and what it calls raise what they like
+    except Exception as error:  # docling may raise anything
         raise UnreadableFileError(f"docling could not read it ({reason_of(error)})", path=path) from error
     headings, ends, has_text = Headings(), dict[int | None, int](), False
     for item, _ in document.iterate_items():
@@ -47,7 +47,7 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
 
 @cache
 def _converter() -> DocumentConverter:
-    """One for all files: it holds the models."""
+    """One converter for all files, as it holds the models."""
     return DocumentConverter()
 
 

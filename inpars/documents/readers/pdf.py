@@ -1,7 +1,7 @@
-"""PDF to blocks, page by page, by pypdf: what is printed at the head or foot of most pages is left out after the first.
+"""Read PDF page by page with pypdf; headers and footers of most pages are dropped after the first page.
 
-Lines are joined to paragraphs where they fill the page's width; shorter ones, of tables and titles, stay alone. Places
-are characters of the page's text as pypdf gives it. Knows nothing of columns: see `layout`.
+Lines that fill the page's width are joined to paragraphs; a shorter line ends one. Offsets are characters of the page's
+text as extracted by pypdf. Columns are not recognised; see `layout`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from inpars.errors import UnreadableFileError
 ENCRYPTED = "encrypted; save it without its password"
 SCANNED = "scanned: pictures of pages without text; run OCR over it"
 DAMAGED = "damaged or cut off"
-EDGE_LINES = 3  # of the top and of the bottom of a page, where headers and footers stand
-MIN_PAGES = 3  # that share a line before it counts as a header
-FULL_LINE = 0.7  # of the page's usual line, so that the next one goes on with it
+EDGE_LINES = 3  # lines at the top and bottom of a page that may be headers and footers
+MIN_PAGES = 3  # with the same line, for a header or footer
+FULL_LINE = 0.7  # share of the page's usual line length from which the next line continues the paragraph
 _END_MARK, _TAIL_BYTES = b"%%EOF", 2048
-_NEW_END = b"\nstartxref\n0\n%%EOF\n"  # for a file that was cut off
+_NEW_END = b"\nstartxref\n0\n%%EOF\n"  # for truncated files
 _NUMBER = re.compile(r"(?<![\d.,])[0-9]{1,5}(?![\d.,]\d)")
 _BROKEN = (PyPdfError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError)
 
 
 def read_pdf(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
     """The paragraphs of each page."""
-    with path.open("rb") as stream, _warnings_kept_quiet():
+    with path.open("rb") as stream, _quiet_pypdf():
         reader = _opened(path, stream)
         notes.title = _title(reader)
         texts, pictures = _page_texts(reader, notes, path)
@@ -53,8 +53,8 @@ def _opened(path: Path, stream) -> PdfReader:  # type: ignore[no-untyped-def]  #
         try:
             reader = PdfReader(stream)
         except PdfReadError:
-            reader = PdfReader(BytesIO(read_whole(path) + _NEW_END))  # its objects are searched for
-        if reader.is_encrypted and not reader.decrypt(""):  # many are locked against printing alone, with no password
+            reader = PdfReader(BytesIO(read_whole(path) + _NEW_END))  # makes pypdf search for objects
+        if reader.is_encrypted and not reader.decrypt(""):  # many only forbid printing, without a password
             raise UnreadableFileError(ENCRYPTED, path=path)
         len(reader.pages)
     except DependencyError:
@@ -67,7 +67,7 @@ def _opened(path: Path, stream) -> PdfReader:  # type: ignore[no-untyped-def]  #
 
 
 def _page_texts(reader: PdfReader, notes: FileNotes, path: Path) -> tuple[list[str], bool]:
-    """The text of each page, and whether one without text has pictures."""
+    """The text of each page, and whether a page without text has pictures."""
     texts: list[str] = []
     pictures, broken = False, list[int]()
     for number, page in enumerate(reader.pages, start=1):
@@ -102,7 +102,7 @@ def _title(reader: PdfReader) -> str:
 
 
 def _repeated(texts: list[str]) -> set[str]:
-    """The shapes of lines at the edge of most pages."""
+    """The shapes of lines at the top or bottom of most pages."""
     counts: Counter[str] = Counter()
     for page, text in enumerate(texts, start=1):
         lines = [line for line in text.splitlines() if line.strip()]
@@ -112,7 +112,7 @@ def _repeated(texts: list[str]) -> set[str]:
 
 
 def _shapes(line: str, page: int) -> set[str]:
-    """The line as it is, and with each number as its distance from the page's: a page number keeps that, a sum not."""
+    """The line itself, and with each number relative to the page number, which is constant for page numbers."""
     text = " ".join(line.split()).casefold()
     return {text} | {
         f"{text[: number.start()]}#{int(number[0]) - page}{text[number.end() :]}" for number in _NUMBER.finditer(text)
@@ -125,25 +125,25 @@ def _paragraphs(text: str, page: int, repeated: set[str], notes: FileNotes) -> I
     edges = {*filled[:EDGE_LINES], *filled[-EDGE_LINES:]}
     widths = sorted(len(lines[number].rstrip()) for number in filled)
     full = FULL_LINE * widths[math.ceil(0.9 * (len(widths) - 1))] if widths else 0.0
-    held, begin, start = "", 0, 0
+    paragraph, begin, start = "", 0, 0
     for number, line in enumerate(lines):
         bare = line.strip()
-        left_out = number in edges and (page > 1 or bare.isdigit()) and not repeated.isdisjoint(_shapes(line, page))
-        if bare and not left_out:
-            begin = begin if held else start
-            held += line
-        notes.dropped["boilerplate"] += left_out
+        is_dropped = number in edges and (page > 1 or bare.isdigit()) and not repeated.isdisjoint(_shapes(line, page))
+        if bare and not is_dropped:
+            begin = begin if paragraph else start
+            paragraph += line
+        notes.dropped["boilerplate"] += is_dropped
         start += len(line)
-        if held and (left_out or not bare or len(line.rstrip()) < full):
-            yield Block(held.rstrip(), begin, markup="lines", page=page)
-            held = ""
-    if held:
-        yield Block(held.rstrip(), begin, markup="lines", page=page)
+        if paragraph and (is_dropped or not bare or len(line.rstrip()) < full):
+            yield Block(paragraph.rstrip(), begin, markup="lines", page=page)
+            paragraph = ""
+    if paragraph:
+        yield Block(paragraph.rstrip(), begin, markup="lines", page=page)
 
 
 @contextmanager
-def _warnings_kept_quiet() -> Iterator[None]:
-    """What pypdf logs about files that are not quite as they should be: the remarks say what matters."""
+def _quiet_pypdf() -> Iterator[None]:
+    """Suppress pypdf's warnings about malformed files; our remarks report what matters."""
     logger = logging.getLogger("pypdf")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,7 +1,7 @@
-"""Plain text and Markdown to blocks, line by line: memory does not grow with the file.
+"""Read plain text and Markdown line by line, in bounded memory.
 
-Markdown is cut into paragraphs, list items, rows and listings; it is not rendered. Places are characters of the file.
-reStructuredText has a module of its own.
+Markdown is split into paragraphs, list items, table rows and code listings; it is not rendered. Offsets are characters
+of the file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, lines_of, open_text
 
-MAX_CHARACTERS = 1 << 13  # of a paragraph; a longer one is several
+MAX_CHARACTERS = 1 << 13  # longer paragraphs are split
 
 Lines = Iterator[tuple[int, str]]
 
 
 @dataclass(slots=True)
 class Paragraph:
-    """Lines that are collected until a block ends."""
+    """Collects lines until a block ends."""
 
     markup: Markup
     start: int = 0
@@ -36,7 +36,7 @@ class Paragraph:
         self.text += line
 
     def take(self, headings: tuple[str, ...] = (), markup: Markup | None = None) -> Iterator[Block]:
-        """The block, unless it is empty; then start a new one."""
+        """Yield the block unless it is blank, and start a new one."""
         text, self.text = self.text, ""
         if text.strip():
             body = text.rstrip()
@@ -52,14 +52,14 @@ def read_plain(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[B
 
 
 def read_markdown(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """Paragraphs, list items, rows and listings below their headings; front matter gives the title alone."""
+    """Paragraphs, list items, rows and listings under their headings; of front matter only the title is used."""
     yield from read_lines_of(path, notes, options, _markdown_blocks)
 
 
 def read_lines_of(
     path: Path, notes: FileNotes, options: ReadOptions, blocks: Callable[[Lines, FileNotes], Iterator[Block]]
 ) -> Iterator[Block]:
-    """The blocks of a text file in whatever encoding."""
+    """The blocks of a text file in any encoding."""
     encoding = encoding_of(path, options.encoding)
     if encoding not in ("utf-8", "utf-8-sig"):
         notes.remarks.append(f"read as {encoding}")
@@ -68,58 +68,59 @@ def read_lines_of(
 
 
 def _plain_blocks(lines: Lines, _notes: FileNotes) -> Iterator[Block]:
-    held = Paragraph("plain")
+    paragraph = Paragraph("plain")
     for start, line in lines:
-        if not line.strip() or len(held.text) >= MAX_CHARACTERS:
-            yield from held.take()
+        if not line.strip() or len(paragraph.text) >= MAX_CHARACTERS:
+            yield from paragraph.take()
         if line.strip():
-            held.add(start, line)
-    yield from held.take()
+            paragraph.add(start, line)
+    yield from paragraph.take()
 
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
 _FENCE = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d+[.)][ \t]+)?(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)\S")
-_CONTAINER = re.compile(r"^[ \t]*(?:!!!|\?\?\?|===|:|\[\^)")  # notes, tabs, definitions: what is indented is theirs
+_CONTAINER = re.compile(r"^[ \t]*(?:!!!|\?\?\?|===|:|\[\^)")  # notes, tabs, definitions: indented text belongs to them
 _INDENTED = re.compile(r"^(?: {4}| {0,3}\t)[ \t]*\S")
 _ROW = re.compile(r"^[ \t]*\|")
 _RULER = re.compile(r"^[\s|:+*_=-]+$")
-FRONT_LINES = 500  # within which front matter has to end
+FRONT_LINES = 500  # maximum length of front matter
 _FRONT_KEY = re.compile(r"^(?:#|-{3}$|\.{3}$|[\w\"'-][^:]*:(?:\s|$))")
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.IGNORECASE)
 
 
 class _Markdown:
-    """What is open at a line of Markdown."""
+    """A line-based parser of Markdown."""
 
     def __init__(self, notes: FileNotes) -> None:
-        self.held, self.headings, self.notes = Paragraph("markdown"), Headings(), notes
+        self.paragraph, self.headings, self.notes = Paragraph("markdown"), Headings(), notes
         self._fence = ""
-        self._indented = self._in_list = False  # a listing without a fence is open; blanks may go on with an item
-        self._bare: tuple[int, int, str] | None = None  # level, place and text of a heading with nothing below so far
+        self._indented = False  # in an indented listing
+        self._in_list = False  # indented text continues a list item
+        self._empty_section: tuple[int, int, str] | None = None  # level, offset and text of a heading without text yet
 
     def end(self) -> Iterator[Block]:
-        for block in self.held.take(self.headings.path, "code" if self._fence or self._indented else None):
-            self._bare = None
+        for block in self.paragraph.take(self.headings.path, "code" if self._fence or self._indented else None):
+            self._empty_section = None
             yield block
         self._indented = False
 
     def close(self) -> Iterator[Block]:
-        """The file ends; a title alone is no text."""
+        """End the file; a lone title does not count as text."""
         yield from self.end()
-        if self._bare is not None and self._bare[0] > 1:
+        if self._empty_section is not None and self._empty_section[0] > 1:
             yield from self._enter(0, 0, "")
 
     def _enter(self, level: int, start: int, text: str) -> Iterator[Block]:
-        """Begin a section; the heading before, with neither text nor headings below, is a block of its own."""
-        if self._bare is not None and level <= self._bare[0]:
-            yield Block(self._bare[2], self._bare[1], self.headings.path, "markdown")
+        """Begin a section; the heading of an empty section before it becomes a block."""
+        if self._empty_section is not None and level <= self._empty_section[0]:
+            yield Block(self._empty_section[2], self._empty_section[1], self.headings.path, "markdown")
         enter(self.headings, self.notes, level, text, "markdown")
-        self._bare = (level, start, text) if text.strip() else None
+        self._empty_section = (level, start, text) if text.strip() else None
 
     def line(self, start: int, line: str) -> Iterator[Block]:
-        """Read a line; yields the blocks that end with it."""
+        """Process a line; yields the blocks that end here."""
         bare = line.rstrip("\r\n")
         if self._indented and bare.strip() and not _INDENTED.match(bare):
             yield from self.end()
@@ -129,30 +130,30 @@ class _Markdown:
             yield from self._text(start, line, bare)
 
     def _text(self, start: int, line: str, bare: str) -> Iterator[Block]:
-        """Read a line outside of listings."""
+        """Process a line outside listings."""
         if fenced := _FENCE.match(bare):
             yield from self.end()
             self._fence = fenced[1]
-        elif not self.held.text and not self._in_list and _INDENTED.match(bare):
+        elif not self.paragraph.text and not self._in_list and _INDENTED.match(bare):
             self._indented = True
-            self.held.add(start, line)
+            self.paragraph.add(start, line)
         elif heading := _HEADING.match(bare):
             yield from self.end()
             self._in_list = False
             yield from self._enter(len(heading[1]), start + max(heading.start(2), 0), heading[2] or "")
-        elif (under := _UNDERLINE.match(bare)) and self.held.text.strip() and not _ITEM.match(self.held.text):
-            text, self.held.text = self.held.text.rstrip(), ""
-            yield from self._enter(1 if under[1][0] == "=" else 2, self.held.start, text)
+        elif (under := _UNDERLINE.match(bare)) and self.paragraph.text.strip() and not _ITEM.match(self.paragraph.text):
+            text, self.paragraph.text = self.paragraph.text.rstrip(), ""
+            yield from self._enter(1 if under[1][0] == "=" else 2, self.paragraph.start, text)
         elif not bare.strip() or _RULER.match(bare):
             yield from self.end()
         else:
             if _ITEM.match(bare) or _CONTAINER.match(bare):
                 self._in_list = True
-            elif not self.held.text and not bare[0].isspace():
+            elif not self.paragraph.text and not bare[0].isspace():
                 self._in_list = False
-            if _ITEM.match(bare) or _ROW.match(bare) or len(self.held.text) >= MAX_CHARACTERS:
+            if _ITEM.match(bare) or _ROW.match(bare) or len(self.paragraph.text) >= MAX_CHARACTERS:
                 yield from self.end()
-            self.held.add(start, line)
+            self.paragraph.add(start, line)
 
     def _listing(self, start: int, line: str) -> Iterator[Block]:
         bare = line.strip()
@@ -160,34 +161,34 @@ class _Markdown:
             yield from self.end()
             self._fence = ""
             return
-        if len(self.held.text) >= MAX_CHARACTERS:
-            goes_on = self._indented
+        if len(self.paragraph.text) >= MAX_CHARACTERS:
+            indented = self._indented
             yield from self.end()
-            self._indented = goes_on
-        self.held.add(start, line)
+            self._indented = indented
+        self.paragraph.add(start, line)
 
 
 def _markdown_blocks(lines: Lines, notes: FileNotes) -> Iterator[Block]:
-    state, lines = _Markdown(notes), iter(lines)
+    parser = _Markdown(notes)
     front = list(islice(lines, FRONT_LINES))
     length = _front_matter([line.rstrip() for _, line in front])
     for _, line in front[:length]:
         titled = _FRONT_TITLE.match(line.rstrip())
         notes.title = titled[1] if titled else notes.title
     for start, line in chain(front[length:], lines):
-        yield from state.line(start, line)
-    yield from state.close()
+        yield from parser.line(start, line)
+    yield from parser.close()
 
 
 def _front_matter(lines: Sequence[str]) -> int:
-    """How many of a file's first lines are YAML about it: a ruler, keys without a blank line first, and a ruler."""
+    """The number of lines of YAML front matter: a ruler, keys without a blank line first, and a ruler."""
     if len(lines) < 2 or lines[0] != "---" or not _FRONT_KEY.match(lines[1]):
         return 0
     return next((number for number, line in enumerate(lines[1:], start=2) if line in ("---", "...")), 0)
 
 
 def enter(headings: Headings, notes: FileNotes, level: int, text: str, markup: Markup) -> None:
-    """Begin a section; the first heading is the file's title where it has none."""
+    """Begin a section; the first heading becomes the file's title if it has none."""
     heading = clean(text, markup)
     headings.enter(level, heading)
     notes.title = notes.title or heading

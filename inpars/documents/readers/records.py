@@ -1,6 +1,6 @@
-"""Records to blocks: JSON lines, csv and parquet files whose columns have names. One record never joins another.
+"""Read records from JSON lines, csv and parquet files with named columns.
 
-Places are characters of the record's text.
+Offsets are characters of the record's text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from inpars.io.record_files import read_parquet as parquet_rows
 from inpars.io.tables import DOCUMENT_TEXT_FIELDS, MAX_FIELD_CHARACTERS, named_separator, quoting, separator_of
 
 TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "context", "abstract", "document")
-COLUMNS_SHOWN = 8
+MAX_LISTED_COLUMNS = 8
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 
 
 def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """One JSON object per line; broken lines are dropped and counted."""
+    """One JSON object per line; invalid lines are dropped and counted."""
     yield from record_blocks(_json_records(path, notes, options), path, notes, options)
 
 
 def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """A header and rows; commas, semicolons, tabs or bars between them, whichever the header has most of."""
+    """Rows below a header, separated by commas, semicolons, tabs or bars, whichever is most frequent in the header."""
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     encoding = encoding_of(path, options.encoding)
     with open_text(path, encoding) as stream:
@@ -50,7 +50,7 @@ def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Blo
 
 
 def read_parquet(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """Rows of named columns."""
+    """One record per row."""
     try:
         yield from record_blocks((record for _, record in parquet_rows(path)), path, notes, options)
     except UnreadableFileError:
@@ -60,14 +60,14 @@ def read_parquet(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator
 
 
 def _quotes(path: Path, encoding: str) -> Literal[0, 3]:
-    """Whether quotes are signs like others: in tab-separated files, MS MARCO's for instance, they may be."""
+    """The csv module's quoting; in tab-separated files such as MS MARCO's, quotes may be ordinary characters."""
     with open_text(path, encoding) as stream:
         lines = (line.rstrip("\r\n") for line in stream if '"' in line)
         return csv.QUOTE_NONE if quoting(lines) == "plain" else csv.QUOTE_MINIMAL
 
 
 def _counted_cells(rows: Iterable[dict[Any, Any]], notes: FileNotes) -> Iterator[dict[str, Any]]:
-    """The rows without the cells that the header has no names for; how many have any is remarked."""
+    """The rows without cells beyond the header, which are counted in a remark."""
     count = 0
     for row in rows:
         count += row.pop(None, None) is not None
@@ -79,7 +79,7 @@ def _counted_cells(rows: Iterable[dict[Any, Any]], notes: FileNotes) -> Iterator
 def record_blocks(
     records: Iterable[Mapping[str, Any]], path: Path, notes: FileNotes, options: ReadOptions
 ) -> Iterator[Block]:
-    """The paragraphs of each record. Raises UnreadableFileError where none has the columns that are asked for."""
+    """The paragraphs of each record. Raises UnreadableFileError if no record has the text columns."""
     columns: Sequence[str] | None = options.text_column or None
     number = without = 0
     first: Mapping[str, Any] = {}
@@ -121,7 +121,7 @@ def _json_records(path: Path, notes: FileNotes, options: ReadOptions) -> Iterato
 
 
 def _no_column(record: Mapping[str, Any], columns: Sequence[str] | None) -> str:
-    names = ", ".join(map(str, [*record][:COLUMNS_SHOWN])) or "none"
+    names = ", ".join(map(str, [*record][:MAX_LISTED_COLUMNS])) or "none"
     problem = f"no column {' and '.join(map(repr, columns))}" if columns else "no column that is known to be text"
     return f"{problem}; its columns: {names} (--text-column NAME)"
 
@@ -136,7 +136,7 @@ def _joined(value: Any) -> str:  # noqa: ANN401
 
 
 def _paragraphs(value: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401
-    """Paragraphs of a text, or of a list of texts, with their places in the whole."""
+    """Paragraphs of a text or list of texts, with their offsets in the joined text."""
     text, start = _joined(value), 0
     for gap in [*_PARAGRAPH.finditer(text), None]:
         end = gap.start() if gap else len(text)

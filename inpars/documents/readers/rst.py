@@ -1,7 +1,7 @@
-"""reStructuredText to blocks, line by line: memory does not grow with the file.
+"""Read reStructuredText line by line, in bounded memory.
 
-It is cut into paragraphs, list items and listings below their headings, not rendered: docutils alone leaves out what
-Sphinx's directives and roles hold, here they are read as text. Places are characters of the file.
+The source is split into paragraphs, list items and code listings under their headings. It is not rendered: docutils
+would drop the content of Sphinx's directives and roles, which is kept here. Offsets are characters of the file.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ _WORDLESS = ("image", "figure", "toctree", "include", "index", "contents", "high
 
 
 def read_rst(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """Paragraphs, list items and listings; the contents of directives are text."""
+    """Paragraphs, list items, listings and the contents of directives."""
     yield from read_lines_of(path, notes, options, _blocks)
 
 
 def _blocks(lines: Lines, notes: FileNotes) -> Iterator[Block]:
-    state = _State(notes)
+    parser = _Parser(notes)
     for start, line in lines:
-        yield from state.line(start, line)
-    yield from state.end()
+        yield from parser.line(start, line)
+    yield from parser.end()
 
 
-class _State:
-    """What is open at a line."""
+class _Parser:
+    """A line-based parser of reStructuredText."""
 
     def __init__(self, notes: FileNotes) -> None:
-        self.held, self.headings, self.notes = Paragraph("rst"), Headings(), notes
-        self._styles: dict[tuple[str, bool], int] = {}  # levels by adornment, in the order they come
-        self._listing: int | None = None  # indentation of the line that announced a listing
-        self._skipped: int | None = None  # indentation of a directive without words of its own
-        self._over = False  # an adornment stood on the line before
+        self.paragraph, self.headings, self.notes = Paragraph("rst"), Headings(), notes
+        self._levels: dict[tuple[str, bool], int] = {}  # heading levels by adornment, in order of appearance
+        self._listing: int | None = None  # indentation of the line that begins the current listing
+        self._skipped: int | None = None  # indentation of the current directive without text
+        self._has_overline = False  # the previous line was an adornment
 
     def end(self) -> Iterator[Block]:
-        return self.held.take(self.headings.path, "code" if self._listing is not None else None)
+        return self.paragraph.take(self.headings.path, "code" if self._listing is not None else None)
 
     def line(self, start: int, line: str) -> Iterator[Block]:
-        """Read a line; yields the blocks that end with it."""
+        """Process a line; yields the blocks that end here."""
         bare = line.rstrip()
         indent = len(bare) - len(bare.lstrip())
         if self._is_inside(self._listing, bare, indent):
-            if len(self.held.text) >= MAX_CHARACTERS:
+            if len(self.paragraph.text) >= MAX_CHARACTERS:
                 yield from self.end()
-            if self.held.text or not _OPTION.match(bare):
-                self.held.add(start, line)
+            if self.paragraph.text or not _OPTION.match(bare):
+                self.paragraph.add(start, line)
             return
         if self._listing is not None:
             yield from self.end()
@@ -77,16 +77,16 @@ class _State:
         return opened is not None and (not bare or indent > opened)
 
     def _adornment(self, bare: str) -> Iterator[Block]:
-        """A line of one sign: below a text of one line it makes a heading of it."""
-        text = self.held.text.strip()
+        """A line of one repeated character: the underline of a heading, an overline or a transition."""
+        text = self.paragraph.text.strip()
         if text and "\n" not in text and len(bare) >= min(len(text), 4):
-            self.held.text = ""
-            level = self._styles.setdefault((bare[0], self._over), len(self._styles) + 1)
+            self.paragraph.text = ""
+            level = self._levels.setdefault((bare[0], self._has_overline), len(self._levels) + 1)
             enter(self.headings, self.notes, level, text, "rst")
-            self._over = False
+            self._has_overline = False
         else:
             yield from self.end()
-            self._over = True
+            self._has_overline = True
 
     def _directive(self, match: re.Match[str], start: int, line: str, indent: int) -> Iterator[Block]:
         yield from self.end()
@@ -96,17 +96,17 @@ class _State:
         elif name in _WORDLESS or not name:
             self._skipped = indent
         elif argument:
-            self.held.add(start + line.index(argument), argument + "\n")
+            self.paragraph.add(start + line.index(argument), argument + "\n")
 
     def _text(self, start: int, line: str, indent: int) -> Iterator[Block]:
         bare = line.rstrip()
         if not bare or _TABLE_RULER.match(bare) or _TARGET.match(bare) or _OPTION.match(bare):
-            self._over = False
+            self._has_overline = False
             yield from self.end()
             return
-        if _RST_ITEM.match(bare) or len(self.held.text) >= MAX_CHARACTERS:
+        if _RST_ITEM.match(bare) or len(self.paragraph.text) >= MAX_CHARACTERS:
             yield from self.end()
-        self.held.add(start, line)
+        self.paragraph.add(start, line)
         if bare.endswith("::"):
             yield from self.end()
             self._listing = indent

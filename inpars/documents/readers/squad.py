@@ -1,7 +1,7 @@
-"""SQuAD's JSON (1.1 and 2.0) to paragraphs and questions; any other JSON is taken for a list of records.
+"""Read SQuAD's JSON (1.1 and 2.0) as paragraphs with questions, and other JSON as a list of records.
 
-Each paragraph is a record with its article as title. Its questions go to the file's notes, with the places of their
-answers, so that the documents that hold an answer can be named. Rajpurkar et al., arXiv 1606.05250 and 1806.03822.
+Each paragraph is a record titled by its article. Its questions and the offsets of their answers go into the file's
+notes, from which judgements are made. Rajpurkar et al., arXiv 1606.05250 and 1806.03822.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from inpars.errors import DataFormatError, UnreadableFileError
 from inpars.io.json_text import JsonError, parse_json
 
 NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"
-SHOWN = 40  # characters of a value that is of the wrong kind
+EXCERPT_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a paragraph; `answers` are (text, first character in the paragraph), empty for none there."""
+    """A question about a paragraph; `answers` are (text, offset in the paragraph), empty if unanswerable."""
 
     question_id: str
     text: str
-    paragraph: int  # from 1, through the whole file
+    paragraph: int  # from 1, within the file
     answers: tuple[tuple[str, int], ...]
 
 
@@ -36,14 +36,14 @@ class Question:
 class Paragraph:
     """One paragraph of an article."""
 
-    number: int  # from 1, through the whole file
+    number: int  # from 1, within the file
     title: str
     text: str
     questions: tuple[Question, ...]
 
 
 def read_squad(path: Path) -> list[Paragraph]:
-    """All paragraphs of a file in SQuAD's form, gzipped or not. Raises DataFormatError."""
+    """All paragraphs of a SQuAD file, gzipped or not. Raises DataFormatError."""
     paragraphs = _squad(_loaded(path), path)
     if paragraphs is None:
         raise DataFormatError(NOT_SQUAD, path=path)
@@ -51,7 +51,7 @@ def read_squad(path: Path) -> list[Paragraph]:
 
 
 def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """SQuAD's paragraphs, or the records of a list."""
+    """SQuAD's paragraphs, or a list of records."""
     content = _loaded(path, options.encoding)
     paragraphs = _squad(content, path)
     if paragraphs is not None:
@@ -115,11 +115,11 @@ def _question(row: dict[str, Any], paragraph: int) -> Question:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"no text: {repr(value)[:SHOWN]}")
+        raise TypeError(f"no text: {repr(value)[:EXCERPT_CHARACTERS]}")
     return value
 
 
 def _whole_number(value: object) -> int:
     if type(value) is not int:
-        raise TypeError(f"no whole number: {repr(value)[:SHOWN]}")
+        raise TypeError(f"no whole number: {repr(value)[:EXCERPT_CHARACTERS]}")
     return value

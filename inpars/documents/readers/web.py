@@ -1,7 +1,7 @@
-"""Web pages to blocks: trafilatura finds the text between menus, banners and scripts.
+"""Read web pages: trafilatura extracts the main text without menus, banners and scripts.
 
-Places are characters of the text that was found. What a page calls its main text decides; where trafilatura finds none,
-all of the page's text is taken.
+If it misses most of the page's only article, the article is used; if it finds nothing, the whole page. Offsets are
+characters of the extracted text.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, ReadOptions, read_whole
 from inpars.errors import UnreadableFileError
 
-BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" beside each heading
+BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" next to headings
 SEPARATE = {"lb", "item", "list", "row", "cell", "p", "head", "quote"}
 HIDDEN = ("script", "style", "nav", "aside", "footer", "form", "noscript", "template")
 BLOCKS = {
     *("p", "div", "section", "header", "main", "figure", "blockquote", "pre", "br", "hr", "details", "summary"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
 }
-MIN_SHARE = 0.5  # of an article's words that have to be found
+MIN_SHARE = 0.5  # of an article's words that must be extracted
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
 Piece = tuple[str, dict[str, Any]]
 
 
 def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
-    """Headings, paragraphs, list items, rows and listings of the main text."""
+    """Headings, paragraphs, list items, table rows and listings of the main text."""
     raw = read_whole(path)
     tree = trafilatura.load_html(raw)
     if tree is None:
@@ -53,17 +53,17 @@ def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
 
 
 def _article(tree: Any) -> Any:  # noqa: ANN401
-    """A copy of the page's one article, without scripts; None where it has none or several."""
-    found = list(tree.iter("article"))
-    if len(found) != 1:
+    """A copy of the page's only article, without hidden parts; None if it has none or several."""
+    articles = list(tree.iter("article"))
+    if len(articles) != 1:
         return None
-    article = copy.deepcopy(found[0])
+    article = copy.deepcopy(articles[0])
     etree.strip_elements(article, *HIDDEN, etree.Comment, with_tail=False)
     return article
 
 
 def _lines(article: Any) -> list[str]:  # noqa: ANN401
-    """Its text, a line for each of its blocks."""
+    """The text, one line per block element."""
     lines = "".join(_runs(article, lambda child: "\n" if child.tag in BLOCKS else "")).split("\n")
     return [text for line in lines if (text := " ".join(line.split()))]
 
@@ -72,7 +72,7 @@ def _main_text(tree: Any) -> Any:  # noqa: ANN401 - lxml's elements
     settings = use_config()
     settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", "0")
     settings.set("DEFAULT", "MIN_OUTPUT_SIZE", "0")
-    settings.set("DEFAULT", "EXTRACTION_TIMEOUT", "0")  # its clock is a signal, which threads other than the first lack
+    settings.set("DEFAULT", "EXTRACTION_TIMEOUT", "0")  # the timeout uses signals, which work only in the main thread
     xml = trafilatura.extract(
         tree,
         output_format="xml",
@@ -92,7 +92,7 @@ def _title(tree: Any) -> str:  # noqa: ANN401
 
 
 def _pieces(main: Any) -> Iterator[Piece]:  # noqa: ANN401
-    headings, bare = Headings(), None  # the level of a heading that nothing stands below so far
+    headings, bare = Headings(), None  # the level of a heading without text yet
     for element in () if main is None else main:
         if element.tag == "head":
             rend = element.get("rend", "h2")[1:]
@@ -106,12 +106,12 @@ def _pieces(main: Any) -> Iterator[Piece]:  # noqa: ANN401
             if piece.strip():
                 bare = None
                 yield piece, {"headings": headings.path, **fields}
-    if bare is not None and bare > 1:  # else the page is a title
+    if bare is not None and bare > 1:  # not a page of only a title
         yield headings.path[-1], {"headings": headings.path, **_TEXT}
 
 
 def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
-    """The blocks of one element: a table's rows, a list's items, else itself."""
+    """The blocks of one element: table rows, list items, or the element itself."""
     if element.tag == "code":
         yield "".join(element.itertext()).strip("\n"), _LISTING
     elif element.tag == "table":
@@ -129,7 +129,7 @@ def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
 
 
 def _text(element: Any) -> str:  # noqa: ANN401
-    """Its words; where a line, an item or a listing begins or ends, so does a word."""
+    """The text of an element, with blanks around lines, items and listings."""
     return " ".join("".join(_runs(element, _gap)).split())
 
 
@@ -139,7 +139,7 @@ def _gap(child: Any) -> str:  # noqa: ANN401
 
 
 def _runs(element: Any, gap_of: Callable[[Any], str]) -> Iterator[str]:  # noqa: ANN401
-    """The pieces of its text, with what stands before and behind each element inside it."""
+    """The pieces of an element's text, with a gap before and after each inner element."""
     yield element.text or ""
     for child in element:
         gap = gap_of(child)
