@@ -1,4 +1,4 @@
-"""Queries for documents that have none, and the search systems chosen, trained and measured with them.
+"""Generates queries for documents that have none, and chooses, trains and measures search systems with them.
 
     import inpars
 
@@ -7,8 +7,8 @@
     bm25 = inpars.search("beir/nfcorpus/test", "bm25")
     inpars.evaluate({"bm25": bm25}, "beir/nfcorpus/test")
 
-The functions are those of `inpars.api`, which is loaded when one of them is first used: `import inpars` itself loads no
-torch, no transformers and no JVM.
+The functions are in `inpars.api`, which is loaded on first use: `import inpars` itself loads no torch, no transformers
+and no JVM.
 """
 
 from importlib import import_module

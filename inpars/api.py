@@ -1,8 +1,8 @@
 """The stages as functions for notebooks and programs: `inpars.generate`, `inpars.search`, `inpars.System` and others.
 
-Each function runs the command of the same work in this process, so every flag is a keyword (`max_documents=500` is
-`--max-documents 500`). Data may be a name, a file, or records in memory. Results are records that know their file; with
-`output=PATH` the file stays there and a repeated call resumes or reuses it, otherwise it goes with this process.
+Each function runs a command in this process, and every flag is a keyword (`max_documents=500` is
+`--max-documents 500`). Data may be a name, a file, or records in memory. Results are records with the path of their
+file; with `output=PATH` a repeated call resumes or reuses that file, otherwise it is temporary.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ if TYPE_CHECKING:
     from inpars.apps.qa.records import Answer, Hit
 
 Item = TypeVar("Item")
-_ABSENT: Mapping[str, Any] = {"title": "", "metadata": {}}  # what stands for what a document may lack
+_DEFAULTS: Mapping[str, Any] = {"title": "", "metadata": {}}  # of a document
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
 QUERIES = "queries.jsonl"
-SHOWN = 10  # records that a notebook shows
+SHOWN = 10  # records shown in a notebook
 _numbers = count(1)
 
 
 class Records(list[Item], Generic[Item]):
-    """Records with the file that holds them; a table in a notebook."""
+    """Records and the path of their file; shown as a table in a notebook."""
 
     def __init__(self, items: Iterable[Item], path: Path) -> None:
         super().__init__(items)
@@ -76,7 +76,7 @@ class Records(list[Item], Generic[Item]):
 
 
 class Run(dict[str, dict[str, float]]):
-    """A ranking: query_id -> doc_id -> score, with the TREC run that holds it."""
+    """A ranking: query_id -> doc_id -> score, with the path of its TREC run."""
 
     def __init__(self, scores: Mapping[str, Mapping[str, float]], path: Path) -> None:
         super().__init__({query_id: dict(hits) for query_id, hits in scores.items()})
@@ -99,7 +99,7 @@ class Run(dict[str, dict[str, float]]):
 
 
 class Evaluation:
-    """Measures of runs with paired tests; `values` is what `inpars evaluate --json` prints, the text its table."""
+    """Measures of runs with paired tests; `values` is the output of `inpars evaluate --json`, `text` its table."""
 
     def __init__(self, text: str, values: Mapping[str, Any]) -> None:
         self.text, self.values = text, values
@@ -121,14 +121,14 @@ class Evaluation:
 
 
 class System:
-    """The search system that an `inpars run` measured, in the order that was measured."""
+    """The search system chosen and measured by `inpars run`."""
 
     def __init__(self, folder: Path, engine: Engine) -> None:
         self.folder, self._engine = folder, engine
 
     @classmethod
     def load(cls, folder: str | Path, **flags: Any) -> System:
-        """Open the system of a run's folder, with all its models; flags as `inpars ask --run` has them."""
+        """Open the system of a run's folder, with all its models; takes the flags of `inpars ask --run`."""
         if not isinstance(folder, str | Path):
             raise ConfigError(f"a system is loaded from the folder of a run, not from {type(folder).__name__}")
         from inpars.apps.qa.build_engine import AnswerOptions
@@ -139,16 +139,16 @@ class System:
         parsed, words = _parsed("ask", {"run": folder, "quiet": True, **flags}, positional=["-"])
         with running(["inpars", *words]):
             answers = from_flags(AnswerOptions, parsed)
-            writes = answers.model is not None or answers.base_url is not None
-            engine = open_named_engine(parsed, Path(folder), console(parsed), answers=answers, writes=writes)
+            generates = answers.model is not None or answers.base_url is not None
+            engine = open_named_engine(parsed, Path(folder), console(parsed), answers=answers, writes=generates)
         return cls(Path(folder), engine)
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The k best documents of a query."""
+        """The top k documents of a query."""
         return self._engine.search([query], k)[0]
 
     def search_batch(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
-        """The k best documents of each query, in the order of the queries."""
+        """The top k documents per query, in the order of the queries."""
         return self._engine.search(queries, k)
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
@@ -159,7 +159,7 @@ class System:
         return sorted(enumerate(scores), key=lambda pair: (-pair[1], pair[0]))
 
     def ask(self, question: str, k: int = 5) -> Answer:
-        """An answer from the k best documents: generated if a model was named, else words of a document."""
+        """An answer from the top k documents: generated if a model was named, else extracted."""
         return self._engine.ask(question, kind="generated" if self._engine.writer else "extractive", k=k)
 
     def close(self) -> None:
@@ -176,11 +176,11 @@ class System:
 def load_corpus(
     data: Data, *, queries: Mapping[str, str] | None = None, qrels: Mapping[str, Mapping[str, int]] | None = None
 ) -> Dataset:
-    """A collection by name, file or folder, or of documents in memory.
+    """A collection by name, file or folder, or from documents in memory.
 
-    These are `Document`s, dicts with `text` (and `doc_id`, `title`, `metadata`), texts, a dict of them by id, or a
-    pandas frame with such columns. Raises ConfigError for anything else.
-    `queries` (id to text) and `qrels` (query id to document id to grade) belong to documents in memory.
+    Documents are `Document`s, texts, dicts with `text` (and `doc_id`, `title`, `metadata`), a dict of these by id, or a
+    pandas frame with such columns. `queries` (id to text) and `qrels` (query id to document id to grade) are only for
+    documents in memory. Raises ConfigError for anything else.
     """
     if isinstance(data, Dataset):
         return data
@@ -189,12 +189,12 @@ def load_corpus(
             raise ConfigError("queries and qrels belong to documents in memory; a named collection has its own")
         path = Path(data)
         return load_dataset(None, corpus=path) if path.is_file() and path.suffix != ".zip" else load_dataset(str(data))
-    for name, given in (("queries", queries), ("qrels", qrels)):
-        if given is not None and not isinstance(given, Mapping):
-            raise ConfigError(f"{name} are a dict by query id, not {type(given).__name__}")
+    for name, value in (("queries", queries), ("qrels", qrels)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{name} are a dict by query id, not {type(value).__name__}")
     if qrels and not queries:
         raise ConfigError("qrels need the texts of their queries; give queries too")
-    folder = _own_path("collection")
+    folder = _temporary_path("collection")
     (folder / "qrels").mkdir(parents=True)
     corpus, topics = folder / "corpus.jsonl", folder / QUERIES
     write_documents(corpus, (_document(item, n) for n, item in enumerate(_items(data))))
@@ -220,7 +220,7 @@ def generate(
 def score(
     queries: Iterable[SyntheticQuery], data: Data, *, output: str | Path | None = None, **flags: Any
 ) -> Records[SyntheticQuery]:
-    """The queries with new log-probs of one local model. Flags: `inpars score --help-all`."""
+    """The queries with log-probs of one local model. Flags: `inpars score --help-all`."""
     path = _output(output, "scored.jsonl")
     _call("score", {**_data(data), "input": _queries(queries), "output": path, **flags})
     return Records(read_synthetic_queries(path), path)
@@ -245,40 +245,40 @@ def mine_negatives(
 
 
 def train_retriever(triples: Records[TripleRow] | str | Path, *, output: str | Path, **flags: Any) -> Path:
-    """Train a bi-encoder; its folder, for `SentenceTransformer`. Flags: `inpars train retriever --help-all`."""
+    """Train a retriever; returns its folder for sentence-transformers. Flags: `inpars train retriever --help-all`."""
     return _trained("retriever", triples, output, flags)
 
 
 def train_reranker(triples: Records[TripleRow] | str | Path, *, output: str | Path, **flags: Any) -> Path:
-    """Train a reranker; its folder. Flags: `inpars train reranker --help-all`."""
+    """Train a reranker; returns its folder. Flags: `inpars train reranker --help-all`."""
     return _trained("reranker", triples, output, flags)
 
 
 def search(
     data: Data, retriever: str | Path | Sequence[str | Path] = "bm25", *, output: str | Path | None = None, **flags: Any
 ) -> Run:
-    """A ranking for every query of the collection; several retrievers are fused. Flags: `inpars search --help-all`."""
+    """Rank documents for every query; several retrievers are fused. Flags: `inpars search --help-all`."""
     path = _output(output, "run.trec")
-    named = [retriever] if isinstance(retriever, str | Path) else list(retriever)
-    if not named:
+    retrievers = [retriever] if isinstance(retriever, str | Path) else list(retriever)
+    if not retrievers:
         raise ConfigError("no retriever is given; give bm25, or the name or folder of one")
-    _call("search", {**_data(data), "retriever": named, "output": path, **flags})
+    _call("search", {**_data(data), "retriever": retrievers, "output": path, **flags})
     return Run(read_run(path), path)
 
 
 def rerank(
     first: Mapping[str, Mapping[str, float]], data: Data, *, output: str | Path | None = None, **flags: Any
 ) -> Run:
-    """The top of a ranking reordered by a reranker. Flags: `inpars rerank --help-all`."""
+    """Rerank the top documents of a ranking. Flags: `inpars rerank --help-all`."""
     path = _output(output, "reranked.trec")
     _call("rerank", {**_data(data), "run": [_run_path(first, "first")], "output": path, **flags})
     return Run(read_run(path), path)
 
 
 def evaluate(runs: Mapping[str, Mapping[str, Mapping[str, float]]], data: Data, **flags: Any) -> Evaluation:
-    """Measures of rankings by name, with paired tests against the first. Flags: `inpars evaluate --help-all`."""
+    """Evaluate named rankings, with paired tests against the first. Flags: `inpars evaluate --help-all`."""
     paths = [_run_path(scores, name) for name, scores in runs.items()]
-    output = flags.pop("output", None) or _own_path("metrics.json")
+    output = flags.pop("output", None) or _temporary_path("metrics.json")
     text, code = _call("evaluate", {**_data(data), "run": paths, "output": output, **flags})
     if code:
         raise ConfigError("not a result: a run and the judgements have no query or document in common")
@@ -286,7 +286,7 @@ def evaluate(runs: Mapping[str, Mapping[str, Mapping[str, float]]], data: Data, 
 
 
 def run(data: Data | None = None, *, output: str | Path, **flags: Any) -> System:
-    """The whole pipeline; the measured system. `documents=[...]` takes files. Flags: `inpars run --help-all`."""
+    """Run the pipeline and open its system. `documents=[...]` takes files. Flags: `inpars run --help-all`."""
     _call("run", {**({} if data is None else _data(data)), "output": output, **flags})
     return System.load(output)
 
@@ -298,7 +298,7 @@ def _trained(kind: str, triples: Records[TripleRow] | str | Path, output: str | 
 
 
 class _ApiParser(Parser):
-    """A parser whose errors are raised."""
+    """A parser that raises its errors."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise ConfigError((message or "").strip())
@@ -310,14 +310,14 @@ def _parsed(
     parser = _ApiParser(prog=f"inpars {command}")
     importlib.import_module(module_of(command)).add_arguments(parser)
     subparser = parser.kinds().get(positional[0], parser) if positional else parser
-    known = {key: _plain(value) for key, value in flags.items() if value is not None}
-    words = [word for part in flag_words(subparser, known, f"inpars {command}").values() for word in part]
+    values = {key: _plain(value) for key, value in flags.items() if value is not None}
+    words = [word for part in flag_words(subparser, values, f"inpars {command}").values() for word in part]
     parsed: argparse.Namespace = parser.parse_args([*positional, *words])
     return parsed, [command, *positional, *words]
 
 
 def _call(command: str, flags: Mapping[str, Any], positional: Sequence[str] = ()) -> tuple[str, int]:
-    """What the command printed, and its exit code."""
+    """Run a command; returns its stdout and exit code."""
     parsed, words = _parsed(command, flags, positional)
     use_engine(getattr(parsed, "engine_backend", "auto"))
     printed = io.StringIO()
@@ -342,7 +342,7 @@ def _data(data: Data) -> dict[str, Any]:
     if not Path(dataset.name).is_file() or dataset.name.endswith(".zip"):
         return {"dataset": dataset.name}
     topics = dataset.corpus.path.with_name(QUERIES)
-    from_memory = topics.is_relative_to(_home()) and topics.exists()  # of documents in memory
+    from_memory = topics.is_relative_to(_temporary_folder()) and topics.exists()
     return {"corpus": dataset.corpus.path, **({"queries": topics} if from_memory else {})}
 
 
@@ -351,39 +351,39 @@ def _queries(queries: Iterable[SyntheticQuery] | str | Path) -> Path:
         return Path(queries)
     if isinstance(queries, Records) and queries.path.exists() and queries == list(read_synthetic_queries(queries.path)):
         return queries.path
-    given = list(queries) if isinstance(queries, Iterable) else [queries]
-    if wrong := [type(item).__name__ for item in given if not isinstance(item, SyntheticQuery)]:
+    items = list(queries) if isinstance(queries, Iterable) else [queries]
+    if wrong := [type(item).__name__ for item in items if not isinstance(item, SyntheticQuery)]:
         raise ConfigError(f"queries are those of inpars.generate, or a file of them, not {wrong[0]}")
-    path = _own_path("queries.jsonl")
-    write_jsonl(path, map(synthetic_query_record, given))
+    path = _temporary_path("queries.jsonl")
+    write_jsonl(path, map(synthetic_query_record, items))
     return path
 
 
 @cache
-def _home() -> Path:
-    """A folder for files of this process."""
+def _temporary_folder() -> Path:
+    """A folder that is deleted when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="inpars-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _own_path(name: str) -> Path:
-    folder = _home() / str(next(_numbers))
+def _temporary_path(name: str) -> Path:
+    folder = _temporary_folder() / str(next(_numbers))
     folder.mkdir()
     return folder / name
 
 
 def _output(output: str | Path | None, name: str) -> Path:
-    return _own_path(name) if output is None else Path(output)
+    return _temporary_path(name) if output is None else Path(output)
 
 
 def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
-    """The ranking as a file of that name, with its manifest if it still is what a stage wrote."""
+    """A file with the ranking; with the manifest if the ranking is unchanged since a stage wrote it."""
     if not isinstance(scores, Mapping) or not all(isinstance(hits, Mapping) for hits in scores.values()):
         raise ConfigError(f"{name}: a ranking is a dict of documents' scores by query, not {type(scores).__name__}")
     if not name or Path(name).name != name:
         raise ConfigError(f"{name!r} cannot name a ranking, which becomes a file; leave out slashes")
-    path = _own_path(f"{name}.trec")
+    path = _temporary_path(f"{name}.trec")
     if isinstance(scores, Run) and scores.path.exists() and read_run(scores.path) == scores:
         shutil.copyfile(scores.path, path)
         with contextlib.suppress(FileNotFoundError):
@@ -394,7 +394,7 @@ def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
 
 
 def _prompt(prompt: str | Prompt) -> str:
-    """The name or path of a prompt. Raises ConfigError for one that was changed after it was loaded."""
+    """The name or path of a prompt. Raises ConfigError if it was modified after loading."""
     if isinstance(prompt, str):
         return prompt
     for name in (prompt.name, prompt.source):
@@ -405,12 +405,12 @@ def _prompt(prompt: str | Prompt) -> str:
 
 
 def _items(data: Any) -> Iterable[Any]:
-    """The documents of what is given as a collection, one by one."""
+    """The documents of a collection in memory."""
     if isinstance(data, Mapping):
         return (
             {"doc_id": name, **(item if isinstance(item, Mapping) else {"text": item})} for name, item in data.items()
         )
-    if hasattr(data, "to_dict") and hasattr(data, "columns"):  # a frame's own items are the names of its columns
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):  # iterating a frame would yield its column names
         return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
     if isinstance(data, bytes) or not isinstance(data, Iterable):
         raise ConfigError(f"documents are a name, a path, or a list of texts or dicts, not {type(data).__name__}")
@@ -428,19 +428,19 @@ def _document(item: Any, number: int) -> Document:
         raise ConfigError(
             f"document {number} has no 'text'; give dicts with text, and doc_id and title if there are some"
         )
-    given = [item[key] for key in ("doc_id", "_id", "id") if not _is_nothing(item.get(key))]
+    ids = [item[key] for key in ("doc_id", "_id", "id") if not _is_missing(item.get(key))]
     text: Any = item["text"]
-    title, metadata = (absent if _is_nothing(item.get(name)) else item[name] for name, absent in _ABSENT.items())
+    title, metadata = (default if _is_missing(item.get(name)) else item[name] for name, default in _DEFAULTS.items())
     for name, value in (("text", text), ("title", title)):
         if not isinstance(value, str):
             raise ConfigError(f"document {number}: its {name} is {value!r}, which is no text")
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"document {number}: its metadata is {metadata!r}, which is no dict")
-    return Document(str(given[0] if given else number), text, title, dict(metadata))
+    return Document(str(ids[0] if ids else number), text, title, dict(metadata))
 
 
-def _is_nothing(value: Any) -> bool:
-    """Whether it is absent: None, or a frame's NaN."""
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None or a frame's NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -1,4 +1,4 @@
-"""Where copies are kept, and what those of remote files are called in manifests: by the address they came from."""
+"""The cache folder, and the addresses of remote files that are cached in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where converted models, unpacked corpora and indexes are kept: INPARS_CACHE or the user's cache folder."""
+    """The folder of converted models, unpacked corpora and indexes: INPARS_CACHE or the user's cache folder."""
     configured = os.environ.get("INPARS_CACHE")
     if configured:
         return Path(configured)
@@ -15,12 +15,12 @@ def cache_folder() -> Path:
 
 
 def remote_folder() -> Path:
-    """The folder of the local copies."""
+    """The folder of local copies of remote files."""
     return cache_folder() / "remote"
 
 
 def canonical_name(name: str) -> str:
-    """The address of a copy; other names as they are."""
+    """The address of a remote file, given the path of its copy; other names unchanged."""
     path = Path(name)
     if not path.is_absolute() or not path.is_relative_to(remote_folder()):
         return name

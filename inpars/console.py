@@ -20,25 +20,25 @@ from inpars.progress import skipped_line
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_OF_SILENCE = 7.5  # after which a watched console says what it is at
+SECONDS_OF_SILENCE = 7.5  # after which a watched console prints the current activity
 SECONDS_BETWEEN_LOOKS = 1.0
-SLOW = 0.1  # units per second below which the time of one is shown
+SLOW = 0.1  # units per second, below which the time per unit is shown
 
 
 class Console:
-    """A `Progress` that people watch."""
+    """A `Progress` for people."""
 
     def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
         """Write to `stream` (stderr by default); `quiet` writes nothing."""
         self._lines = _Lines(stream)
         self._quiet = quiet
         self._counters: list[_Counter] = []
-        self._doing, self._since = "working", time.monotonic()
+        self.doing("working")
 
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
-        """Pass the items on; count them unless `advance` is called inside, which then counts instead."""
+        """Yield the items and count them; calls of `advance` count instead."""
         counter = _Counter(self._lines, total, description, unit, done, hidden=self._quiet)
         self._counters.append(counter)
         try:
@@ -63,19 +63,19 @@ class Console:
             self._lines.write(message)
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
-        """Print that a stage is skipped; remember one that begins."""
+        """Print that a stage is skipped, or remember that it begins."""
         if up_to_date:
             self.note(skipped_line(name, output))
         else:
             self.doing(name)
 
     def doing(self, activity: str) -> None:
-        """Name the work that a watched console shows while nothing is counted."""
-        self._doing, self._since = activity, time.monotonic()
+        """Set the activity that a watched console shows while nothing is counted."""
+        self._activity, self._since = activity, time.monotonic()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """For the time of the block, print what is being done after a few seconds in which nothing was printed."""
+        """Inside the block, print the current activity after a few seconds of silence."""
         if self._quiet:
             yield
             return
@@ -96,8 +96,8 @@ class Console:
                 return  # stderr is closed
 
     def look(self) -> None:
-        """Break a silence that is too long."""
-        counter = next(iter(self._counters[-1:]), None)
+        """Refresh the bar, or print the current activity after too long a silence."""
+        counter = self._counters[-1] if self._counters else None
         if counter is not None and counter.refresh():
             return
         if time.monotonic() - self._lines.latest < SECONDS_OF_SILENCE:
@@ -105,18 +105,18 @@ class Console:
         if counter is not None:
             counter.show()
         else:
-            self._lines.write(f"{self._doing}: {_duration(time.monotonic() - self._since)}")
+            self._lines.write(f"{self._activity}: {_duration(time.monotonic() - self._since)}")
 
 
 class _Lines:
-    """A stream that lines are written to, above any bar, and when the latest one was."""
+    """Writes lines above any bar, and remembers when the latest was written."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream, self.latest = stream, time.monotonic()
 
     @property
     def stream(self) -> IO[str]:
-        """The stream that was given, else what stderr is now: notebooks and tests replace it."""
+        """The stream, by default the current stderr, which notebooks and tests replace."""
         return self._stream or sys.stderr
 
     def write(self, line: str) -> None:
@@ -127,7 +127,7 @@ class _Lines:
 
 
 class _Counter:
-    """One progress bar, or plain lines where there is no terminal."""
+    """One progress bar, or plain lines without a terminal."""
 
     def __init__(
         self, lines: _Lines, total: int | None, description: str, unit: str, done: int, *, hidden: bool
@@ -144,7 +144,7 @@ class _Counter:
             )
 
     def add(self, count: int, detail: str = "") -> None:
-        """Count and, now and then, show."""
+        """Count, and show the count now and then."""
         self._count += count
         self._detail = detail
         if self._bar is not None:
@@ -158,14 +158,14 @@ class _Counter:
         self._lines.write(self._line(self._detail))
 
     def refresh(self) -> bool:
-        """Have the bar show the time that has passed; False where there is no bar."""
+        """Refresh the bar's elapsed time; False without a bar."""
         if self._bar is None:
             return False
         self._bar.refresh()
         return True
 
     def close(self) -> None:
-        """Finish the bar, or say the last line of work that took long enough to matter."""
+        """Close the bar, or print a last line if the work took more than a second."""
         if self._bar is not None:
             self._bar.close()
         elif self._hidden or self._lines.stream.closed:
@@ -186,7 +186,7 @@ class _Counter:
 
 
 def _bar_class(stream: IO[str]) -> type[tqdm[Any]] | None:
-    """What draws a bar: on a terminal or in a notebook, whose kernel has been imported and which has widgets."""
+    """The class of bars for a terminal or a notebook with widgets; None for plain lines."""
     if stream.isatty():
         return tqdm
     if stream is sys.stderr and "ipykernel.zmqshell" in sys.modules and find_spec("ipywidgets"):

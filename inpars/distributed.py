@@ -1,13 +1,11 @@
-"""The workers of a Ray cluster: actors that load a stage's model once and do one of its shards at a time.
+"""Runs the shards of a stage on a Ray cluster, with actors that load the stage's model once.
 
-Stands above the stages, which know nothing of Ray: they say what a worker is (`stages/workers.py`), where its shards
-lie (`stages/shard_folder.py`) and how these are merged. A worker has never more than one shard, so nothing queues up in
-the cluster. A shard whose worker died, with its node or without, goes to the next one that is free, and what its
-partial file has is kept. Errors that were raised on purpose end the work at once, with their own message; a shard that
-ends several workers does so too.
+Stages do not depend on Ray: `stages/workers.py` defines a worker, `stages/shard_folder.py` the shards' files. A worker
+has at most one shard, so nothing queues up in the cluster. If a worker or its node dies, the next free worker continues
+the shard's partial file. An InparsError ends the work at once, as does a shard or worker that fails too often.
 
-`ray.util.ActorPool` gives a shard to an actor that is still to be started; where a node was lost, and with it the room
-for that actor, the shard would wait for ever.
+`ray.util.ActorPool` may give a shard to an actor that has not started; if its node was lost, the shard would wait
+forever.
 """
 
 from __future__ import annotations
@@ -31,21 +29,21 @@ from inpars.progress import Progress
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.workers import ClusterOptions, MakeWorker, Payload, Worker
 
-MAX_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
-PATIENCE_SECONDS = 30.0  # without any worker, before it is said that the cluster has no room
-OBJECT_STORE_BYTES = 200 << 20  # nothing large travels; the shards' files carry the results
-STARTS = 3  # Ray gives a node half a minute, which a machine that is busy elsewhere may not keep to
+MAX_ATTEMPTS = 5  # per shard, and per start of a worker
+PATIENCE_SECONDS = 30.0  # without any worker, before a note that the cluster may have no room
+OBJECT_STORE_BYTES = 200 << 20  # small: results are in the shards' files
+STARTS = 3  # Ray allows a node 30 seconds to start, which a busy machine may exceed
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # without other machines Ray then listens on 127.0.0.1 alone
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # a local cluster then listens on 127.0.0.1 only
 
 
 def workers_of(options: ClusterOptions) -> RayWorkers | None:
-    """Who does a stage's shards; None where this process does its work."""
+    """The workers for a stage's shards; None if this process does the work."""
     return RayWorkers(options) if options.on_ray else None
 
 
 class RayWorkers:
-    """Workers on the cluster that the options name, for as long as a stage works; see `stages.workers.Workers`."""
+    """Workers on the cluster of the options; implements `stages.workers.Workers`."""
 
     def __init__(self, options: ClusterOptions) -> None:
         self._options, self.on_gpus = options, bool(options.gpus_per_worker)
@@ -53,10 +51,7 @@ class RayWorkers:
     def work(
         self, make: MakeWorker, folder: ShardFolder, shards: Sequence[int], payload: Payload, progress: Progress
     ) -> Generator[int, None, None]:
-        """Have the shards done; each is yielded when it is whole, in any order.
-
-        Raises MissingDependencyError without Ray.
-        """
+        """Process the shards; yields each once complete, in any order. Raises MissingDependencyError without Ray."""
         if find_spec("ray") is None:
             line = EXTRAS["cluster"].install_line() or pip_line(["ray"])
             raise MissingDependencyError("ray", "for --engine ray", line)
@@ -89,11 +84,11 @@ class _Actor:
         keep_freed_memory()
 
     def load(self, make: MakeWorker, folder: ShardFolder) -> None:
-        """Begin; not in the constructor, whose errors Ray does not pass on as they are."""
+        """Load the model; not in the constructor, because Ray wraps its errors."""
         self._folder, self._worker = folder, make()
 
     def do(self, shard: int, payload: Any) -> None:  # noqa: ANN401
-        """Do a shard unless it is done: a driver that died may have given it to another worker."""
+        """Process a shard unless it is done: a driver that died may have given it to another worker."""
         folder = self._folder
         with folder.begun(shard) as partial:
             if folder.mark(shard) is not None:
@@ -107,15 +102,19 @@ class _Actor:
 
 @dataclass(slots=True)
 class _Slot:
-    """A worker's place: the actor that has it now, and its shard."""
+    """A worker: its current actor and shard."""
 
     number: int
     actor: Any
     shard: int | None = None
 
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
 
 class _Pool:
-    """The shards that are left and the calls that are under way, one per worker."""
+    """The remaining shards and the running calls, one per worker."""
 
     def __init__(
         self, make: MakeWorker, folder: ShardFolder, shards: Sequence[int], payload: Payload, options: ClusterOptions
@@ -134,12 +133,12 @@ class _Pool:
         self._deaths: Counter[str] = Counter()
 
     def start(self, number: int) -> None:
-        """A worker at this place; it gets a shard once it has loaded its model."""
+        """Start a worker; it gets a shard once it has loaded its model."""
         actor = self._actor.remote(number)
         self.busy[actor.load.remote(self._make, self._folder)] = _Slot(number, actor)
 
     def ended(self, call: Any) -> int | None:  # noqa: ANN401 - a reference of Ray's
-        """A call came to an end: the shard that is done now, if it was one."""
+        """Handle a finished call; returns the completed shard, if any."""
         import ray
         from ray.exceptions import RayError
 
@@ -151,7 +150,7 @@ class _Pool:
             self._replace(slot, shard, error)
             return None
         self.seen = True
-        self._deaths.pop(_name_of(slot), None)
+        self._deaths.pop(slot.name, None)
         self._idle.append(slot)
         self._hand_out()
         if shard is not None:
@@ -171,13 +170,13 @@ class _Pool:
             self.busy[slot.actor.do.remote(slot.shard, self._payload(slot.shard))] = slot
 
     def _replace(self, slot: _Slot, shard: int | None, error: Exception) -> None:
-        """Put another worker in the place of one that died; raise what was raised on purpose, or too often."""
+        """Replace a worker that died. Raises its InparsError, or BackendError after too many attempts."""
         import ray
 
-        cause = getattr(error, "cause", None)  # of a RayTaskError: what the worker raised
+        cause = getattr(error, "cause", None)  # the worker's exception in a RayTaskError
         if isinstance(cause, InparsError):
             raise cause
-        subject = _name_of(slot) if shard is None else f"shard {shard + 1} of {self._folder.count}"
+        subject = slot.name if shard is None else f"shard {shard + 1} of {self._folder.count}"
         self._deaths[subject] += 1
         if self._deaths[subject] == MAX_ATTEMPTS:
             raise BackendError(
@@ -191,10 +190,6 @@ class _Pool:
         self.start(slot.number)
 
 
-def _name_of(slot: _Slot) -> str:
-    return f"worker {slot.number}"
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -202,9 +197,9 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def connected(options: ClusterOptions) -> Iterator[int]:
-    """The cluster that the options name, and how many workers it has; one that was begun here ends here.
+    """Connect to the cluster of the options, or start a local one for the block; yields the number of workers.
 
-    Ray reads its environment when it is imported, so nothing may import it before.
+    Ray reads its environment when it is imported, so nothing may import it earlier.
     """
     address = options.address or os.environ.get("RAY_ADDRESS")
     for name, value in (QUIET if address else QUIET | ALONE).items():
@@ -240,21 +235,21 @@ def _start(address: str | None, options: ClusterOptions) -> None:
 
 
 def _cores(options: ClusterOptions) -> int | None:
-    """CPU slots for all requested workers, even if there are more than cores."""
+    """CPU slots for all requested workers, even if the machine has fewer cores."""
     if options.workers is None:
         return None
     return max(os.cpu_count() or 1, math.ceil(options.workers * options.cpus_per_worker))
 
 
 def _number_of_workers(options: ClusterOptions, resources: Mapping[str, float]) -> int:
-    """The requested number, else as many as fit now. Raises ConfigError if not even one fits."""
+    """The requested number, else as many as fit. Raises ConfigError if none fits."""
     if options.workers is not None:
         return options.workers
     needed = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}
-    room = [int(resources.get(name, 0) / each) for name, each in needed.items() if each]
-    if not min(room, default=1):
+    workers = min((int(resources.get(name, 0) / each) for name, each in needed.items() if each), default=1)
+    if not workers:
         raise ConfigError(
             f"the cluster has {resources.get('CPU', 0):g} cores and {resources.get('GPU', 0):g} GPUs, too few for one "
             f"worker of {needed['CPU']:g} and {needed['GPU']:g}; lower --cpus-per-worker or --gpus-per-worker"
         )
-    return min(room, default=1)
+    return workers

@@ -3,12 +3,12 @@
     InparsError
     ├── ConfigError             settings that cannot work; all problems at once
     │   └── UntrainedModelError a model that was never trained to score pairs
-    ├── DataFormatError         a file that is not what it should be: path, line, field, excerpt
-    │   └── UnreadableFileError a document that no text comes out of: encrypted, scanned, damaged
+    ├── DataFormatError         a file in the wrong format: path, line, field, excerpt
+    │   └── UnreadableFileError a document without extractable text: encrypted, scanned, damaged
     ├── PromptError             a prompt template that cannot be used
-    ├── UnknownNameError        a name that is none of the valid ones, which it lists
+    ├── UnknownNameError        an unknown name; lists the valid ones
     ├── StaleInputError         inputs that do not belong together
-    ├── MissingDependencyError  an optional package is absent; carries the pip line
+    ├── MissingDependencyError  a missing optional package; has the pip line
     ├── BackendError            a model, JVM or server failed
     └── StorageError            the disk is full or a path cannot be written
 
@@ -26,15 +26,15 @@ from typing import Any
 
 EXCERPT_CHARACTERS = 80
 MESSAGE_CHARACTERS = 2000
-END_CHARACTERS = 600  # of a message that is cut: what to do stands at its end
+END_CHARACTERS = 600  # kept at the end of a truncated message, which says what to do
 LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
 
 class InparsError(Exception):
-    """Base of all errors raised on purpose. They can be pickled, as workers of a cluster do."""
+    """Base of all errors raised on purpose. Can be pickled, for workers of a cluster."""
 
     def __init__(self, message: str = "") -> None:
-        """Keep the message to one line of bounded length, whatever names and values of a file it quotes."""
+        """Reduce the message to one line of bounded length, whatever it quotes."""
         super().__init__(_clipped(LINE_BREAKS.sub(" ", message)))
 
     def __reduce__(self) -> tuple[Callable[..., InparsError], tuple[Any, ...]]:
@@ -42,7 +42,7 @@ class InparsError(Exception):
 
 
 def _restored(kind: type[InparsError], args: tuple[object, ...], fields: dict[str, object]) -> InparsError:
-    """Restore the error without calling its constructor, which takes the parts of the message."""
+    """Restore a pickled error without its constructor, which takes the parts of the message."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
@@ -57,11 +57,11 @@ class ConfigError(InparsError):
 
 
 class UntrainedModelError(ConfigError):
-    """A model without a head, or without answers, that scores pairs: its training starts from chance."""
+    """A model that was not trained to score pairs, so its scores are random."""
 
 
 class DataFormatError(InparsError):
-    """A file whose content is not in the form it should have."""
+    """A file in the wrong format."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class DataFormatError(InparsError):
     ) -> None:
         where = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
         message = f"field {field!r}: {problem}" if field else problem
-        found = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
+        quote = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
         self.path, self.line, self.field = path, line, field
-        super().__init__(f"{where}{message}{found}")
+        super().__init__(f"{where}{message}{quote}")
 
 
 class UnreadableFileError(DataFormatError):
-    """A document that no text comes out of; `reason` is the same for all of a kind."""
+    """A document without extractable text; `reason` is the same for all of a kind."""
 
     def __init__(self, reason: str, *, path: Path | str) -> None:
         self.reason = reason
@@ -103,7 +103,7 @@ class UnknownNameError(InparsError):
 
 
 class StaleInputError(InparsError):
-    """Files that were made from inputs other than the current ones."""
+    """Files made from other inputs than the current ones."""
 
 
 class MissingDependencyError(InparsError):
@@ -119,7 +119,7 @@ def pip_line(requirements: Sequence[str]) -> str:
 
 
 class BackendError(InparsError):
-    """A model, a virtual machine or a server could not do its part."""
+    """A model, the JVM or a server failed."""
 
 
 class StorageError(InparsError):
@@ -127,7 +127,7 @@ class StorageError(InparsError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of any error's message, its kind where it has none: libraries raise what they like."""
+    """The first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

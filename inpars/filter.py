@@ -1,7 +1,7 @@
 """`python -m inpars.filter` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars filter`, with `--filter_strategy reranker` after `inpars score`, whose scores
-stay beside the output. As there, only the length and, where asked for, copies are checked: duplicates stay.
+Runs `inpars filter`; with `--filter_strategy reranker`, after `inpars score`, whose scores are kept next to the output.
+As in the toolkit, only the length and, on request, copies are checked: duplicates stay.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
 
 
 def scores_path(output: Path) -> Path:
-    """Where the reranker's scores are kept: `kept.jsonl` has `kept.reranker.jsonl`."""
+    """The file of the reranker's scores: `kept.reranker.jsonl` for `kept.jsonl`."""
     return output.with_name(f"{output.name.removesuffix('.jsonl')}.reranker.jsonl")
 
 
@@ -62,8 +62,8 @@ def _filter(flags: argparse.Namespace, ranking: dict[str, object]) -> list[str]:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    of_no_use = flags.filter_strategy == "scores" and flags.dataset is not None
-    return ["--dataset (the queries bring their scores and documents)"] if of_no_use else []
+    unused = flags.filter_strategy == "scores" and flags.dataset is not None
+    return ["--dataset (the queries bring their scores and documents)"] if unused else []
 
 
 def _parser() -> argparse.ArgumentParser:

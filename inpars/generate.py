@@ -1,7 +1,6 @@
 """`python -m inpars.generate` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars generate`, which is shown on stderr and then run. Flags that only chose how
-the toolkit computed are read and named in one line.
+Runs `inpars generate`. Flags without an effect here are accepted and listed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from inpars.errors import ConfigError
 from inpars.prompts.load import load_prompt
 from inpars.toolkit import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
-PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
+PROMPTS = {  # the toolkit's dynamic prompts, and ours for the same collections, which have their own examples
     "promptagator-arguana": "counter-argument",
     "promptagator-dbpedia-entity": "entity",
     "promptagator-fever": "claim",
@@ -26,7 +25,7 @@ PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, wh
     "promptagator-trec-covid": "medical",
     "promptagator-webis-touche2020": "inpars-gbq",
 }
-IGNORED_FLAGS = {  # what is done instead
+IGNORED_FLAGS = {  # and what happens instead
     "tf": "PyTorch is used",
     "torch_compile": "not needed",
     "int8": "bfloat16 is used",
@@ -63,12 +62,12 @@ def translate(flags: argparse.Namespace) -> list[str]:
 
 
 def _examples(flags: argparse.Namespace) -> list[str]:
-    """Examples of a file, drawn anew for each document; the toolkit showed all documents the same ones."""
+    """Examples from a file, sampled per document; the toolkit used the same ones for all documents."""
     if flags.examples is None:
         return []
-    named = load_prompt(PROMPTS.get(flags.prompt, flags.prompt))
+    prompt = load_prompt(PROMPTS.get(flags.prompt, flags.prompt))
     count = [] if flags.n_fewshot_examples is None else [f"--num-examples={flags.n_fewshot_examples}"]
-    choice = ["--examples-choice=random"] if named.wants_examples or count else []
+    choice = ["--examples-choice=random"] if prompt.wants_examples or count else []
     return [f"--examples={flags.examples}", *choice, *count]
 
 

@@ -1,7 +1,7 @@
 """`python -m inpars.generate_triples` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars triples`. Two that the toolkit read and never used do what they say here:
-`--max_hits` is the last rank, `--threads` the number of threads. A query's own document is never its negative.
+Runs `inpars triples`. `--max_hits` (the last rank) and `--threads` have an effect here; the toolkit ignored them. A
+query's own document is never its negative.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset_source", default="ir_datasets", help="accepted for compatibility, ignored")
     parser.add_argument("--index", help="accepted for compatibility, ignored")
     parser.add_argument("--max_hits", type=int, default=1000, help="last BM25 rank of a negative (%(default)s)")
-    parser.add_argument("--n_samples", type=int, default=100, help="negatives a query (%(default)s)")
+    parser.add_argument("--n_samples", type=int, default=100, help="negatives per query (%(default)s)")
     parser.add_argument("--batch_size", type=int, help="accepted for compatibility, ignored")
-    parser.add_argument("--threads", type=int, help="search threads (one a core)")
+    parser.add_argument("--threads", type=int, help="search threads (default: one per core)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the draw (%(default)s)")
     return parser
 

@@ -1,8 +1,7 @@
-"""Settings as frozen dataclasses, and command-line flags made from them: one place for names, defaults and help.
+"""Settings as frozen dataclasses, and the command-line flags made from them.
 
-A field is declared with `option(...)`. `add_flags` turns a dataclass into flags, `from_flags` the parsed flags into
-the dataclass, `flags_of` a dataclass into the flags that give it, `result_settings` into what a manifest compares.
-Knows nothing of the stages.
+A field is declared with `option(...)`. `add_flags` adds a dataclass's flags to a parser, `from_flags` fills a dataclass
+from parsed flags, `flags_of` writes a dataclass as flags, and `result_settings` as what a manifest compares.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from inpars.errors import ConfigError
 Options = TypeVar("Options")
 
 
-MOST = 2**31 - 1  # of whole numbers that have no other maximum: what Java and 32-bit indices hold
+MOST = 2**31 - 1  # default maximum of integers, for Java and 32-bit indices
 MAX_SEED = 2**32 - 1  # numpy's
 BEYOND = {"at least": operator.lt, "above": operator.le, "at most": operator.gt, "below": operator.ge}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a number may be: from `minimum` to `maximum`, above `above`, below `below`; never infinite."""
+    """The range of a finite number; `minimum` and `maximum` are inclusive, `above` and `below` exclusive."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -38,15 +37,15 @@ class Bounds:
     below: float | None = None
 
     def problem(self, flag: str, value: Any) -> str | None:
-        """What is wrong with a value, in words; None is a value that was not given."""
+        """The error message for a value out of range; None for any other value, including None."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return None
         if isinstance(value, float) and not math.isfinite(value):
             return f"{flag} is {value}; it must be a finite number"
         limits = {"at least": self.minimum, "above": self.above, "at most": self.maximum, "below": self.below}
-        known = {words: limit for words, limit in limits.items() if limit is not None}
-        if any(BEYOND[words](value, limit) for words, limit in known.items()):
-            return f"{flag} is {value}; it must be {' and '.join(f'{words} {limit}' for words, limit in known.items())}"
+        given = {words: limit for words, limit in limits.items() if limit is not None}
+        if any(BEYOND[words](value, limit) for words, limit in given.items()):
+            return f"{flag} is {value}; it must be {' and '.join(f'{words} {limit}' for words, limit in given.items())}"
         if isinstance(value, int) and self.maximum is None and value > MOST:
             return f"{flag} is {value}; it must be at most {MOST}"
         return None
@@ -68,11 +67,11 @@ def option(
     bounds: Bounds | None = None,
     advanced: bool = False,
 ) -> Any:
-    """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
+    """A setting with its help line.
 
-    "unless default" is for settings that came later: what was finished without them stays finished.
-
-    `bounds`, or `minimum`, is what `check` holds a number to. `advanced` flags are in `--help-all` alone.
+    `changes_result=False` is for speed and display settings, which manifests do not compare; "unless default" is for
+    settings added later, so that older outputs stay valid. `check` enforces `bounds` or `minimum`. `advanced` flags are
+    shown only by `--help-all`.
     """
     metadata = {
         "help": help,
@@ -86,17 +85,14 @@ def option(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FlagGroup:
-    """A heading of `--help` for the options of a dataclass, which names it as `FLAG_GROUP`; or one of `--help-all`."""
+    """A heading in `--help` (`advanced`: in `--help-all`) for a dataclass's options; its attribute `FLAG_GROUP`."""
 
     title: str
     advanced: bool = False
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type, *, advanced: bool = False) -> None:
-    """Add one flag for every option of a dataclass, its bases' last: `max_doc_tokens` becomes `--max-doc-tokens`.
-
-    `advanced` leaves them all to `--help-all`.
-    """
+    """Add a flag per option of a dataclass, those of its bases last; `advanced` shows them only in `--help-all`."""
     hints = get_type_hints(kind)
     for field in _declared_first(kind):
         if "help" in field.metadata:
@@ -108,7 +104,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, *, advanced: bool = F
 
 
 def heading(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
-    """The group of flags with that title, added where the parser has none."""
+    """The group of flags with that title, added if it is missing."""
     groups = {group.title: group for group in parser._action_groups}
     return groups.get(title) or parser.add_argument_group(title)
 
@@ -122,13 +118,13 @@ def _group_of(kind: type, name: str) -> FlagGroup | None:
 def add_number(
     parser: argparse.ArgumentParser, flag: str, kind: type[int | float] = int, *, bounds: Bounds, **settings: Any
 ) -> None:
-    """Add a flag for a number that is no option of a dataclass."""
+    """Add a flag for a number that is not an option of a dataclass."""
     settings.setdefault("metavar", _METAVARS[kind])
     parser.add_argument(flag, type=kind, **settings).bounds = bounds  # type: ignore[attr-defined]
 
 
 def flag_name(name: str) -> str:
-    """`--max-doc-tokens` of `max_doc_tokens`."""
+    """`--max-doc-tokens` for `max_doc_tokens`."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -138,7 +134,7 @@ def _declared_first(kind: type) -> list[dataclasses.Field[Any]]:
 
 
 def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> Options:
-    """The dataclass filled from parsed flags; `fixed` sets or overrides fields. Raises ConfigError as `check` does."""
+    """Fill the dataclass from parsed flags; `fixed` overrides fields. Raises ConfigError as `check` does."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {name: value for name, value in vars(flags).items() if name in names}
     options = kind(**{**values, **fixed})
@@ -147,35 +143,32 @@ def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> 
 
 
 def flags_of(options: Any) -> list[str]:
-    """The flags that give these options: every setting that decides the result, of others what is not the default.
+    """The flags that give these options: all settings that change the result, and others that differ from the default.
 
-    A path or a copy of something remote is written as it was named; None and empty lists are what no flag gives.
+    Local copies of remote files are written as their address. None and empty lists have no flag.
     """
-    written: list[str] = []
+    words: list[str] = []
     for field in _declared_first(type(options)):
         value = getattr(options, field.name)
         is_needed = _changes_result(field, value) or value != field.default
         if "help" in field.metadata and is_needed:
-            written += _written(flag_name(field.name), value)
-    return written
+            words += _flag_words(flag_name(field.name), value)
+    return words
 
 
-def _written(flag: str, value: Any) -> list[str]:
+def _flag_words(flag: str, value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
     if isinstance(value, tuple):
-        return [word for part in value for word in _written(flag, part)]
+        return [word for part in value for word in _flag_words(flag, part)]
     text = canonical_name(str(value))
     return [f"{flag}={text}"] if text.startswith("-") or not text else [flag, text]
 
 
 def check(options: Any) -> None:
-    """Raise ConfigError, with all problems at once, for numbers out of their bounds and for what cannot go together.
-
-    What goes together an options class says itself, in `problems()`; None is no number.
-    """
+    """Raise ConfigError, with all problems at once, for numbers out of bounds, else for the class's `problems()`."""
     if isinstance(options, Mapping):
         return
     problems = [
@@ -184,15 +177,15 @@ def check(options: Any) -> None:
         if (bounds := field.metadata.get("bounds")) is not None
         and (problem := bounds.problem(flag_name(field.name), getattr(options, field.name)))
     ]
-    together: Iterable[str] = options.problems() if hasattr(options, "problems") else ()
-    if problems or (problems := list(together)):
+    conflicts: Iterable[str] = options.problems() if hasattr(options, "problems") else ()
+    if problems or (problems := list(conflicts)):
         raise ConfigError(problems)
 
 
 def result_settings(options: Any) -> dict[str, Any]:
-    """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead.
+    """The settings that change the result, as a manifest compares them; the content of paths is compared separately.
 
-    A mapping, of a stage that has no flags, is all of its settings.
+    A mapping, for a stage without flags, is returned as a dict.
     """
     if isinstance(options, Mapping):
         return dict(options)
@@ -212,13 +205,8 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     required = field.default is dataclasses.MISSING
     kind, several = _value_type(hint)
     text = field.metadata["help"]
-    if (
-        not required
-        and field.default is not None
-        and field.default is not False
-        and field.default != ()
-        and "(default" not in text
-    ):
+    has_default = not (required or field.default is None or field.default is False or field.default == ())
+    if has_default and "(default" not in text:
         text += f" (default: {_default_text(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
@@ -233,7 +221,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
 
 
 class _Given(argparse.Action):
-    """Keeps the value, and in `given` the name of the option: whether a default was typed cannot be told otherwise."""
+    """Stores the value, and the option's name in `given`, to tell an explicit default from an absent flag."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -243,7 +231,7 @@ class _Given(argparse.Action):
 
 
 class _Several(argparse.Action):
-    """Collects the values of a flag given several times; the first one replaces the default."""
+    """Collects the values of a repeated flag; the first one replaces the default."""
 
     several = True
 

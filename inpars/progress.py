@@ -11,29 +11,29 @@ from typing import Protocol, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 Note: TypeAlias = Callable[[str], None]
-"""What takes one line that stays: a `Progress`'s `note`, or a list's `append`."""
+"""Receives one permanent line: a `Progress`'s `note`, or a list's `append`."""
 
 
 class Progress(Protocol):
-    """Receives what a stage has to say while it works."""
+    """Receives a stage's progress and notes."""
 
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
-        """Pass the items on while showing count, rate and time left; `done` were finished by an earlier run."""
+        """Yield the items while showing count, rate and time left; an earlier run finished `done` items."""
 
     def advance(self, count: int, detail: str = "") -> None:
-        """Count further units of the innermost `track`, whose items are batches, and show a detail beside it."""
+        """Count units of the innermost `track`, whose items are batches, and show a detail next to it."""
 
     def note(self, message: str) -> None:
-        """Print one line that stays."""
+        """Print one permanent line."""
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
-        """Learn that a stage begins, or that it is skipped because its output is up to date."""
+        """A stage begins, or is skipped because its output is up to date."""
 
 
 class Silent:
-    """Says nothing."""
+    """Shows nothing."""
 
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
@@ -41,13 +41,12 @@ class Silent:
         yield from items
 
     def advance(self, count: int, detail: str = "") -> None:
-        """Ignore it."""
+        pass
 
     def note(self, message: str) -> None:
-        """Ignore it."""
+        pass
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
-        """Note a stage that is skipped."""
         if up_to_date:
             self.note(skipped_line(name, output))
 

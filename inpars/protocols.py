@@ -1,4 +1,4 @@
-"""What models of one kind have in common for those that use them; importing this loads none."""
+"""Interfaces of models. Loads none."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 ScoredPart: TypeAlias = Sequence[tuple[int, float]]
-"""Positions of pairs, and their scores."""
+"""(position of a pair, score)."""
 
 
 class PairScorer(Protocol):
-    """Gives each (query text, document text) pair a relevance score; higher is better."""
+    """Scores the relevance of (query text, document text) pairs; higher is better."""
 
     name: str
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
+        """Unbounded float32 scores in the order of the pairs; comparable within a query."""
 
 
 class PartScorer(PairScorer, Protocol):
-    """A scorer that hands over its scores while it still computes others."""
+    """A scorer that yields scores batch by batch."""
 
     def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """The scores of the pairs at the `positions` positions, and perhaps of others, batch by batch.
+        """Yield the scores of the pairs at `positions`, and possibly of others.
 
-        Batches are planned over all pairs, so that a score does not depend on `positions`.
+        Batches are planned over all pairs, so a score does not depend on `positions`.
         """
 
 
 class TextEncoder(Protocol):
-    """Embeds texts, as `retrieval.dense.Encoder` does."""
+    """Embeds texts, like `retrieval.dense.Encoder`."""
 
     name: str
 
@@ -47,7 +47,7 @@ class TextEncoder(Protocol):
 def score_in_parts(
     scorer: PairScorer, pairs: Sequence[tuple[str, str]], positions: Collection[int]
 ) -> Iterator[ScoredPart]:
-    """As `PartScorer.score_in_parts`; one part with all scores where the scorer gives no parts."""
+    """As `PartScorer.score_in_parts`; yields all scores as one part if the scorer has no parts."""
     in_parts = getattr(scorer, "score_in_parts", None)
     if in_parts is not None:
         yield from in_parts(pairs, positions)

@@ -1,4 +1,4 @@
-"""The command line that is being carried out, for the manifests: as it was typed, whoever turned it into a call."""
+"""The command line that is being executed, for manifests."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-DISPLAY_FLAGS = frozenset({"--overwrite", "--quiet", "--json"})  # make no difference to what comes out
-LINE = 96  # characters of a shown command from which it goes on in the next line
+DISPLAY_FLAGS = frozenset({"--overwrite", "--quiet", "--json"})  # do not change the result
+LINE = 96  # characters per line of a shown command
 
 _ARGV: ContextVar[tuple[str, ...]] = ContextVar("argv", default=())
 
 
 @contextmanager
 def running(argv: Sequence[str]) -> Iterator[None]:
-    """For the time of the block, `argv` is what is being carried out."""
+    """Inside the block, `argv` is the current command."""
     token = _ARGV.set(tuple(argv))
     try:
         yield
@@ -24,14 +24,14 @@ def running(argv: Sequence[str]) -> Iterator[None]:
 
 
 def current_argv() -> list[str]:
-    """Program, command and flags; empty where a program called the library."""
+    """Program, command and flags; empty if the library was called directly."""
     return list(_ARGV.get())
 
 
 def shown_command(argv: Sequence[str]) -> str:
-    """The command for a shell, without flags that only say how it is shown, in lines that a shell reads over."""
+    """The command for a shell, without `DISPLAY_FLAGS`, wrapped with backslashes."""
     words = [shlex.quote(word) for word in argv if word not in DISPLAY_FLAGS]
-    parts: list[str] = []  # a flag with its value, or a word alone
+    parts: list[str] = []  # a flag with its value, or a single word
     for word in words:
         if parts and parts[-1].startswith("--") and " " not in parts[-1] and not word.startswith("-"):
             parts[-1] += f" {word}"

@@ -1,7 +1,4 @@
-"""What flows between the stages: small frozen records whose ids are always `str`.
-
-Knows nothing of files, models or stages.
-"""
+"""The records that stages exchange: small frozen dataclasses whose ids are always `str`."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 LogProbKind: TypeAlias = Literal["raw", "processed", "absent"]
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
-PEOPLE = "people"  # the `model` of queries that no model wrote
-ABOVE_THE_TEXT = ("title", "heading", "faq")  # the `prompt` of those that may stand above their document's text
-HIGHEST_EXPONENT = 600.0  # of e, whose sum over a query is still a number; no log-probability is above 0
+PEOPLE = "people"  # `model` of queries written by people
+ABOVE_THE_TEXT = ("title", "heading", "faq")  # `prompt` of people's queries that may be their document's heading
+HIGHEST_EXPONENT = 600.0  # avoids overflow of exp for invalid log-probs above 0
 
 Run: TypeAlias = dict[str, dict[str, float]]
-"""query_id -> doc_id -> score. Order inside is not trusted: `inpars.io.runs.rank` decides."""
+"""query_id -> doc_id -> score. The order is arbitrary: `inpars.io.runs.rank` sorts."""
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
 """query_id -> doc_id -> relevance grade; above 0 is relevant unless a measure says otherwise."""
@@ -27,8 +24,7 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 class Document:
     """One retrievable passage.
 
-    `metadata` is BEIR's: what a collection tells about its documents. What `inpars ingest` puts there is listed in
-    `inpars.documents.chunks`.
+    `metadata` is BEIR's field; `inpars.documents.chunks` lists what `inpars ingest` writes to it.
     """
 
     doc_id: str
@@ -38,12 +34,12 @@ class Document:
 
     @property
     def full_text(self) -> str:
-        """Title and text joined by a blank, as BM25 and the encoders see the document."""
+        """Title and text joined by a space, as BM25 and the encoders read the document."""
         return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
 class FullText(str):
-    """A document's title and text in one, which still knows the title, so that windows of it can have it too."""
+    """A document's title and text in one string that remembers the title, for windows of long documents."""
 
     heading = ""  # `title` is a method of every str
 
@@ -55,7 +51,7 @@ class FullText(str):
         return text
 
     def parts(self) -> Document:
-        """Title and text as a document without an id."""
+        """A document with title and text, without an id."""
         return Document("", self[len(self.heading) :].lstrip(), self.heading)
 
 
@@ -69,13 +65,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticQuery:
-    """A query a model, or people, wrote for a document.
+    """A query that a model or a person wrote for a document.
 
-    `token_log_probs` are natural logs under the model's raw distribution, one for each kept token of `text`;
-    `stop_log_prob` is the value of the token that ended it, None where the length limit did. `log_prob_kind`
-    says `absent` where the generator gave none. `token_ids` are the kept tokens in the model's vocabulary, empty where
-    unknown. `grades` are those of all documents that answer it, where these are several or not of grade 1; `doc_id` is
-    one of the best.
+    `token_log_probs` are natural logs under the model's raw distribution, one per kept token of `text`; `stop_log_prob`
+    is that of the token that ended it, None if it reached the length limit. `log_prob_kind` is `absent` if the
+    generator returned none. `token_ids` are the kept tokens in the model's vocabulary, empty if unknown. `grades` are
+    those of all relevant documents, if there are several or the grade is not 1; `doc_id` is one of the best.
     """
 
     query_id: str
@@ -92,17 +87,17 @@ class SyntheticQuery:
 
     @property
     def positives(self) -> Mapping[str, int]:
-        """Grade by document of all that answer it."""
+        """Grade per relevant document."""
         return self.grades or {self.doc_id: 1}
 
     @property
     def by_people(self) -> bool:
-        """Whether people wrote it, so that it has no log-probabilities to be ranked by."""
+        """Whether people wrote it, so that it has no log-probs."""
         return self.model == PEOPLE
 
     @property
     def may_stand_above(self) -> bool:
-        """Whether it is of a kind that may be its document's own title or heading."""
+        """Whether it may be its document's title or heading."""
         return self.by_people and self.prompt in ABOVE_THE_TEXT
 
     @property
@@ -126,7 +121,7 @@ class SyntheticQuery:
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """A query, a document that answers it and one that should not."""
+    """A query, a relevant document and one assumed not relevant."""
 
     query_id: str
     positive_doc_id: str

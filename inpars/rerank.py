@@ -1,7 +1,7 @@
 """`python -m inpars.rerank` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars rerank`, after `inpars search` where no run is given: the toolkit fetched
-BM25's run of the collection then. Scores are margins, where the toolkit wrote probabilities that tie near 1.
+Runs `inpars rerank`, after `inpars search` if no run is given; the toolkit downloaded a BM25 run instead. Scores are
+margins; the toolkit wrote probabilities, which tie near 1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
 
 
 def first_stage_path(output: Path) -> Path:
-    """Where BM25's run is kept: `run.trec` has `run.bm25.trec`."""
+    """The file of BM25's run: `run.bm25.trec` for `run.trec`."""
     return output.with_name(f"{output.stem}.bm25.trec")
 
 

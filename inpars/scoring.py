@@ -1,4 +1,4 @@
-"""The path that model cards show for `load_scorer`, which is in `inpars.rerankers`."""
+"""`load_scorer` of `inpars.rerankers`, under the path shown in model cards."""
 
 from inpars.rerankers import load_scorer
 

@@ -1,6 +1,6 @@
-"""What `python -m inpars.generate`, `.filter` and `.generate_triples` share: the InPars toolkit's flags made ours.
+"""Shared by the InPars toolkit's commands (`python -m inpars.generate` and others).
 
-Each turns the flags into those of `inpars` commands, shows the commands on stderr and runs them one after the other.
+Each translates the toolkit's flags into `inpars` commands, prints these to stderr and runs them in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same
 
 
 class CallableModule(ModuleType):
-    """A module of the toolkit's command that is a function of `inpars.api` too: `inpars.generate(...)` calls that."""
+    """A command's module that is also a function: `inpars.generate(...)` calls `inpars.api.generate`."""
 
     def __call__(self, *arguments: Any, **flags: Any) -> Any:  # noqa: ANN401, D102 - the function's
         from inpars import api
@@ -31,7 +31,7 @@ class CallableModule(ModuleType):
 
 
 def toolkit_parser(name: str, more: str, tolerance: float = TYPO) -> Parser:
-    """The parser of `python -m inpars.NAME`: it takes flags that are not known, but not misspelt ones."""
+    """The parser of `python -m inpars.NAME`; it accepts unknown flags but rejects misspelt ones."""
     return Parser(
         prog=f"python -m inpars.{name}",
         description=f"The InPars toolkit's command; `inpars {more}` has more.",
@@ -48,20 +48,20 @@ def run_translated(
 ) -> int:
     """Run the translated commands; returns the exit code of the first that fails, else 0.
 
-    `instead` maps flags without an effect here to what happens in their place; `ignored` names further ones.
+    `instead` maps flags without effect to what happens in their place; `ignored` returns further ones.
     """
 
     def run() -> int:
         flags, unknown = parser.parse_known_args(arguments)
         commands = translate(flags)
-        aside = [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
+        without_effect = [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
         source = getattr(flags, "dataset_source", IR_DATASETS)
-        aside += [f"--dataset_source {source} ({PYSERINI})"] if source != IR_DATASETS else []
-        aside += [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
-        if aside:
-            _say(f"ignored: {'; '.join(aside)}")
+        without_effect += [f"--dataset_source {source} ({PYSERINI})"] if source != IR_DATASETS else []
+        without_effect += [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
+        if without_effect:
+            print(f"ignored: {'; '.join(without_effect)}", file=sys.stderr)
         for command in commands:
-            _say(f"inpars {shlex.join(command)}")
+            print(f"inpars {shlex.join(command)}", file=sys.stderr)
             if code := cli.main(command):
                 return code
         return 0
@@ -80,13 +80,9 @@ def flags_of(options: Mapping[str, Any]) -> list[str]:
 
 
 def dataset_name(name: str) -> str:
-    """The toolkit takes BEIR's names without `beir/`, other names of ir_datasets, and paths."""
+    """The full name of a dataset; the toolkit accepts BEIR names without `beir/`, ir_datasets names and paths."""
     if Path(name).exists() or "/" in name or name == "python-docs":
         return name
     import ir_datasets  # takes a third of a second; only for its names
 
     return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

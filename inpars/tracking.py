@@ -1,7 +1,7 @@
-"""Settings, losses, dev values and final measures of a command in an experiment tracker (--track), by its own client.
+"""Logs settings, losses, dev metrics and final measures of a command to an experiment tracker (--track).
 
-Whoever trains calls `log` and knows nothing of who listens. Where a client puts its runs, and whether it works offline,
-is its own matter and set by its own environment variables (docs/integrations.md).
+Trainings call `log`, whichever tracker is open. The location of runs and offline use are configured by the trackers'
+environment variables (docs/integrations.md).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from inpars.errors import BackendError
 from inpars.progress import Note
 
 PROJECT = "inpars"
-FINAL = "final"  # what the names of final measures begin with
-NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")  # its names take no others
-MLFLOW_CHARACTERS = 500  # of a parameter
+FINAL = "final"  # prefix of final measures
+NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")  # characters not allowed in its names
+MLFLOW_CHARACTERS = 500  # maximum length of a parameter
 
 
 class Tracker(Protocol):
-    """One run in a tracker, begun with its settings."""
+    """One run in a tracker, created with its settings."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Values at a step; what stands before a name's slash has steps of its own."""
+        """Log values at a step; each prefix (before a name's slash) counts its own steps."""
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
-        """The final table."""
+        """Log the final table."""
 
     def close(self, failed: bool) -> None:
         """End the run."""
@@ -39,7 +39,7 @@ class Tracker(Protocol):
 
 class _TensorBoard:
     def __init__(self, output: Path, settings: Mapping[str, str]) -> None:
-        import tensorboard  # noqa: F401 - named where it is missing; torch would not name it
+        import tensorboard  # noqa: F401 - raises an error with its name, unlike torch
         from torch.utils.tensorboard import SummaryWriter
 
         folder = os.environ.get("TENSORBOARD_LOGGING_DIR") or f"{output}.tensorboard"
@@ -68,12 +68,12 @@ class _MLflow:
         mlflow.log_params({name: value[:MLFLOW_CHARACTERS] for name, value in settings.items()})
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        named = {NOT_IN_MLFLOW.sub("_", name): value for name, value in values.items()}
-        self._client.log_metrics(named, step=step)
+        metrics = {NOT_IN_MLFLOW.sub("_", name): value for name, value in values.items()}
+        self._client.log_metrics(metrics, step=step)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
-        listed = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
-        self._client.log_table(listed, "results.json")
+        data = {column: [row[index] for row in rows] for index, column in enumerate(columns)}
+        self._client.log_table(data, "results.json")
 
     def close(self, failed: bool) -> None:
         self._client.end_run("FAILED" if failed else "FINISHED")
@@ -90,7 +90,7 @@ class _Wandb:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         axes = {f"{name.partition('/')[0]}/step" for name in values}
-        for axis in axes - self._axes:  # its own steps only grow, those of a second training begin anew
+        for axis in axes - self._axes:  # wandb's own step must increase, but a second training restarts at 0
             self._run.define_metric(axis, hidden=True)
             self._run.define_metric(axis.replace("/step", "/*"), step_metric=axis)
         self._axes |= axes
@@ -131,7 +131,7 @@ TRACKERS: dict[str, Callable[[Path, Mapping[str, str]], Tracker]] = {
 
 
 class _Guarded:
-    """A tracker whose first failure is said and ends the tracking, not the work."""
+    """A tracker whose first failure is noted and ends the tracking, not the work."""
 
     def __init__(self, name: str, tracker: Tracker, note: Note) -> None:
         self._name, self._note = name, note
@@ -142,7 +142,7 @@ class _Guarded:
             return
         try:
             action(self._tracker)
-        except Exception as error:  # a client may raise anything; hours of work do not end with it
+        except Exception as error:  # a client may raise anything, and must not end hours of work
             self._tracker = None
             self._note(f"--track {self._name} failed, nothing more is tracked: {_reason(error)}")
 
@@ -152,9 +152,9 @@ _OPEN: ContextVar[_Guarded | None] = ContextVar("tracker", default=None)
 
 @contextmanager
 def tracking(name: str | None, output: Path, settings: Mapping[str, Any], note: Note) -> Iterator[None]:
-    """For the time of the block, what is logged goes to this tracker, None being none.
+    """Inside the block, log to this tracker, if any.
 
-    Raises BackendError where its run cannot be begun. Of several processes (torchrun) the first one tracks.
+    Raises BackendError if its run cannot be started. With several processes (torchrun) only the first one tracks.
     """
     if name is None or os.environ.get("RANK", "0") != "0":
         yield
@@ -165,7 +165,7 @@ def tracking(name: str | None, output: Path, settings: Mapping[str, Any], note: 
     except ModuleNotFoundError:
         raise
     except Exception as error:
-        raise BackendError(f"--track {name}: its client cannot begin a run: {_reason(error)}") from error
+        raise BackendError(f"--track {name}: its client cannot start a run: {_reason(error)}") from error
     guarded, failed = _Guarded(name, tracker, note), True
     token = _OPEN.set(guarded)
     try:
@@ -177,13 +177,13 @@ def tracking(name: str | None, output: Path, settings: Mapping[str, Any], note: 
 
 
 def log(values: Mapping[str, float], step: int) -> None:
-    """Log to the tracker that is open; nothing where there is none."""
+    """Log to the open tracker, if any."""
     if values and (opened := _OPEN.get()) is not None:
         opened.do(lambda tracker: tracker.log(values, step))
 
 
 def log_results(means: Mapping[str, Mapping[str, float]]) -> None:
-    """The measures of each system, as a table and as single values."""
+    """Log the measures of each system, as a table and as single values."""
     if not means or (opened := _OPEN.get()) is None:
         return
     columns = list(next(iter(means.values())))

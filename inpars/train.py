@@ -1,7 +1,7 @@
 """`python -m inpars.train` with the flags of the InPars toolkit's command of that name.
 
-The flags are turned into those of `inpars train reranker`, which is shown on stderr and then run. The toolkit's are
-those of Hugging Face's trainer; what only chose how it computed, logged or saved is read and named in one line.
+Runs `inpars train reranker`. The toolkit's flags are those of Hugging Face's trainer; those without an effect here are
+accepted and listed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from inpars.errors import ConfigError
 from inpars.toolkit import flags_of, run_translated, toolkit_parser
 
-TYPO = 0.9  # Hugging Face's trainer has many flags that are like those read here
-IGNORED_FLAGS = {  # what is done instead
+TYPO = 0.9  # high, because Hugging Face's trainer has many flags similar to those read here
+IGNORED_FLAGS = {  # and what happens instead
     "do_train": "it always trains",
     "do_eval": "--validate-every of `inpars train reranker` does",
     "fp16": "bfloat16 is used",
@@ -54,7 +54,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "triples": flags.triples,
         "model": flags.base_model,
         "output": flags.output_dir,
-        "batch-size": max(1, flags.per_device_train_batch_size // 2),  # a query here is two examples there
+        "batch-size": max(1, flags.per_device_train_batch_size // 2),  # one query here is two examples in the toolkit
         "negatives": 1,
         "max-steps": flags.max_steps if flags.max_steps > 0 else None,
         "epochs": flags.num_train_epochs,
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max_doc_length",
         type=int,
         default=300,
-        help="tokens of a pair, of which only the document is cut (%(default)s)",
+        help="maximum tokens of a pair; only the document is truncated (%(default)s)",
     )
     parser.add_argument("--max_steps", type=int, default=-1, help="steps in place of epochs")
     parser.add_argument("--num_train_epochs", type=float, default=3.0, help="passes (%(default)s)")
@@ -101,9 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--per_device_train_batch_size",
         type=int,
         default=8,
-        help="examples a step, half of them negatives (%(default)s)",
+        help="examples per batch, half of them negatives (%(default)s)",
     )
-    parser.add_argument("--gradient_accumulation_steps", type=int, default=1, help="batches a step (%(default)s)")
+    parser.add_argument("--gradient_accumulation_steps", type=int, default=1, help="batches per step (%(default)s)")
     parser.add_argument("--learning_rate", type=float, default=5e-5, help="(%(default)s; the papers' is 3e-4)")
     parser.add_argument("--weight_decay", type=float, default=0.0, help="(%(default)s)")
     parser.add_argument("--warmup_ratio", type=float, default=0.0, help="share of the steps (%(default)s)")
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _truth(text: str) -> bool:
-    """Hugging Face's flags are given alone or with a word."""
+    """The value of a boolean flag, which Hugging Face also accepts with a word."""
     if text.lower() in ("true", "yes", "1", "false", "no", "0"):
         return text.lower() in ("true", "yes", "1")
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")

@@ -1,1 +1,1 @@
-"""From names to loaded networks, and where and in which number format they compute."""
+"""Loads models by name, and chooses their device and number format."""

@@ -1,7 +1,4 @@
-"""Where, in which number format and with which engine models compute: options of every stage that has a model.
-
-Loads no torch.
-"""
+"""Options of every stage with a model: device, number format, engine and threads. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,18 +11,18 @@ from inpars.options import FlagGroup, option
 
 EngineName: TypeAlias = Literal["auto", "torch", "torch-int8", "openvino", "openvino-int8"]
 DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
-VARIABLE = "INPARS_ENGINE_BACKEND"  # the default of `--engine-backend`
+VARIABLE = "INPARS_ENGINE_BACKEND"  # default of `--engine-backend`
 
-_chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads
+_chosen: list[EngineName] = ["auto"]  # one choice per process, like torch's number of threads
 
 
 def use_engine(name: EngineName) -> None:
-    """Compute with that engine from now on; `auto` leaves the choice to the environment or a trial."""
+    """Set the engine of this process; `auto` leaves the choice to the environment or a trial."""
     _chosen[0] = name
 
 
 def engine() -> EngineName:
-    """The engine that was chosen. Raises ConfigError for an unknown name in the environment."""
+    """The engine set for this process. Raises ConfigError for an unknown name in the environment."""
     name = _chosen[0] if _chosen[0] != "auto" else os.environ.get(VARIABLE) or "auto"
     if name not in get_args(EngineName):
         raise ConfigError(f"{VARIABLE} is {name!r}; it must be one of {', '.join(get_args(EngineName))}")
@@ -33,7 +30,7 @@ def engine() -> EngineName:
 
 
 def use_threads(count: int | None) -> None:
-    """Have torch, which is loaded for it, compute with that many threads; None leaves its choice, one per core."""
+    """Set torch's number of threads, importing torch; None keeps its default, one per core."""
     if count is None:
         return
     if count < 1:
@@ -44,7 +41,7 @@ def use_threads(count: int | None) -> None:
 
 
 class Placement(TypedDict, total=False):
-    """Keyword arguments of everything that loads a model; `auto` is the default of device and number format."""
+    """Keyword arguments of every function that loads a model; device and dtype default to `auto`."""
 
     device: str
     dtype: DtypeName
@@ -53,7 +50,7 @@ class Placement(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputingOptions:
-    """What a stage's options begin with; `--help` shows them last."""
+    """Base of the options of stages with a model; `--help` shows them last."""
 
     FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
 
@@ -72,16 +69,16 @@ class ComputingOptions:
 
     @property
     def placement(self) -> Placement:
-        """Where a model is loaded to."""
+        """Arguments for loading a model."""
         return {"device": self.device, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
 
     @property
     def computing(self) -> dict[str, Any]:
-        """These settings alone, for another stage's options."""
+        """Only these settings, for another stage's options."""
         return {field.name: getattr(self, field.name) for field in fields(ComputingOptions)}
 
     def set_up(self) -> Placement:
-        """Compute with these threads and this engine from now on; where a model is loaded to."""
+        """Apply threads and engine to this process; returns `placement`."""
         use_engine(self.engine_backend)
         use_threads(self.threads)
         return self.placement

@@ -1,8 +1,7 @@
-"""Whether a model's name can be one, found out in a moment: before its folder is hashed and before torch is imported.
+"""Checks model names and folders quickly, before a folder is hashed and before torch is imported.
 
-A name is that of weights which come inside Python packages, so that everything runs where no model hub can be reached
-(the packages are looked up, never imported), or a folder's. Knows the files that such a folder has, and nothing of the
-libraries that load them.
+Embedded models are weights inside Python packages, for machines without access to a model hub; the packages are looked
+up, never imported.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from inpars.io.json_text import JsonError, parse_json
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedModel:
-    """A model by the packages that hold it; several `files` are parts of one."""
+    """A model whose weights come in Python packages."""
 
     name: str
-    files: tuple[tuple[str, str], ...]  # (package, path inside it); a folder, a GGUF file or its parts in order
+    files: tuple[tuple[str, str], ...]  # (package, path inside it): a folder, a GGUF file or its parts in order
     install: str
     purpose: str
     licence: str
-    hub_id: str | None = None  # where its weights come from, as model cards name it
+    hub_id: str | None = None  # source of the weights, for model cards
 
     @property
     def is_folder(self) -> bool:
-        """Whether the package holds a folder that libraries load as it is, not a GGUF file."""
+        """Whether it is a model folder, not a GGUF file."""
         return not any(path.endswith("gguf") or ".gguf." in path for _, path in self.files)
 
     def locate(self) -> list[Path]:
@@ -43,7 +42,7 @@ class EmbeddedModel:
 
     @property
     def installed(self) -> bool:
-        """Whether all of its packages are here."""
+        """Whether all of its packages are installed."""
         return all(_inside(package, path) for package, path in self.files)
 
 
@@ -88,23 +87,23 @@ def _inside(package: str, path: str) -> Path | None:
 
 
 GGUF_SUFFIX = ".gguf"
-MARKS = ("config.json", "modules.json")  # a transformers folder has the first, one of sentence-transformers the second
+MARKS = ("config.json", "modules.json")  # of transformers and of sentence-transformers
 JSON_FILES = (
     *MARKS,
     *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
     *("config_sentence_transformers.json", "sentence_bert_config.json", "model.safetensors.index.json"),
 )
-LISTS = ("modules.json",)  # the others hold an object
+LISTS = ("modules.json",)  # JSON files with a list; the others have an object
 WEIGHTS = "*.safetensors"
-OF_SERVERS = re.compile(
+SERVER_MODELS = re.compile(
     r"(ft:|gpt-\d|gpt-image|chatgpt-|o\d(-|$)|claude-|gemini-|grok-|command-|mistral-(large|medium|small))"
 )
 
 
 def model_folder(name: str) -> Path | None:
-    """The folder of a model that is named by one, checked; None for embedded names, GGUF files and hub ids.
+    """The checked model folder of that name; None for embedded names, GGUF files and hub ids.
 
-    Raises DataFormatError for a path that is absent, a file, a folder without a model, and a broken one.
+    Raises DataFormatError for a missing path, another file, and a folder without a complete model.
     """
     path = model_path(name)
     if name in EMBEDDED:
@@ -127,24 +126,24 @@ def model_folder(name: str) -> Path | None:
 
 
 def model_path(name: str) -> Path:
-    """A name as a path, `~` being one's own folder."""
+    """The name as a path, with `~` expanded."""
     try:
         return Path(name).expanduser()
-    except RuntimeError:  # nobody of that name
+    except RuntimeError:  # `~user` of an unknown user
         return Path(name)
 
 
 def require_utf8(path: Path) -> None:
-    """Raise ConfigError for a path that safetensors cannot open: it takes UTF-8 alone."""
+    """Raise ConfigError for a path that is not UTF-8, which safetensors cannot open."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         name = str(path).encode("utf-8", "backslashreplace").decode()
-        raise ConfigError(f"{name}: models cannot lie where a name is not UTF-8; rename it") from None
+        raise ConfigError(f"{name}: the path of a model must be UTF-8; rename it") from None
 
 
 def check_folder(folder: Path) -> None:
-    """Raise DataFormatError unless the folder has a model's files and they are whole; weights are not read."""
+    """Raise DataFormatError unless the folder has a model's files and they are complete; weights are not read."""
     if not any((folder / name).is_file() for name in MARKS):
         with os.scandir(folder) as entries:
             empty = next(entries, None) is None
@@ -160,12 +159,12 @@ def check_folder(folder: Path) -> None:
 
 def refuse_server_model(name: str, advice: str) -> None:
     """Raise ConfigError for the name of a server-only model where a local one is needed."""
-    if OF_SERVERS.match(name) and "/" not in name and not exists(Path(name)):
-        raise ConfigError(f"{name} is a model of a server, and a local one was asked for; {advice}")
+    if SERVER_MODELS.match(name) and "/" not in name and not exists(Path(name)):
+        raise ConfigError(f"{name} runs on a server, but a local model is needed; {advice}")
 
 
 def saved_kind(name: str) -> str | None:
-    """What a folder that holds no bi-encoder was saved as by our trainings, `monot5` or `reader` for instance."""
+    """The kind our trainings saved in a folder, such as `monot5` or `reader`; None for bi-encoders and others."""
     folder = model_folder(name)
     if folder is None or (folder / "modules.json").is_file():
         return None
@@ -174,10 +173,10 @@ def saved_kind(name: str) -> str | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a path; what can be none is not there."""
+    """Whether the path exists; False for an invalid path."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+    except (OSError, ValueError):  # too long, or with a NUL
         return False
 
 
@@ -192,7 +191,7 @@ def _check_json(path: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Read the header, which says where the last weight ends."""
+    """Read the header, by which safetensors checks the file's length."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -212,7 +211,7 @@ ExportKind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
 
 
 def find_export_kind(model: str, config: Any) -> ExportKind:
-    """Which of the kinds that are exported it is. Raises ConfigError for others."""
+    """The kind to export. Raises ConfigError for decoders and readers."""
     names = config.architectures or []
     if any(name.endswith(CAUSAL_ENDINGS) for name in names):
         raise ConfigError(f"{model} is a decoder; bi-encoders, cross-encoders and monoT5s are exported")

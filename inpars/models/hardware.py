@@ -1,4 +1,4 @@
-"""Chooses the device and number format at start-up, so that no flag is needed."""
+"""Chooses the device and number format."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GPU_KINDS = ("cuda", "mps", "xpu")
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is the first GPU, CUDA or Apple's, if there is one.
+    """The device of that name; `auto` is the first CUDA or Apple GPU, else the CPU.
 
-    Raises ConfigError for a device that this machine lacks.
+    Raises ConfigError for a device that this machine does not have.
     """
     if isinstance(name, torch.device):
         return name
@@ -32,33 +32,33 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def devices_here() -> list[str]:
-    """The names that `pick_device` takes here, without `auto`."""
+    """The names that `pick_device` accepts on this machine, without `auto`."""
     counts = {kind: _count(kind) for kind in GPU_KINDS}
     numbered = (f"{kind}:{number}" for kind, count in counts.items() if count > 1 for number in range(count))
     return ["cpu", *(kind for kind, count in counts.items() if count), *numbered]
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind torch can use; 0 for unknown kinds."""
+    """Number of devices of a kind that torch can use; 0 for unknown kinds."""
     if kind == "cpu":
         return 1
     if kind == "mps":
         return int(torch.backends.mps.is_available())
-    module: Any = getattr(torch, kind, None)  # a plugin puts its own there, torch.hpu for instance
+    module: Any = getattr(torch, kind, None)  # also of plugins, such as torch.hpu
     known = callable(getattr(module, "is_available", None)) and callable(getattr(module, "device_count", None))
     return int(module.device_count()) if known and module.is_available() else 0
 
 
 def pick_dtype(name: DtypeName | torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32.
+    """The dtype of that name; `auto` is bfloat16 if the device multiplies it faster than float32.
 
-    Products in 8 bits are made of float32 layers, so that `auto` is float32 where torch-int8 is named.
+    `auto` is float32 with the engine torch-int8, which quantizes float32 layers.
     """
     if isinstance(name, torch.dtype):
         return name
     if name == "auto":
-        rounds = engine() == "torch-int8" and device.type == "cpu"
-        return torch.bfloat16 if has_fast_bfloat16(device) and not rounds else torch.float32
+        needs_float32 = engine() == "torch-int8" and device.type == "cpu"
+        return torch.bfloat16 if has_fast_bfloat16(device) and not needs_float32 else torch.float32
     return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
@@ -70,7 +70,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:
-    """One line for manifests, `cpu (x86_64, 2 cores), bfloat16` for instance."""
+    """One line for manifests, such as `cpu (x86_64, 2 cores), bfloat16`."""
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     else:

@@ -1,8 +1,7 @@
-"""From a model's name to loaded weights: an embedded name, a folder, a GGUF file or a hub id.
+"""Loads a model by name: an embedded name, a folder, a GGUF file or a hub id.
 
-Weights are safetensors, GGUF, or pickles as torch's weights-only reader takes them, which runs nothing that they hold.
-No code comes with a model unless the user asks for it.
-A GGUF file is dequantised once into the cache; after that it loads in a second.
+Weights are safetensors, GGUF, or pickles read by torch's weights-only loader, which executes nothing. Code of a hub
+model runs only with --trust-remote-code. A GGUF file is dequantised once into the cache and then loads in a second.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from inpars.errors import (
     MissingDependencyError,
     UnknownNameError,
     UntrainedModelError,
+    reason_of,
 )
 from inpars.io.storage import atomic_folder
 from inpars.models.compute_options import Placement
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
 Loaded = TypeVar("Loaded")
 OfLibrary = TypeVar("OfLibrary", "SentenceTransformer", "MultiVectorEncoder", "SparseEncoder")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
-CONVERSION_FORMAT = 1  # raise when a conversion writes something else
+CONVERSION_FORMAT = 1  # increase when the converted files change
 DECODER = "smollm2-135m"
-MISSPELT = 0.75  # how like an embedded name another one is for the hub not to be asked
-UNSAFE, TORN = "Weights only load failed", "PytorchStreamReader failed"  # as torch begins
-BM25 = "bm25"  # what a retriever may be that is no model
+MISSPELT = 0.75  # similarity to an embedded name above which a name is a typo, without asking the hub
+UNSAFE, TORN = "Weights only load failed", "PytorchStreamReader failed"  # starts of torch's messages
+BM25 = "bm25"  # a retriever that is not a model
 
-# what these libraries have to say to each other about renamed settings is nothing our users could mend
+# users cannot fix what these libraries warn each other of
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
 transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -69,9 +69,9 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # transformers wou
 
 
 def resolve_model(name: str) -> str:
-    """A folder for embedded names, GGUF files and local folders, else the name itself, which then is a hub id.
+    """The folder of an embedded model, a GGUF file or a local model; else the name itself, a hub id.
 
-    Raises DataFormatError for a path that is absent, MissingDependencyError for an embedded model not installed.
+    Raises DataFormatError for a missing path, MissingDependencyError if an embedded model is not installed.
     """
     if name in EMBEDDED:
         parts = EMBEDDED[name].locate()
@@ -83,22 +83,22 @@ def resolve_model(name: str) -> str:
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
-    """The model's configuration alone."""
+    """The model's configuration."""
     return _load(name, lambda source: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
-    """The model's tokenizer alone."""
+    """The model's tokenizer."""
     return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
 
 
 def load_causal_lm(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
-    """A decoder in evaluation mode, and its tokenizer. Raises ConfigError for BERT and its like, which do not write."""
+    """A decoder in evaluation mode, and its tokenizer. Raises ConfigError for encoders such as BERT."""
     config = load_config(name, trust_remote_code=where.get("trust_remote_code", False))
-    writes = getattr(config, "is_decoder", False) or config.is_encoder_decoder
-    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes:
+    generates = getattr(config, "is_decoder", False) or config.is_encoder_decoder
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not generates:
         kind = config.model_type
-        raise ConfigError(f"{name} is a {kind}: it reads texts and writes none; give a decoder such as {DECODER}")
+        raise ConfigError(f"{name} is a {kind}: an encoder cannot generate text; give a decoder such as {DECODER}")
     return _load_with(AutoModelForCausalLM, name, where)
 
 
@@ -108,19 +108,19 @@ def load_seq2seq(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
 
 
 def load_sequence_classifier(name: str, num_labels: int = 1, **where: Unpack[Placement]) -> tuple[Any, Any]:
-    """A classifier in evaluation mode, and its tokenizer; a head the checkpoint lacks starts at random."""
+    """A classifier in evaluation mode, and its tokenizer; a missing head is initialised at random."""
     return _load_with(AutoModelForSequenceClassification, name, where, num_labels=num_labels)
 
 
 def load_extractive_reader(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
-    """A model that marks where an answer begins and ends, in evaluation mode, and its tokenizer."""
+    """An extractive question-answering model in evaluation mode, and its tokenizer."""
     return _load_with(AutoModelForQuestionAnswering, name, where)
 
 
 def load_sentence_transformer(
     name: str, pooling: Pooling | None = None, **where: Unpack[Placement]
 ) -> SentenceTransformer:
-    """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
+    """A bi-encoder in evaluation mode; a plain encoder gets `pooling`, by default mean."""
     from sentence_transformers import SentenceTransformer
 
     if (kind := saved_kind(name)) is not None:
@@ -134,7 +134,7 @@ def load_sentence_transformer(
 
 
 def load_with_sentence_transformers(name: str, kind: type[OfLibrary], where: Placement) -> OfLibrary:
-    """A model in evaluation mode, by one of the library's classes."""
+    """A model of one of the library's classes, in evaluation mode."""
     device, settings = _settings(where)
     trust = settings.pop("trust_remote_code")
 
@@ -154,19 +154,19 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
     width = parts[position].embedding_dimension
     model[position] = modules.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
     tokenizer = model.tokenizer
-    if tokenizer.pad_token_id is None:  # decoders often have none
+    if tokenizer.pad_token_id is None:  # common for decoders
         tokenizer.pad_token = tokenizer.eos_token
 
 
 def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:
-    """Network and tokenizer, by one of transformers' auto classes."""
+    """Network and tokenizer, loaded by one of transformers' auto classes."""
     device, settings = _settings(where)
     network = _load(name, lambda source: kind.from_pretrained(source, **settings, **more))
     return network.to(device).eval(), load_tokenizer(name, trust_remote_code=settings["trust_remote_code"])
 
 
 def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
-    """The device, and what `from_pretrained` is told."""
+    """The device, and keyword arguments for `from_pretrained`."""
     device = pick_device(where.get("device", "auto"))
     dtype = pick_dtype(where.get("dtype", "auto"), device)
     trust_remote_code = where.get("trust_remote_code", False)
@@ -174,15 +174,15 @@ def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
 
 
 def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:
-    """Load, and say in one line why it cannot be done; `others`, no models, may have been meant too."""
+    """Load, turning any failure into a one-line error; `others` are further valid names, for suggestions."""
     source = resolve_model(name)
     if source == name and "/" not in name and get_close_matches(name, near := [*EMBEDDED, *others], cutoff=MISSPELT):
-        raise UnknownNameError("model", name, near, "or give a folder, or a hub id")  # the hub would be asked a minute
+        raise UnknownNameError("model", name, near, "or give a folder, or a hub id")  # the hub would take a minute
     try:
         return load(source)
     except InparsError:
         raise
-    except Exception as error:  # three libraries read files that came from anywhere
+    except Exception as error:  # three libraries parse untrusted files and may raise anything
         if "trust_remote_code" in str(error):
             raise BackendError(
                 f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
@@ -194,23 +194,19 @@ def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) 
             ) from error
         if isinstance(error, UnpicklingError | struct.error) or TORN in str(error):
             raise BackendError(f"model {name!r} cannot be loaded: its pickled weights are torn; fetch them") from error
-        if source != name or Path(name).is_dir():
-            raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
-        if not isinstance(error, OSError | ValueError | ImportError):
+        is_local = source != name or Path(name).is_dir()
+        if is_local or not isinstance(error, OSError | ValueError | ImportError):
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         hint = f"or give a folder; the model hub said: {_first_line(error)}"
         raise UnknownNameError("model", name, [*EMBEDDED, *get_close_matches(name, others)], hint) from error
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (
-        f"{type(error).__name__}: {lines[0]}" if isinstance(error, KeyError) else (lines or [type(error).__name__])[0]
-    )
+    return f"KeyError: {reason_of(error)}" if isinstance(error, KeyError) else reason_of(error)
 
 
 def _converted(parts: Sequence[Path], name: str) -> Path:
-    """The folder in the cache with the dequantised float32 weights of a GGUF file, made where it is absent."""
+    """The cache folder with the dequantised float32 weights of a GGUF file, converted if it is missing."""
     sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
     key = hex_key(str(CONVERSION_FORMAT), *sizes, digits=12)
     folder = cache_folder() / "models" / f"{name}-{key}"
@@ -222,7 +218,7 @@ def _converted(parts: Sequence[Path], name: str) -> Path:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Have transformers parse a GGUF file once instead of every time it asks, and show no bar of its tensors."""
+    """Have transformers parse a GGUF file only once, without its progress bar."""
     import gguf
 
     module, package = cast("Any", gguf_reading), cast("Any", gguf)
@@ -261,15 +257,15 @@ def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
 
 
 def load_multi_vector(name: str, *, of_encoder: bool = False, **where: Unpack[Placement]) -> MultiVectorEncoder:
-    """A ColBERT of sentence-transformers, PyLate or Stanford; `of_encoder` makes one of an encoder's token states.
+    """A ColBERT of sentence-transformers, PyLate or Stanford; with `of_encoder`, also an encoder's token states.
 
-    Raises ConfigError for a sparse retriever, UntrainedModelError for an encoder that is not to be made one.
+    Raises ConfigError for a sparse retriever, UntrainedModelError for an encoder without `of_encoder`.
     """
     from sentence_transformers import MultiVectorEncoder
 
     if retriever_kind(name) == MULTI_VECTOR:
         return load_with_sentence_transformers(name, MultiVectorEncoder, where)
-    _check(name, SPARSE)
+    _refuse_kind(name, SPARSE)
     if not of_encoder:
         raise _untrained(name, MULTI_VECTOR)
     from sentence_transformers.base.modules import Normalize
@@ -282,30 +278,30 @@ def load_multi_vector(name: str, *, of_encoder: bool = False, **where: Unpack[Pl
 
 
 def load_sparse(name: str, *, for_training: bool = False, **where: Unpack[Placement]) -> SparseEncoder:
-    """A sparse encoder; `for_training` makes one of a masked language model.
+    """A sparse encoder; with `for_training`, also a masked language model.
 
-    Raises ConfigError for a model of another kind, UntrainedModelError for one that is not to be trained.
+    Raises ConfigError for a model of another kind, UntrainedModelError for an untrained one without `for_training`.
     """
     from sentence_transformers import SparseEncoder
 
     if retriever_kind(name) != SPARSE:
-        _check(name, MULTI_VECTOR)
+        _refuse_kind(name, MULTI_VECTOR)
         if not for_training:
             raise _untrained(name, SPARSE)
         if not is_masked_lm(name):
             raise ConfigError(
-                f"{name} has no head that predicts masked words, which a sparse retriever weighs words with; give "
+                f"{name} has no masked-language-model head, which a sparse retriever needs for its term weights; give "
                 "--model a masked language model or a SPLADE"
             )
     return load_with_sentence_transformers(name, SparseEncoder, where)
 
 
-def _check(name: str, other: str) -> None:
-    if retriever_kind(name) == other:
-        raise ConfigError(f"{name} is a {other} retriever, and another kind is needed here")
+def _refuse_kind(name: str, kind: str) -> None:
+    if retriever_kind(name) == kind:
+        raise ConfigError(f"{name} is a {kind} retriever, and another kind is needed here")
 
 
 def _untrained(name: str, kind: str) -> UntrainedModelError:
     return UntrainedModelError(
-        f"{name} is no {kind} retriever; `inpars train retriever --kind {kind} --model {name}` trains one"
+        f"{name} is not a {kind} retriever; `inpars train retriever --kind {kind} --model {name}` trains one"
     )

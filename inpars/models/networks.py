@@ -1,4 +1,4 @@
-"""Small handles on transformers networks that scoring, training and generation share."""
+"""Helpers for transformers networks, shared by scoring, training and generation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 
-MIN_TOKENS = 8  # of a text, or of query and document: special tokens, and a few of each
-# what a network built otherwise raises where its parts are taken, exchanged or converted
+MIN_TOKENS = 8  # of a text, or of query and document: special tokens and a few others
+# raised when a network of an unsupported architecture is patched or converted
 UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
-POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # BERT's and its like, GPT-2's, OPT's and BART's
+POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # of BERT-like models, GPT-2, OPT and BART
 
 
 @contextmanager
 def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
-    """Inside the block the language-model head is `apply(head, hidden states)`.
+    """Inside the block, replace the language-model head by `apply(head, hidden states)`.
 
-    Whatever a model does around its head (T5's scaling of tied embeddings, soft caps) is done by the model itself.
+    Other steps around the head (T5's scaling of tied embeddings, soft caps) remain the model's.
     """
     head = network.get_output_embeddings()
     network.set_output_embeddings(_Applied(head, apply))
@@ -43,7 +43,7 @@ class _Applied(nn.Module):
 
 
 def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
-    """Float32 logits of a few tokens: hidden states (..., width) by these rows of the head, (..., rows)."""
+    """Float32 logits of a few tokens: hidden states (..., width) times these rows of the head, (..., rows)."""
     with torch.autocast(hidden.device.type, enabled=False):
         weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index]
         bias = getattr(head, "bias", None)
@@ -51,18 +51,18 @@ def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor
 
 
 def with_cache(network: Any, cache: Any) -> dict[str, Any]:
-    """Keys and values as the keyword that the network takes: transformers 5.24 renamed `past_key_values` to `cache`."""
+    """The key-value cache as a keyword argument; transformers 5.24 renamed `past_key_values` to `cache`."""
     return {"cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values": cache}
 
 
 def cache_of(output: Any) -> Any:
-    """The keys and values in what a network returned, under either name."""
+    """The key-value cache of a network's output, under either name."""
     return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """No dropout inside the block; the former mode after it."""
+    """Evaluation mode inside the block."""
     training = network.training
     network.eval()
     try:
@@ -72,7 +72,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def can_exchange_attention(network: Any) -> bool:
-    """Whether the network's attention can be exchanged and has no windows."""
+    """Whether the network's attention can be replaced and has no sliding window."""
     config = network.config.get_text_config()
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -80,27 +80,27 @@ def can_exchange_attention(network: Any) -> bool:
 
 
 def start_tokens(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before a text of its own accord, a beginning-of-sequence token for instance."""
+    """Tokens that the tokenizer puts before every text, such as a beginning-of-sequence token."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole: list[int] = tokenizer("a")["input_ids"]
     return whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
 
 
 def check_length(network: nn.Module, name: str, length: int | None, minimum: int = MIN_TOKENS, before: int = 0) -> None:
-    """Raise ConfigError for a --max-length that leaves no text to read, or is more than the network has positions.
+    """Raise ConfigError for a --max-length below `minimum` or above the network's positions.
 
-    `before` tokens are read besides.
+    `before` is the number of additional tokens before the text.
     """
     maximum = learned_positions(network)
     if length is not None and length < minimum:
-        raise ConfigError(f"--max-length is {length}; it must be at least {minimum}, or nothing of a text is read")
+        raise ConfigError(f"--max-length is {length}; it must be at least {minimum} to leave room for text")
     if length is not None and maximum is not None and length + before > maximum:
         more = f", {before} of them the prompt's" if before else ""
         raise ConfigError(f"--max-length is {length}; {name} reads at most {maximum} tokens{more}")
 
 
 def learned_positions(network: nn.Module) -> int | None:
-    """How many tokens a network with an embedding of every position can read; None for those that compute positions."""
+    """Maximum input length of a network with learned position embeddings; None for other networks."""
     for name, module in network.named_modules():
         if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
             unused = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
@@ -109,10 +109,10 @@ def learned_positions(network: nn.Module) -> int | None:
 
 
 def upcast_to_float32(values: Tensor) -> Tensor:
-    """Values in float32, or in float64 where they are."""
+    """Values in float32; float64 stays."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def pad_id(tokenizer: Any) -> int:
-    """The padding id; masked anyway, so that any id does where a tokenizer has none."""
+    """The padding id; any id if the tokenizer has none, because padding is masked."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

@@ -1,26 +1,26 @@
-"""Send a trained model's folder to the model hub. Knows nothing of how it was trained."""
+"""Pushes a trained model's folder to the model hub."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from inpars.errors import BackendError, ConfigError, MissingDependencyError
+from inpars.errors import BackendError, ConfigError, MissingDependencyError, reason_of
 from inpars.io.manifest import manifest_path
 
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
 def check_hub_name(name: str) -> None:
-    """Raise ConfigError for what cannot be a repository's name, before anything is trained."""
+    """Raise ConfigError for an invalid repository name, before training."""
     if not HUB_NAME.fullmatch(name):
         raise ConfigError(f"--push-to-hub {name!r} is no repository; give NAME or OWNER/NAME")
 
 
 def push_folder(folder: Path, name: str) -> str:
-    """Upload a finished model, into a repository that is private where it is new; its address.
+    """Upload a finished model and return the repository's address; a new repository is private.
 
-    Raises BackendError with the hub's own words where it refuses or cannot be reached.
+    Raises BackendError with the hub's message if it refuses or cannot be reached.
     """
     check_hub_name(name)
     if not manifest_path(folder).exists():
@@ -35,9 +35,8 @@ def push_folder(folder: Path, name: str) -> str:
         repository = api.create_repo(name, private=True, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository.repo_id, commit_message=f"Upload {folder.name}")
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendError(
-            f"{folder} was not pushed to {name}: {reason}; log in with `hf auth login` or set HF_TOKEN, and run the "
-            "same command again, the model is kept"
+            f"{folder} was not pushed to {name}: {reason_of(error)}; log in with `hf auth login` or set HF_TOKEN, and "
+            "run the same command again, the model is kept"
         ) from error
     return str(repository)

@@ -1,7 +1,6 @@
-"""The kinds of retrievers, and which of them a model is by the files it was saved with. Loads no torch.
+"""The kinds of retrievers, and how a saved model's kind is recognized. Loads no torch.
 
-A kind is a line of `RETRIEVERS`, a module of `inpars.retrieval` that searches with it and one of `inpars.training` that
-trains it, both of its name.
+A kind is an entry of `RETRIEVERS`, with a module of the same name in `inpars.retrieval` and in `inpars.training`.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ SETTINGS_FILE, MODULES_FILE = "config_sentence_transformers.json", "modules.json
 
 @dataclass(frozen=True, slots=True)
 class RetrieverKind:
-    """What is known of a kind without its modules."""
+    """Properties of a kind."""
 
     words: str  # for --help
-    title: str  # of a model card
-    loads: str  # the class of sentence-transformers
-    scale: float  # on a similarity before the softmax of a training
+    title: str  # for model cards
+    loads: str  # sentence-transformers class
+    scale: float  # of similarities before the softmax in training
 
     def module(self, package: str) -> str:
-        """Its module in `inpars.retrieval` or `inpars.training`."""
+        """The kind's module in `inpars.retrieval` or `inpars.training`."""
         name = next(name for name, kind in RETRIEVERS.items() if kind is self)
         return f"inpars.{package}.{name.replace('-', '_')}"
 
@@ -48,8 +47,7 @@ RETRIEVERS: Mapping[str, RetrieverKind] = {
         1.0,
     ),
 }
-OTHER_NAMES = {"ColBERT": MULTI_VECTOR}  # PyLate's
-COLBERT = "HF_ColBERT"  # the architecture of Stanford's checkpoints
+COLBERT = "HF_ColBERT"  # architecture of Stanford's checkpoints
 
 if TYPE_CHECKING:
     RetrieverKindName: TypeAlias = str
@@ -58,19 +56,19 @@ else:
 
 
 def kind_words() -> str:
-    """The help of a flag that names a kind."""
+    """Help text of a flag for a kind."""
     return "; ".join(f"{name}: {kind.words}" for name, kind in RETRIEVERS.items())
 
 
 def retriever_kind(name: str) -> RetrieverKindName:
-    """What a model was saved as by sentence-transformers, PyLate or Stanford's ColBERT; dense where nothing says so.
+    """The kind of a model saved by sentence-transformers, PyLate or Stanford's ColBERT; dense by default.
 
-    A hub id is looked up where its files are cached. Raises DataFormatError for a folder that is none or broken.
+    Fetches the config files of a hub id. Raises DataFormatError for a folder without a complete model.
     """
     if name in EMBEDDED:
         return DENSE
     settings, config = (_object(_read(name, path)) for path in (SETTINGS_FILE, "config.json"))
-    classes = {spec.loads: kind for kind, spec in RETRIEVERS.items()} | OTHER_NAMES
+    classes = {spec.loads: kind for kind, spec in RETRIEVERS.items()} | {"ColBERT": MULTI_VECTOR}  # PyLate's
     if (kind := classes.get(str(settings.get("model_type")))) is not None:
         return kind
     architectures = config.get("architectures")
@@ -78,10 +76,7 @@ def retriever_kind(name: str) -> RetrieverKindName:
 
 
 def averages_token_states(name: str) -> bool:
-    """Whether a bi-encoder's vector is the mean of its token states, which then mean something one by one.
-
-    A hub id is looked up as in `retriever_kind`. False where nothing says so.
-    """
+    """Whether a bi-encoder uses mean pooling, so that its single token states are meaningful too."""
     if retriever_kind(name) != DENSE:
         return False
     modules = _read(name, MODULES_FILE)
@@ -91,7 +86,7 @@ def averages_token_states(name: str) -> bool:
 
 
 def is_masked_lm(name: str) -> bool:
-    """Whether a folder holds a masked language model, whose head a sparse retriever needs; hub ids are let through."""
+    """Whether a folder has a masked language model, whose head a sparse retriever needs; True for hub ids."""
     if name not in EMBEDDED and model_folder(name) is None:
         return True
     architectures = _object(_read(name, "config.json")).get("architectures") or []
@@ -99,7 +94,7 @@ def is_masked_lm(name: str) -> bool:
 
 
 def _read(name: str, file: str) -> Any:
-    """What a JSON file of a model holds; an empty object where there is none."""
+    """The content of a model's JSON file; an empty object if it is missing or unreadable."""
     folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else model_folder(name)
     path = _cached(name, file) if folder is None else folder / file
     try:
@@ -109,7 +104,7 @@ def _read(name: str, file: str) -> Any:
 
 
 def _cached(name: str, file: str) -> Path | None:
-    """A file of a hub id that this machine has, or fetches now."""
+    """A file of a hub id, from the cache or fetched now; None if there is none."""
     if model_path(name).exists() or name.count("/") != 1:
         return None
     from huggingface_hub import hf_hub_download
@@ -117,10 +112,10 @@ def _cached(name: str, file: str) -> Path | None:
 
     try:
         return Path(hf_hub_download(name, file))
-    except (OSError, ValueError, HfHubHTTPError):  # loading the model reports what is wrong with it
+    except (OSError, ValueError, HfHubHTTPError):  # loading the model will report the problem
         return None
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """The value where it is an object; else an empty one."""
+    """The value if it is a JSON object; else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Which device `auto` takes, and the names that are refused."""
+"""The device of `auto`, and rejected names."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from inpars.models.hardware import devices_here, pick_device, pick_dtype
 
 @pytest.fixture
 def here(monkeypatch):
-    """Have this machine have so many devices of each kind."""
+    """Pretend to have these numbers of devices per kind."""
 
     def counts(**found):
         monkeypatch.setattr(hardware, "_count", lambda kind: found.get(kind, int(kind == "cpu")))

@@ -1,4 +1,4 @@
-"""From names to weights: what is refused, and in which words."""
+"""Loading models by name, and the errors."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_a_folder_is_found_from_where_one_stands(tiny, tmp_path, monkeypatch):
 
 
 def pickled(folder, tmp_path, weights=None):
-    """The model with its weights as a pickle, as many of the field's older checkpoints are published."""
+    """The model with pickled weights, like many older checkpoints."""
     copy = tmp_path / "pickled"
     shutil.copytree(folder, copy)
     (safe,) = copy.rglob("model.safetensors")

@@ -1,4 +1,4 @@
-"""What the processor says of itself, read from files that stand for Linux's, and what malloc is told."""
+"""Processor and memory, read from fake system files, and malloc's settings."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def test_bfloat16_by_instruction(monkeypatch, flags, fast):
 
 @pytest.fixture
 def files(monkeypatch, tmp_path):
-    """Sends the module's absolute paths into a folder."""
+    """Redirects the module's absolute paths into a folder."""
     monkeypatch.setattr(module, "Path", lambda path: tmp_path / Path(path).name)
     return tmp_path
 
@@ -74,7 +74,7 @@ def test_another_c_library_is_no_error(monkeypatch):
 
 
 def told_by(script, *arguments):
-    """What a Python of its own prints, whose malloc nobody has set."""
+    """The output of a fresh Python process with malloc's default settings."""
     environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
@@ -82,7 +82,7 @@ def told_by(script, *arguments):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_freed_memory_is_used_again():
-    """A block of 64 MiB again and again: without this each of its 16,384 pages faults every time."""
+    """Without the setting, each of the 16,384 pages of a 64 MiB block faults every time it is allocated."""
     script = (
         "import sys, resource\nfrom inpars.models.processor import keep_freed_memory\n"
         "if sys.argv[1] == 'kept': assert keep_freed_memory()\n"
@@ -95,7 +95,7 @@ def test_freed_memory_is_used_again():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_freed_memory_is_returned_when_asked():
-    """256 MiB in blocks that a model's cycle holds, beneath one that stays."""
+    """256 MiB in blocks of a reference cycle, below a block that stays."""
     script = (
         "from pathlib import Path\nfrom resource import getpagesize\n"
         "from inpars.models.processor import keep_freed_memory, return_freed_memory\n"

@@ -1,4 +1,4 @@
-"""Tiers by a processor's flags, and that a cap makes oneDNN and torch compute as a lower tier does."""
+"""Tiers by CPU flags; a cap makes oneDNN and torch compute like a lower tier."""
 
 import os
 import platform

@@ -151,7 +151,7 @@ def test_a_prompt_that_was_changed_is_refused():
 
 
 class Frame:
-    """What of a pandas frame is asked for; pandas itself is not needed."""
+    """The used part of a pandas frame's interface, without pandas."""
 
     columns = ("doc_id", "text", "title", 3)
 

@@ -13,7 +13,7 @@ from inpars.progress import SILENT
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that is advanced by hand."""
 
     def __init__(self):
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""What all errors have in common: one line of bounded length, whatever a file holds."""
+"""Errors: one line of bounded length, whatever they quote."""
 
 import pickle
 

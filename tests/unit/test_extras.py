@@ -1,4 +1,4 @@
-"""Optional packages: the table is setup.cfg's, versions are compared as numbers."""
+"""Optional packages: the table matches setup.cfg, and versions are compared as numbers."""
 
 import configparser
 import platform
@@ -34,7 +34,7 @@ def test_what_nothing_works_without_is_setup_cfgs():
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Sets the version each distribution pretends to have; those not named are absent."""
+    """Sets fake versions of distributions; others are not installed."""
 
     def pretend(**versions):
         def version(name):

@@ -1,4 +1,4 @@
-"""Records: what their derived values are."""
+"""Derived values of records."""
 
 import math
 
