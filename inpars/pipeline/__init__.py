@@ -1,1 +1,1 @@
-"""The whole of it, from documents to a report."""
+"""`inpars run`: the whole pipeline, from documents to a report."""

@@ -1,8 +1,8 @@
-"""What a run does within a budget of time: a plan from measured rates, and what its parts took in the end.
+"""Plan a run within a time budget, from measured rates.
 
-The plan is a function of rates, sizes, budget and the flags that somebody named; `inpars.pipeline.trial` measures the
-rates, `inpars.pipeline.plan` keeps the plan in the run's folder. The most valuable comes first: the mix of BM25 and
-the bi-encoder with a few written queries, ten reranked documents per query, windows, more queries and depth, training.
+The plan is a function of rates, sizes, the budget and the flags given; `inpars.pipeline.trial` measures the rates,
+`inpars.pipeline.plan` stores the plan in the run's folder. The most valuable work comes first: the mix of BM25 and the
+bi-encoder with a few generated queries, ten reranked documents per query, windows, more queries and depth, training.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from inpars.report.formatting import duration
 from inpars.training.options import RetrieverOptions
 from inpars.training.signal import MIN_STEPS
 
-# what a plan decides
+# the settings that a plan decides
 PLANNED = (
     *("retriever", "window_tokens", "max_documents", "top_k", "late_interaction_depth", "rerank_depth", "training"),
 )
-SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
+SPENT = 0.9  # share of the budget to plan; the rest allows for a machine that slows down after the trial
 MIN_DOCUMENTS, MIN_DEPTH = 32, 10
-MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
-TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
-QUERY_COST = 0.3  # of a document's embedding; assumed
+MINED = 0.4  # least share of documents whose query becomes a triple
+TRAINING_COST = 8  # cost of a training step per text, in embeddings; assumed
+QUERY_COST = 0.3  # cost of embedding a query, in document embeddings; assumed
 CLOSING_SECONDS = 5.0  # measures and report; assumed
-SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
-CHOSEN_BY = 300  # queries that the mix is chosen by, at most
-LATE_DEPTH = 50  # documents per query that MaxSim reorders, where there is time
-DEEPEST = 50  # documents per query that are reranked without being asked for
-CURVE = (0.25, 0.5)  # of the triples, that a learning curve trains on too
+SEARCHES = 4  # times a bi-encoder is loaded: choice, its run, mix, reranked mix
+CHOSEN_BY = 300  # maximum number of queries to choose the mix by
+LATE_DEPTH = 50  # documents per query that MaxSim reorders if time allows
+DEEPEST = 50  # largest planned rerank depth
+CURVE = (0.25, 0.5)  # shares of the triples that a learning curve also trains on
 NOTHING = "-"
 
 Part: TypeAlias = Literal[
@@ -42,7 +42,7 @@ Part: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Seconds on this machine: per document or pair, and to start each model."""
+    """Seconds on this machine, per document or pair and to start each model."""
 
     write: float
     embed: float
@@ -55,19 +55,19 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The sizes of a run; `queries` are those searched for, None where they are held out of the written ones."""
+    """The sizes of a run; `queries` are the test queries, None if they will be held out of the generated ones."""
 
     documents: int
     queries: int | None
-    embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
-    written: int = 0  # documents that a trial of the prompt has written for
-    judged: int | None = None  # dev queries, which the mix and the reranking are chosen by in place of written ones
-    pairs: int = 0  # queries of people that are trained on too
+    embedded: tuple[str, ...] = ()  # parts whose embeddings are cached
+    written: int = 0  # documents with queries from the prompt trial
+    judged: int | None = None  # judged dev queries, which replace generated ones for choosing mix and reranking
+    pairs: int = 0  # additional training queries written by people
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One part of a run: what it works on, and its estimated seconds."""
+    """One part of a run with its estimated seconds."""
 
     part: Part
     work: str
@@ -76,7 +76,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The settings that a budget leads to, by name, and the estimate per part."""
+    """The planned settings by name, and the estimate per part."""
 
     settings: Mapping[str, Any]
     shares: Sequence[Share]
@@ -91,7 +91,7 @@ class Plan:
 
 
 def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) -> list[str]:
-    """Lines for people: part, work, estimate and, where they are known, what it took."""
+    """Format the plan as lines of part, work, estimate and, if known, actual time."""
     rows: list[tuple[str, str, str, str]] = [
         (share.part, share.work, duration(share.seconds), _fact(share, facts)) for share in shares
     ]
@@ -106,7 +106,7 @@ def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) ->
 
 
 def _fact(share: Share, facts: Mapping[Part, float] | None) -> str:
-    if facts is None or share.part == "prepare":  # what was done before the plan is no estimate
+    if facts is None or share.part == "prepare":  # done before the plan, so its estimate is the fact
         return ""
     return duration(facts[share.part]) if share.part in facts else NOTHING
 
@@ -114,30 +114,29 @@ def _fact(share: Share, facts: Mapping[Part, float] | None) -> str:
 def plan_run(
     rates: Rates, work: Work, options: PipelineOptions, named: frozenset[str], *, budget: float, spent: float
 ) -> Plan:
-    """The plan for `budget` seconds, of which `spent` are gone; settings of `named` stay as the options have them.
+    """Plan for `budget` seconds, of which `spent` have passed; the `named` settings are kept.
 
-    Its estimate stays within `SPENT` of the budget unless not even the least fits, which a note then says.
+    The estimate stays within `SPENT` of the budget; if not even the minimum fits, a note says so.
     """
     planner = _Planner(rates, work, named, SPENT * budget, spent)
     forms = list(_forms(options, named))
     least = {form.embedding: planner.least(form) for form in forms}
-    best = next((options_of_form for options_of_form in least.values() if planner.fits(options_of_form)), None)
+    best = next((minimum for minimum in least.values() if planner.fits(minimum)), None)
     chosen = [*least.values()][-1] if best is None else planner.filled(best)  # the last is the cheapest
-    shares = planner.shares(chosen)
     settings = {name: getattr(chosen, name) for name in PLANNED}
-    return Plan(settings=settings, shares=shares, notes=list(_notes(planner, forms, chosen, budget)))
+    return Plan(settings=settings, shares=planner.shares(chosen), notes=list(_notes(planner, forms, chosen, budget)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How documents are embedded, with the options that say so."""
+    """A way to embed documents, and the options for it."""
 
     embedding: Literal["windows", "whole", "none"]
     options: PipelineOptions
 
 
 def _forms(options: PipelineOptions, named: frozenset[str]) -> Iterator[_Form]:
-    """From the best to the cheapest, as far as the named flags leave a choice."""
+    """The forms that the named flags allow, from the best to the cheapest."""
     if options.retriever != BM25:
         if options.window_tokens:
             yield _Form("windows", options)
@@ -162,15 +161,19 @@ class _Planner:
         return self.seconds(options) <= self.available
 
     def least(self, form: _Form) -> PipelineOptions:
-        """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
+        """The minimum settings with a form: reranking precedes windows in value, but not the mix."""
         depth = MIN_DEPTH if form.embedding == "windows" else 0
-        minimum: dict[str, Any] = {"max_documents": MIN_DOCUMENTS, "rerank_depth": depth, "training": "never"}
-        minimum["late_interaction_depth"] = 0
+        minimum: dict[str, Any] = {
+            "max_documents": MIN_DOCUMENTS,
+            "rerank_depth": depth,
+            "training": "never",
+            "late_interaction_depth": 0,
+        }
         changed = {name: value for name, value in minimum.items() if name not in self.named}
         return replace(form.options, **changed).with_default_top_k(self.named)
 
     def filled(self, options: PipelineOptions) -> PipelineOptions:
-        """As much more as fits, step by step; a step that is not reached is the last."""
+        """Raise the settings step by step until one does not fit in full."""
         for name, target in self._steps(options):
             if name == "training":
                 larger = replace(options, training="auto", max_documents=target).with_default_top_k(self.named)
@@ -196,12 +199,12 @@ class _Planner:
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.fits(at(middle)) else (low, middle - 1)
-        return at(0 if name == "rerank_depth" and low == 1 else low)  # one document has no order to change
+        return at(0 if name == "rerank_depth" and low == 1 else low)  # reranking one document changes nothing
 
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
-        """What is raised, and how far, in this order."""
+        """Settings to raise, and their targets, in order."""
         documents = self.work.documents
-        if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
+        if options.retriever == BM25 and self.work.queries is not None:  # generated queries would have no use
             return [("rerank_depth", DEEPEST)]
         steps = [("late_interaction_depth", LATE_DEPTH)] if options.retriever != BM25 else []
         steps += [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
@@ -246,9 +249,9 @@ class _Planner:
         return Share("write queries", f"{documents:,} documents{known}", seconds)
 
     def _reranking(self, options: PipelineOptions, queries: int, judged: int) -> Share:
-        """Of what is measured by and, before it, of the dev queries, which choose weight and depth.
+        """Reranking for the test queries and, before that, for the dev queries that choose weight and depth.
 
-        MaxSim reads each document once for all queries, in the time of an embedding.
+        MaxSim encodes each document once for all queries, in the time of an embedding.
         """
         depth, starts = options.rerank_depth, bool(queries) + bool(judged)
         depths = [f"depth {depth}"] if depth else []
@@ -257,13 +260,12 @@ class _Planner:
         seconds = (queries + judged) * depth * self.rates.rerank
         seconds += starts * self.rates.start_reranker if depth else 0.0
         if late:
-            pairs = [some * late for some in (queries, judged)]
-            documents = math.fsum(min(some, self.work.documents) for some in pairs)
+            documents = sum(min(count * late, self.work.documents) for count in (queries, judged))
             seconds += starts * self.rates.start_encoder + documents * self.rates.embed
         return Share("rerank", work, seconds)
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:
-        """Trainings of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
+        """Training the bi-encoder, embedding with it, and training a reranker unless it wrote the queries."""
         rates, triples = self.rates, (min(options.top_k, documents) + self.work.pairs) * options.per_query
         each = rates.embed_windows if options.window_tokens else rates.embed
         seconds = 2 * rates.start_encoder
@@ -278,12 +280,12 @@ class _Planner:
 
 
 def _late_depth(options: PipelineOptions) -> int:
-    """The depth of late interaction, which BM25 alone has not."""
+    """The depth of late interaction, 0 for BM25 alone."""
     return options.late_interaction_depth if options.retriever != BM25 else 0
 
 
 def _notes(planner: _Planner, forms: Sequence[_Form], chosen: PipelineOptions, budget: float) -> Iterator[str]:
-    """What was left out, and what it would need."""
+    """What was left out, and the budget it would need."""
     left_out = {"windows": "embedding the documents in windows", "whole": "embedding the documents"}
     for form in forms:
         if form.options.retriever == chosen.retriever and form.options.window_tokens == chosen.window_tokens:

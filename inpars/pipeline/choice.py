@@ -1,4 +1,4 @@
-"""What a choice rests on, and what comes of it: the content of `choice.json`, of a run under way or a finished one."""
+"""Choose the gate and the first stages, and rebuild the evidence of a finished choice: the content of `choice.json`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import read_queries, read_run
 from inpars.io.runs import cut
 from inpars.io.topics import Topics
+from inpars.pipeline.evidence import UNLABELLED
 from inpars.pipeline.measurement import QUERIES
 from inpars.pipeline.system_runs import FUSION_DEPTH
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 
-UNLABELLED = "unlabelled"  # folder of the real queries without judgements
 WRITTEN, JUDGED = "written", "judged"
+BM25_SETTINGS: Mapping[str, Any] = {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": DEFAULT_LANGUAGE}
 UNTOLD = "written queries cannot tell what a reranker is worth: the model that it starts from wrote them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceEvidence:
-    """The first stages' runs of the queries that choose, and of real ones without judgements where there are some."""
+    """The first-stage runs of the choosing queries, and of unjudged real queries if there are any."""
 
     topics: Topics
     runs: Mapping[str, Run]
@@ -38,7 +39,7 @@ class ChoiceEvidence:
 
 
 def lines_about(choice: Mapping[str, Any]) -> list[str]:
-    """What was chosen by, what was left out of the system, what reranking can gain, in lines for people."""
+    """Describe the choice: its queries, the headroom for reranking, and the stages in and out of the system."""
     shares = choice["headroom"]
     lines = [
         f"chosen by {choice['queries']} {choice['by']} queries; the mix has the answer of {shares['first_10']:.0%} in "
@@ -53,12 +54,12 @@ def lines_about(choice: Mapping[str, Any]) -> list[str]:
         pairs = ", ".join(
             f"{name} {match['before'][name]:.2f} of {value:.2f}" for name, value in match["target"].items()
         )
-        lines.append(f"written queries beside {match['target_queries']} real ones: {pairs}")
+        lines.append(f"written queries compared with {match['target_queries']} real ones: {pairs}")
     return lines
 
 
 def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None = None) -> dict[str, Any]:
-    """What `choice.json` holds: the gate, the stages, the trials behind them, headroom, and how the queries match."""
+    """The content of `choice.json`: gate, stages, their trials, headroom, and how generated queries match real ones."""
     coverage = bm25_index(corpus, threads=threads).coverage()
 
     def features_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:
@@ -94,14 +95,13 @@ def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None =
 
 
 def _mix(names: Sequence[str], offset: float) -> SearchSystem:
-    """The system of these stages' runs; their models do not matter to the sum."""
+    """The system that fuses these stages' runs; fusing does not need their models."""
     stages = (FirstStage(name=BM25, retriever=BM25), *(FirstStage(name=name, retriever=name) for name in names))
-    settings: dict[str, Any] = {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": DEFAULT_LANGUAGE}
-    return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **settings)
+    return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **BM25_SETTINGS)
 
 
 def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> ChoiceEvidence:
-    """What a finished choice was made of, read from its folder again by its manifest's input names and arguments."""
+    """Read the evidence of a finished choice from its folder, by its manifest's input names and arguments."""
     run_names = [name for name in names if name != "queries" and not name.startswith(UNLABELLED)]
     real = [name.removeprefix(f"{UNLABELLED} ") for name in names if name.startswith(f"{UNLABELLED} ")]
     unlabelled = None
@@ -119,5 +119,5 @@ def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Map
 
 
 def read_lists(paths: Mapping[str, Path]) -> dict[str, Run]:
-    """The documents of each run that a fusion reads."""
+    """Read runs, cut to the fusion depth."""
     return {name: cut(read_run(path), FUSION_DEPTH) for name, path in paths.items()}

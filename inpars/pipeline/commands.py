@@ -1,6 +1,6 @@
-"""The commands of single stages that do what a whole run does, put together from the options that each stage is given.
+"""Collect the stage commands that reproduce a whole run, for its report.
 
-A step that no command does is said in a comment. The commands are for the report; nothing is done by them here.
+Steps without a command become comments.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ TOPICS = (*DOCUMENTS, "queries", "qrels", "unknown_judgements", "split")
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How a run was asked for, so that it can be asked for again; empty where nobody says."""
+    """How a run was invoked, so that it can be repeated; empty values are unknown."""
 
     command: str = ""
-    source: Mapping[str, str] = field(default_factory=dict)  # flags that name the dataset, by name
-    prompt: str = ""  # as it was named
-    documents: str = ""  # files and pages that the dataset was made from, which may change
-    ingest: str = ""  # the command that makes the dataset from them
+    source: Mapping[str, str] = field(default_factory=dict)  # flag name -> value, of the flags that name the dataset
+    prompt: str = ""  # as given on the command line
+    documents: str = ""  # files and pages the dataset was made from, which may change
+    ingest: str = ""  # command that makes the dataset from them
     examples: ExampleOptions = field(default_factory=ExampleOptions)
-    reading: tuple[Any, ...] = ()  # options of how documents are read
-    named: frozenset[str] = frozenset()  # settings that were given, by name, which a budget's plan leaves alone
+    reading: tuple[Any, ...] = ()  # options for reading documents
+    named: frozenset[str] = frozenset()  # settings given explicitly, which a plan keeps
 
 
 @dataclass(slots=True)
@@ -39,10 +39,10 @@ class StageCommands:
 
     invocation: Invocation
     lines: list[str] = field(default_factory=list)
-    topics: Sequence[str] = ()  # flags that name the queries that are searched for
+    topics: Sequence[str] = ()  # flags that name the test queries
 
     def __post_init__(self) -> None:
-        """Begin with the documents; with the dataset's own queries until others are held out."""
+        """Start with ingesting; the test queries are the dataset's until others are held out."""
         self.lines += [self.invocation.ingest] if self.invocation.ingest else []
         self.topics = self._source(TOPICS)
 
@@ -53,7 +53,7 @@ class StageCommands:
         output: Path | None = None,
         options: Any = None,  # noqa: ANN401 - any options class
     ) -> None:
-        """A command with these flags, all its settings and its output."""
+        """Add a command with these flags, all its settings and its output."""
         words = [*command.split(), *map(str, flags), *(() if options is None else flags_of(options))]
         words += [] if output is None else ["--output", str(output)]
         self.lines.append(shown_command(["inpars", *map(canonical_name, words)]))
@@ -62,7 +62,7 @@ class StageCommands:
         self.lines.append("\n".join(f"# {line}" for line in lines))
 
     def hold_out(self, queries: Path, qrels: Path) -> None:
-        """From now on these are searched for."""
+        """Use these as the test queries from now on."""
         self.topics = [*self._source(DOCUMENTS), "--queries", str(queries), "--qrels", str(qrels)]
 
     @property
@@ -71,7 +71,7 @@ class StageCommands:
 
     @property
     def prompt(self) -> list[str]:
-        """Flags of the prompt with the examples that were chosen."""
+        """Flags for the prompt and its examples."""
         chosen = self.invocation.examples
         return [
             *(["--prompt", self.invocation.prompt] if self.invocation.prompt else []),
@@ -80,7 +80,7 @@ class StageCommands:
 
     @property
     def example_queries(self) -> list[str]:
-        """Flags by which `inpars filter` knows the examples of the prompt."""
+        """Flags that tell `inpars filter` the prompt's examples."""
         chosen = self.invocation.examples
         first = ["--num-examples", str(chosen.num_examples)] if chosen.num_examples else []
         named = ["--prompt", self.invocation.prompt] if self.invocation.prompt else []

@@ -1,6 +1,6 @@
-"""The queries that a whole run's choice of a system rests on: judged ones, else those it wrote.
+"""Read the real queries given to a whole run: judged dev queries choose the system in place of generated ones.
 
-Real queries without judgements say how far the written ones are from what people ask, and may weigh them.
+Unjudged real queries show how far the generated ones are from what people ask, and may weight them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from inpars.progress import Progress
 from inpars.stages.search import squeezed
 
 DEV, UNLABELLED = "dev", "unlabelled"
-MAX_JUDGED = 300  # dev queries that the choice is made by
-SHORTEST = 12  # characters of a hash
+MAX_JUDGED = 300  # dev queries to choose the system by
+HASH_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceOptions:
-    """Queries from files, beside or in place of those that a run writes; those that are measured by are no such."""
+    """Flags for queries to use in addition to or instead of generated ones; test queries are not among them."""
 
     FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
 
@@ -53,47 +53,47 @@ class EvidenceOptions:
     )
 
     def check(self, split: str) -> None:
-        """Raise ConfigError for flags that contradict each other; `split` is the one that is measured by."""
+        """Raise ConfigError for contradicting flags; `split` is that of the test queries."""
         if (self.dev_queries is None) != (self.dev_qrels is None):
             raise ConfigError("--dev-queries and --dev-qrels go together; give both")
         if self.dev_queries is not None and self.dev_split is not None:
             raise ConfigError("--dev-split and --dev-queries both name dev queries; give one")
         if self.dev_split == split:
-            raise ConfigError(f"--dev-split {split} is what is measured by; choose by other queries")
+            raise ConfigError(f"--dev-split {split} is also the test split; choose the system on another split")
         if self.match_queries and self.unlabelled_queries is None:
             raise ConfigError("--match-queries needs --unlabelled-queries FILE")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides results, files by content."""
+        """The settings that affect results, files by their hash."""
         files = {"unlabelled_queries": self.unlabelled_queries, "dev_queries": self.dev_queries}
         files |= {"dev_qrels": self.dev_qrels, "pairs": self.pairs, "generated": self.generated}
-        hashes = {name: None if path is None else stamp(path).sha256[:SHORTEST] for name, path in files.items()}
+        hashes = {name: None if path is None else stamp(path).sha256[:HASH_CHARACTERS] for name, path in files.items()}
         return {**hashes, "match_queries": self.match_queries, "dev_split": self.dev_split}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Queries beside the written ones; none where nobody named any."""
+    """The queries given to a run."""
 
     judged: Topics | None = None
     unlabelled: Topics | None = None
     match: bool = False
-    pairs: Path | None = None  # queries of people, to train on
+    pairs: Path | None = None  # queries by people, to train on
     pair_count: int = 0
-    generated: Path | None = None  # queries in place of the run's own
+    generated: Path | None = None  # previously generated queries
 
     @property
     def real(self) -> list[str]:
-        """What people ask, judged or not."""
-        named = self.unlabelled or self.judged
-        return [] if named is None else list(named.queries.values())
+        """Texts of real queries: the unjudged ones, else the dev queries."""
+        topics = self.unlabelled or self.judged
+        return [] if topics is None else list(topics.queries.values())
 
 
 def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics | None, progress: Progress) -> Evidence:
-    """Read the files or the split. What is measured by is left out and counted.
+    """Read the files or the split; dev queries that are also test queries are left out and counted.
 
-    Raises ConfigError where too few queries are left.
+    Raises ConfigError if too few queries are left.
     """
     pairs = 0 if options.pairs is None else count_pairs(options.pairs, dataset)
     evidence = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs, generated=options.generated)
@@ -109,7 +109,7 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
 
 
 def count_pairs(path: Path, dataset: Dataset) -> int:
-    """How many there are. Raises ConfigError for queries of a model, StaleInputError for those of another corpus."""
+    """Count the pairs. Raises ConfigError for generated queries, StaleInputError for those of another corpus."""
     count = 0
     for count, query in enumerate(read_synthetic_queries(path), start=1):  # noqa: B007
         if not query.by_people:
@@ -138,16 +138,16 @@ def _texts(path: Path, progress: Progress) -> dict[str, str]:
 
 
 def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Topics:
-    """The dev queries with a relevant document, without those that are measured by; at most `MAX_JUDGED`."""
+    """The first `MAX_JUDGED` dev queries that have a relevant document and are not test queries."""
     test = {squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
     known = {query_id: text for query_id, text in judged.queries.items() if squeezed(text) not in test}
     if left_out := len(judged.queries) - len(known):
-        progress.note(f"{left_out} dev queries are measured by too, and do not choose")
+        progress.note(f"leaving out {left_out} dev queries that are also test queries")
     answered = [name for name in known if any(grade > 0 for grade in judged.qrels.get(name, {}).values())]
     if not answered:
-        raise ConfigError("none of the dev queries has a relevant document and is not measured by")
+        raise ConfigError("every dev query lacks a relevant document or is also a test query; give other dev queries")
     if len(answered) > MAX_JUDGED:
-        progress.note(f"the first {MAX_JUDGED} of {len(answered)} judged dev queries choose")
+        progress.note(f"choosing the system on the first {MAX_JUDGED} of {len(answered)} judged dev queries")
     chosen = answered[:MAX_JUDGED]
     queries, qrels = {name: known[name] for name in chosen}, {name: judged.qrels[name] for name in chosen}
     return Topics(judged.split, queries, qrels, origin=judged.origin)

@@ -1,4 +1,4 @@
-"""The folder of a finished run, as it is read again: its manifests, measures, and the queries it was judged by."""
+"""Read the folder of a finished run: manifests, measures, and the test queries with their qrels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PerQuery = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """What lies in the folder of a run; parts that it lacks are empty."""
+    """The content of a run's folder; missing parts are empty."""
 
     path: Path
     mark: Mapping[str, Any] = field(default_factory=dict)
-    manifests: Mapping[str, Manifest] = field(default_factory=dict)  # by the output's place in the folder
-    broken: tuple[str, ...] = ()  # manifests that cannot be read
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)  # output path relative to the folder -> manifest
+    broken: tuple[str, ...] = ()  # errors of unreadable manifests
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class RunFolder:
         return next(((name, manifest) for name, manifest in self.manifests.items() if manifest.stage == stage), None)
 
     def inside(self, stamp: FileStamp) -> str | None:
-        """Where in this folder an input lies, even if the folder was moved or copied; None where it is not of it."""
+        """The relative path of an input in this folder, even if the folder was moved or copied; None if outside it."""
         parts = Path(stamp.path).parts
         for length in range(len(parts), 0, -1):
             name = Path(*parts[-length:]).as_posix()
@@ -49,8 +49,8 @@ class RunFolder:
                 return name
         return None
 
-    def measures(self, place: str = METRICS) -> dict[str, PerQuery]:
-        path = self.path / place
+    def measures(self, name: str = METRICS) -> dict[str, PerQuery]:
+        path = self.path / name
         if not path.exists():
             return {}
         try:
@@ -61,23 +61,23 @@ class RunFolder:
             raise DataFormatError(problem, path=path) from None
 
     def queries(self, topics: str = TOPICS) -> dict[str, str]:
-        """The words of the judged queries, or of those in another folder of the run."""
+        """query_id -> text, of the test queries or of another topics folder."""
         path = self.path / topics / QUERIES
         return {query.query_id: query.text for query in read_queries(path)} if path.exists() else {}
 
     def qrels(self, topics: str = TOPICS) -> Qrels:
-        """The judgements, or what stands for them in another folder of the run."""
+        """The qrels of the test queries or of another topics folder."""
         path = self.path / topics / QRELS
         return read_qrels(path) if path.exists() else {}
 
     @property
     def origin(self) -> Origin | None:
-        """The model that judged what the run was measured by; None where people did."""
+        """The model that judged the test queries; None if people did."""
         return origin_of(self.path / TOPICS / QRELS)
 
 
 def topics_of(output: str) -> str:
-    """The folder of the queries that a run of this place was searched for."""
+    """The topics folder of the queries that a run file answers."""
     folder, choice = Path(output).parent, Path(CHOICE_TOPICS).parent
     if output.startswith(f"{JUDGED}/"):
         return f"{JUDGED}/{TOPICS}"
@@ -85,10 +85,12 @@ def topics_of(output: str) -> str:
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read the folder. Raises DataFormatError where it is none of a run; other folders are not looked through."""
+    """Read the folder of a run. Raises DataFormatError, before searching it for manifests, if it is no run's."""
     if not path.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=path)
-    mark = _mark(path)
+    mark = read_mark(path)
+    if "dataset" not in mark:
+        raise DataFormatError(f"no {FOLDER_MARK} of a run here; give the --output of an `inpars run`", path=path)
     manifests: dict[str, Manifest] = {}
     broken: list[str] = []
     for manifest_file in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
@@ -102,20 +104,12 @@ def read_run_folder(path: Path) -> RunFolder:
             manifests[output.relative_to(path).as_posix()] = manifest
     if not manifests and not broken:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
-    ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
+    ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # within a second by name
     return RunFolder(path, mark, dict(ordered), tuple(broken))
 
 
-def _mark(folder: Path) -> dict[str, Any]:
-    """The mark of a run. Raises DataFormatError for a folder without one."""
-    mark = read_mark(folder)
-    if "dataset" not in mark:
-        raise DataFormatError(f"no {FOLDER_MARK} of a run here; give the --output of an `inpars run`", path=folder)
-    return mark
-
-
 def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
-    """The values of each measure. Raises ValueError for what is no number, OverflowError for a number without end."""
+    """Check the values of each measure. Raises ValueError or OverflowError for invalid numbers."""
     for measure, per_query in values.items():
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in per_query.values()):
             raise ValueError(f"{measure} of some query is no number")

@@ -1,6 +1,6 @@
-"""How a corpus became a training: how many documents, queries and triples each stage of a run left, and why not more.
+"""Count the documents, queries and triples that each stage of a run kept and dropped, from its manifests.
 
-Read off the manifests alone; what one does not say has no row.
+What a manifest does not say has no row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions, steps_of
 
 Reasons = Mapping[str, tuple[str, str]]
-"""Why something is left out -> how it reads after a number, and the flag that changes it."""
+"""reason -> (its wording after a number, the flag that changes it)"""
 
 DOCUMENTS: Reasons = {
     "not_sampled": ("documents not in the sample", "--max-documents"),
@@ -50,16 +50,16 @@ TRAINING_FLAGS = {"retriever": "--retriever-epochs", "reranker": "--reranker-epo
 
 
 def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = MappingProxyType({})) -> list[FunnelRow]:
-    """The rows from documents to steps.
+    """The rows from documents to training steps.
 
-    Of the manifests `generate`, `looks`, `filter`, `pairs`, `split`, `choice split`, `triples`, `retriever` and
-    `reranker` those that there are; `skipped` says why one of the last two was not trained.
+    Reads the manifests `generate`, `looks`, `filter`, `pairs`, `split`, `choice split`, `triples`, `retriever` and
+    `reranker` if present; `skipped` says why one of the last two was not trained.
     """
     rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
         "generate": _generated,
-        "looks": _looking,
-        "filter": _filtered_rows,
-        "pairs": _added,
+        "looks": _looks,
+        "filter": _filtered,
+        "pairs": _pairs,
         "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
         "triples": _mined,
@@ -74,19 +74,19 @@ def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = Ma
 
 
 def with_split(manifests: Mapping[str, Manifest], folder: Path) -> dict[str, Manifest]:
-    """The manifests with those of the queries' splits that the run's triples come from."""
-    extended, user = dict(manifests), manifests.get("triples")
+    """Add the manifests of the splits that the run's triples come from."""
+    extended, consumer = dict(manifests), manifests.get("triples")
     for name, files in (("choice split", choice_files(folder)), ("split", split_files(folder))):
-        split, source = read_manifest(files.train), user.inputs.get("queries") if user is not None else None
+        split, source = read_manifest(files.train), consumer.inputs.get("queries") if consumer is not None else None
         if split is not None and source is not None and source.sha256 == split.output.sha256:
-            extended[name] = user = split
+            extended[name] = consumer = split
     return extended
 
 
 def steps_taken(training: Manifest) -> int | None:
-    """The steps of a finished training; None where its manifest does not say.
+    """The number of steps of a finished training; None if its manifest does not say.
 
-    Its curve ends with the last step that was logged, one in forty; a validated one also holds the last.
+    The curve ends with the last logged step, one in forty; validation also records the final step.
     """
     curve = training.results.get("curve") or {}
     if validated := curve.get("validation_steps"):
@@ -107,14 +107,14 @@ def _generated(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _records(manifest, "queries written", "query written", "--model, --prompt")
 
 
-def _looking(manifest: Manifest) -> Iterator[FunnelRow]:
-    """Some of these the filter drops by checks of its own; a low number is the prompt's."""
+def _looks(manifest: Manifest) -> Iterator[FunnelRow]:
+    """Queries that look like queries, before the filter; a low number points to the prompt."""
     good = manifest.results.get("good")
     if good is not None:
         yield FunnelRow("that look like queries" if good != 1 else "that looks like a query", good, "--prompt")
 
 
-def _filtered_rows(manifest: Manifest) -> Iterator[FunnelRow]:
+def _filtered(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _left_out(manifest.dropped, QUERIES)
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
     for prompt, counts in manifest.results.get(BY_PROMPT, {}).items():
@@ -124,7 +124,7 @@ def _filtered_rows(manifest: Manifest) -> Iterator[FunnelRow]:
         yield FunnelRow(f"of the {sum(counts.values())} written with prompt {prompt!r}", counts["kept"], reasons)
 
 
-def _added(manifest: Manifest) -> Iterator[FunnelRow]:
+def _pairs(manifest: Manifest) -> Iterator[FunnelRow]:
     yield FunnelRow("queries of people", manifest.results["pairs"], "--pairs")
     yield from _left_out(manifest.dropped, {"words_of_a_pair": ("with the words of one of these", "--pairs")})
 
@@ -142,9 +142,10 @@ def _held_out(manifest: Manifest, purpose: str, flag: str) -> Iterator[FunnelRow
 
 
 def _mined(manifest: Manifest) -> Iterator[FunnelRow]:
-    yield from _left_out(manifest.dropped, _of_pairs(manifest.arguments))
+    yield from _left_out(manifest.dropped, _mining_reasons(manifest.arguments))
     positives, triples = manifest.results.get("positives"), manifest.output.records
-    dropped = {name: count for name, count in manifest.dropped.items() if name != "positive_not_in_corpus"}  # no pairs
+    # positives outside the corpus are not counted among `positives`
+    dropped = {name: count for name, count in manifest.dropped.items() if name != "positive_not_in_corpus"}
     with_negatives = None if positives is None else positives - sum(dropped.values())
     if with_negatives is not None and with_negatives != triples:
         words = "queries with negatives" if with_negatives != 1 else "query with negatives"
@@ -152,7 +153,7 @@ def _mined(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _records(manifest, "triples", "triple", "--per-query")
 
 
-def _of_pairs(arguments: Mapping[str, Any]) -> Reasons:
+def _mining_reasons(arguments: Mapping[str, Any]) -> Reasons:
     within, by = arguments.get("positive_within"), "the bi-encoder" if arguments.get("negatives") == "dense" else "BM25"
     among = f" among its first {within}" if within else ""
     return {
@@ -165,7 +166,7 @@ def _of_pairs(arguments: Mapping[str, Any]) -> Reasons:
 
 
 def _left_out(dropped: Mapping[str, int], reasons: Reasons) -> Iterator[FunnelRow]:
-    """In the order of the reasons, which is that of the checks; then those nobody has words for."""
+    """Rows in the order of the reasons, which is that of the checks; then unknown reasons."""
     for name in sorted(dropped, key=lambda name: list(reasons).index(name) if name in reasons else len(reasons)):
         words, flag = reasons.get(name, (name.replace("_", " "), ""))
         if dropped[name]:

@@ -1,6 +1,6 @@
-"""Queries from files: those of people beside a run's own, and generated ones in place of them.
+"""Add queries by people to a run's own, or take previously generated queries instead of writing any.
 
-What people wrote is trained on, and never chosen or measured by.
+Queries by people are used for training only, never to choose or measure a system.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from inpars.stages.stage import Outcome, Stage
 from inpars.text.words import query_key
 
 JOINED, WRITTEN = "queries.with_pairs.jsonl", "queries.written.jsonl"
-OF_WRITING = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
+GENERATION_SETTINGS = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
 
 
 def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -> Path:
-    """The queries with those of people behind them, and in `manifests` how many; as they are where nobody gave any.
+    """Append the queries by people, if given, and add their manifest to `manifests`.
 
-    Of the same words the people's stay.
+    Generated queries with the same words as a query by people are dropped.
     """
     pairs = run.evidence.pairs
     if pairs is None:
@@ -58,7 +58,7 @@ def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -
 
 
 def written_alone(run: RunContext, queries: Path) -> Path:
-    """The queries without those of people, for the choice of the system."""
+    """The queries without those by people, to choose the system by."""
     if run.evidence.pairs is None:
         return queries
     output = run.path(WRITTEN)
@@ -73,13 +73,13 @@ def written_alone(run: RunContext, queries: Path) -> Path:
 
 
 def with_generated(options: PipelineOptions, path: Path, named: Collection[str]) -> PipelineOptions:
-    """The options with the model and the number of documents of these queries.
+    """Set the model and the number of documents from generated queries.
 
-    Raises ConfigError for settings of writing, and for queries that nobody can filter by their log-probs.
+    Raises ConfigError for generation settings, and for queries without log-probs to filter by.
     """
-    if given := [flag_name(name) for name in OF_WRITING if name in named]:
+    if given := [flag_name(name) for name in GENERATION_SETTINGS if name in named]:
         raise ConfigError(
-            f"{', '.join(given)}: of queries that a run writes itself; leave out, or leave --generated out"
+            f"{', '.join(given)}: only for queries that the run writes itself; drop these flags or --generated"
         )
     models, documents = set[str](), set[str]()
     for query in read_synthetic_queries(path):
@@ -98,7 +98,7 @@ def with_generated(options: PipelineOptions, path: Path, named: Collection[str])
 
 
 def take_generated(run: RunContext, path: Path) -> Manifest:
-    """The queries as if the run had written them. Raises StaleInputError for those of another corpus."""
+    """Copy generated queries in place of the run's own. Raises StaleInputError for those of another corpus."""
     output, corpus = run.path(SYNTHETIC), run.dataset.corpus
     prompts, documents = set[str](), set[str]()
 
@@ -118,7 +118,7 @@ def take_generated(run: RunContext, path: Path) -> Manifest:
         return Outcome(count, {}, {"documents": len(documents), "prompts": ", ".join(sorted(prompts))})
 
     inputs = {"queries": stamp(path), "corpus": run.dataset.corpus_stamp}
-    inputs["prompt"] = stamp_text(run.prompt.name, run.prompt.text)  # whose examples filter and reranker know
+    inputs["prompt"] = stamp_text(run.prompt.name, run.prompt.text)  # filter and reranker use its examples
     manifest = Stage("generated", {}, output, inputs, **run.stage_kwargs).run(work)
     run.progress.note(f"{manifest.output.records} queries of {run.options.model} from {path}")
     run.commands.say(f"{SYNTHETIC}: the queries of {path}")

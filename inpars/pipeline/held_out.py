@@ -1,6 +1,6 @@
-"""What a run measures by where nobody judged anything: queries of its own, held out by source file.
+"""Hold out generated queries by source file to measure by, if there are no judged ones.
 
-Says beside the numbers what they show and what they do not.
+A statement next to the measures says what they show and what they do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEV_SPLIT = "held-out"
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The queries to train on, those to measure by (None where there are too few), and what to say about them."""
+    """The queries to train on, those to measure by (None if there are too few), and a statement about them."""
 
     train: Path
     topics: Topics | None
@@ -33,9 +33,9 @@ class HeldOut:
 
 
 def hold_out_queries(run: RunContext, queries: Path) -> HeldOut:
-    """What is trained on and measured by: judged queries where there are some, else queries of whole files set aside.
+    """Measure by judged queries if there are any, else hold out the queries of whole source files.
 
-    With too few files or queries for that, all are trained on.
+    With too few files or queries for that, nothing is measured and all queries are trained on.
     """
     options, with_pairs = run.options, run.evidence.pairs is not None
     if run.topics is not None or not options.dev_share:
@@ -58,23 +58,23 @@ def hold_out_queries(run: RunContext, queries: Path) -> HeldOut:
 
 
 def split_files(folder: Path) -> SplitFiles:
-    """Where a run's two sides lie."""
+    """The files of the split between training and test queries."""
     return SplitFiles.named(folder / "queries.train.jsonl", folder / "queries.dev.jsonl")
 
 
 def choice_files(folder: Path) -> SplitFiles:
-    """The queries to train on, and those that are held out for the choice."""
+    """The files of the split between training queries and those that choose the system."""
     return SplitFiles.named(folder / "queries.to_train_on.jsonl", folder / "queries.to_choose_by.jsonl")
 
 
 def judge_statement(measured: Topics | None, chosen_by: Topics | None) -> str:
-    """What to say beside the numbers where a model judged the queries that measure, or those that choose."""
-    named = (("What is measured is", measured), ("The queries that chose the system are", chosen_by))
-    return " ".join(f"{beginning} {topics.origin}." for beginning, topics in named if topics and topics.origin)
+    """The caveat if a model judged the test queries, or those that choose the system."""
+    roles = (("What is measured is", measured), ("The queries that chose the system are", chosen_by))
+    return " ".join(f"{beginning} {topics.origin}." for beginning, topics in roles if topics and topics.origin)
 
 
 def with_statements(report: Report, held_out: HeldOut) -> Report:
-    """The report with the statement next to its conclusion, else at its head, and next to its results."""
+    """Add the statement to the report's results and to its conclusion, or its lead if there is no conclusion."""
     if not held_out.statement:
         return report
     synthetic = held_out.topics is not None and held_out.topics.split == DEV_SPLIT

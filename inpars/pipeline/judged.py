@@ -1,7 +1,7 @@
-"""The systems of a run measured once more, by the grades that a language model gives their first documents.
+"""Measure a run's systems again by a language model's grades of their top documents.
 
-What it judges are real queries without judgements where there are some, else the queries that the run is measured by
-anyway. All its files lie in `judged/`; what was paid for stays there whatever the run does next.
+The model judges the unjudged real queries if given, else the test queries. All files are in `judged/`; grades stay
+there, since they may have been paid for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QRELS = "qrels.txt"
 
 @dataclass(frozen=True, slots=True)
 class JudgedSystems:
-    """The systems by a model's grades, who that is, and two sentences on what either table is worth."""
+    """The measures by a model's grades, the model, and how far to trust the tables by queries and by grades."""
 
     measured: MeasuredSystems
     origin: Origin
@@ -48,9 +48,9 @@ def judge_systems(
     paths: Mapping[str, Path],
     metrics: Sequence[str],
 ) -> JudgedSystems | None:
-    """Have the model judge, and measure; None where none is named or there are no queries.
+    """Have the model judge, and measure; None if no model is named or there are no queries.
 
-    `measured` are the systems as they were measured before, `paths` their runs for the same queries.
+    `measured` are the measures by the test queries, `paths` the systems' runs for these queries.
     """
     if options.judge is None:
         return None
@@ -64,15 +64,15 @@ def judge_systems(
     else:
         run.progress.note("nothing is judged: no queries are held out; give --unlabelled-queries FILE")
         return None
-    output, own = run.path(JUDGED) / QRELS, options.stage_options(run.options.computing)
-    _say(run, options, own, paths, metrics)
+    output, judge_options = run.path(JUDGED) / QRELS, options.stage_options(run.options.computing)
+    _add_commands(run, options, judge_options, paths, metrics)
     manifest = judge_pairs(
         _pairs(run, topics, paths, options.judge_depth),
         run.dataset.corpus_stamp,
         options.prompt,
-        own,
+        judge_options,
         output=output,
-        make_judge=lambda: load_judge(own, options.prompt, options.api, output, run.progress),
+        make_judge=lambda: load_judge(judge_options, options.prompt, options.api, output, run.progress),
         api=options.api,
         **run.stage_kwargs,
     )
@@ -84,12 +84,15 @@ def judge_systems(
     assert origin is not None
     topics = replace(topics, qrels=grades, origin=origin, remarks=())
     by_model = judge(run.path(JUDGED), topics, paths, metrics, progress=run.progress, overwrite=run.overwrite)
-    trust = (_of_queries(measured, run.options.model), _of_grades(measured, by_model, origin, manifest, metrics[0]))
+    trust = (
+        _trust_in_queries(measured, run.options.model),
+        _trust_in_grades(measured, by_model, origin, manifest, metrics[0]),
+    )
     return JudgedSystems(by_model, origin, trust)
 
 
 def _for_queries(run: RunContext, topics: Topics) -> RunContext:
-    """The run with other queries than those it is measured by, whose runs lie in `judged/` too."""
+    """The run context for other queries than the test queries, with runs in `judged/`."""
     commands = StageCommands(replace(run.commands.invocation, ingest=""), run.commands.lines)
     commands.topics = [*commands.documents, "--queries", str(run.path(JUDGED) / TOPICS / QUERIES)]
     options = replace(run.options, limit=None)
@@ -97,28 +100,32 @@ def _for_queries(run: RunContext, topics: Topics) -> RunContext:
 
 
 def _pairs(run: RunContext, topics: Topics, paths: Mapping[str, Path], depth: int) -> list[Pair]:
-    """The first documents of all systems for these queries."""
+    """The top documents of all systems for these queries."""
     runs = ({q: scores for q, scores in read_run(path).items() if q in topics.queries} for path in paths.values())
     ids = chosen_pairs(pooled(runs, depth), None, None, 0)
     return [Pair(query_id, topics.queries[query_id], run.dataset.corpus[doc_id]) for query_id, doc_id in ids]
 
 
-def _say(
-    run: RunContext, options: JudgingOptions, own: JudgeOptions, paths: Mapping[str, Path], metrics: Sequence[str]
+def _add_commands(
+    run: RunContext,
+    options: JudgingOptions,
+    judge_options: JudgeOptions,
+    paths: Mapping[str, Path],
+    metrics: Sequence[str],
 ) -> None:
     queries = ["--queries", str(run.path(JUDGED) / TOPICS / QUERIES)]
-    asked = {"base-url": options.judge_base_url, "max-usd": options.judge_max_usd}
-    server = [word for name, value in asked.items() if value is not None for word in (f"--{name}", str(value))]
+    api_settings = {"base-url": options.judge_base_url, "max-usd": options.judge_max_usd}
+    server = [word for name, value in api_settings.items() if value is not None for word in (f"--{name}", str(value))]
     common, output = [*queries, *run_flags(paths.values())], run.path(JUDGED) / QRELS
     run.commands.say(f"{JUDGED}/{TOPICS} and {JUDGED}/metrics.json are written by `inpars run` alone")
     run.commands.add(
-        "judge", [*run.commands.documents, *common, "--prompt", options.judge_prompt, *server], output, own
+        "judge", [*run.commands.documents, *common, "--prompt", options.judge_prompt, *server], output, judge_options
     )
     run.commands.add("evaluate", [*common, "--qrels", output, "--metrics", " ".join(metrics)])
 
 
-def _of_queries(measured: MeasuredSystems, writer: str) -> str:
-    """How far the table by queries can be trusted."""
+def _trust_in_queries(measured: MeasuredSystems, writer: str) -> str:
+    """How far to trust the table by the test queries."""
     topics = measured.topics
     if topics is None or not topics.qrels:
         return "No other queries were measured by."
@@ -133,12 +140,12 @@ def _of_queries(measured: MeasuredSystems, writer: str) -> str:
     return f"The {topics.split} queries were judged by people: where the tables differ, theirs counts."
 
 
-def _of_grades(
+def _trust_in_grades(
     measured: MeasuredSystems, by_model: MeasuredSystems, origin: Origin, manifest: Manifest, metric: str
 ) -> str:
-    """How far the table by the model's grades can be trusted: agreement, two signs of it, and the model's size."""
+    """How far to trust the table by the model's grades: agreement with people, indirect signs, and model size."""
     assert by_model.topics is not None
-    signs = [*_of_sources(by_model.topics.qrels, measured.topics), *_of_order(measured, by_model, metric)]
+    signs = [*_source_grades(by_model.topics.qrels, measured.topics), *_rank_correlation(measured, by_model, metric)]
     parameters = manifest.results.get("parameters")
     if origin.is_poor:
         verdict = "conclude nothing from them"
@@ -151,22 +158,26 @@ def _of_grades(
     return f"What {origin.pairs} grades measure is {'; '.join([str(origin), *signs, verdict])}."
 
 
-def _of_sources(grades: Qrels, topics: Topics | None) -> list[str]:
-    """How the documents that the queries were written for are graded, beside all others."""
+def _source_grades(grades: Qrels, topics: Topics | None) -> list[str]:
+    """The grades of the documents that queries were written for, compared with all others."""
     if topics is None or topics.split != DEV_SPLIT:
         return []
     pairs, sources = pairs_of(grades), pairs_of(topics.qrels)
-    sides = [[pairs[pair] >= RELEVANT_FROM for pair in pairs if (pair in sources) is own] for own in (True, False)]
-    if not sides[0]:
+    source_hits = [grade >= RELEVANT_FROM for pair, grade in pairs.items() if pair in sources]
+    other_hits = [grade >= RELEVANT_FROM for pair, grade in pairs.items() if pair not in sources]
+    if not source_hits:
         return []
-    own, others = (f"{sum(side)} of {len(side)}" for side in sides)
-    return [f"grade {RELEVANT_FROM} or 3 went to {own} documents that queries were written for and to {others} others"]
+    return [
+        f"grade {RELEVANT_FROM} or 3 went to {sum(source_hits)} of {len(source_hits)} documents that queries were "
+        f"written for and to {sum(other_hits)} of {len(other_hits)} others"
+    ]
 
 
-def _of_order(measured: MeasuredSystems, by_model: MeasuredSystems, metric: str) -> list[str]:
+def _rank_correlation(measured: MeasuredSystems, by_model: MeasuredSystems, metric: str) -> list[str]:
     """Whether both tables order the systems alike."""
     values = [
-        (found.means[metric], by_model.evaluations[name].means[metric]) for name, found in measured.evaluations.items()
+        (evaluation.means[metric], by_model.evaluations[name].means[metric])
+        for name, evaluation in measured.evaluations.items()
     ]
     tau = tau_of(values)
     return [] if tau is None else [f"Kendall's tau with the other table is {tau:.2f} over {len(values)} systems"]

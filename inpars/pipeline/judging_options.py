@@ -1,4 +1,4 @@
-"""Whether a language model judges what a run's systems find: flags of `inpars run`, checked before it starts."""
+"""The flags of `inpars run` for judging by a language model, checked before the run starts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from inpars.io.manifest import stamp_text
 from inpars.judging import JudgeBackend
 from inpars.options import FlagGroup, flag_name, option, result_settings
 
-if TYPE_CHECKING:  # their modules are large, and `--help` needs none of them
+if TYPE_CHECKING:  # large modules that `--help` does not need
     from inpars.generation.api.options import ApiOptions
     from inpars.prompts.judging import JudgingPrompt
     from inpars.stages.judge import JudgeOptions
 
-SHORTEST = 12  # characters of a hash
+HASH_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgingOptions:
-    """Whether and how a language model judges what the systems of a run find; more is `inpars judge`'s."""
+    """Whether and how a language model judges the systems' results; `inpars judge` has more settings."""
 
     FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
 
@@ -57,7 +57,7 @@ class JudgingOptions:
     def problems(self) -> list[str]:
         if self.judge is not None:
             return []
-        given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         return [f"{flag_name(name)} goes with --judge MODEL" for name in given]
 
     @property
@@ -90,18 +90,18 @@ class JudgingOptions:
         )
 
     def check(self) -> None:
-        """Raise now what would be raised once all else is done."""
+        """Raise the errors that judging would raise at the end of the run."""
         if self.judge is not None:
             from inpars.stages.judge import check_judge
 
-            assert self.prompt
+            assert self.prompt  # loads and checks it
             check_judge(self.stage_options({}), self.api)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides results; nothing where nobody judges."""
+        """The settings that affect results; empty without a judge."""
         if self.judge is None:
             return {}
         prompt = self.prompt
-        hashed = f"{prompt.name} {stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]}"
+        hashed = f"{prompt.name} {stamp_text(prompt.name, prompt.text).sha256[:HASH_CHARACTERS]}"
         return {**result_settings(self), "judge": canonical_name(self.judge), "judge_prompt": hashed}

@@ -1,7 +1,6 @@
-"""What an earlier run with other settings left in the folder: results, which nothing replaces unasked, and outputs.
+"""Protect the results of an earlier run with other settings, and remove its outputs that are no longer used.
 
-Of outputs that this run does not use, only names that a whole run writes are looked at. Trained models are moved aside,
-not removed: they took hours.
+Only files that `inpars run` writes are removed. Trained models are moved aside instead, as they took hours.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from inpars.io.manifest import manifest_path, stamp_text
 from inpars.io.storage import replace_folder, storage_errors
 from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
-from inpars.pipeline.evidence import EvidenceOptions
+from inpars.pipeline.evidence import HASH_CHARACTERS, EvidenceOptions
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.mark import read_mark
@@ -32,12 +31,12 @@ from inpars.prompts.mixture import PromptSource
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path
 
-CHECKPOINTS = ".checkpoints"  # of an interrupted training
+CHECKPOINTS = ".checkpoints"  # suffix of an interrupted training's folder
 EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
-STAGES = ("base", "tuned", "whole")  # first stages that not every run has
+STAGES = ("base", "tuned", "whole")  # optional first stages
 FUSED = ("fusion", "whole-fusion", "fusion-windows", "mix", "mix.reranked")
-OF_EVIDENCE = (  # of a choice by judged queries or beside real ones, and of a learning curve
+OF_EVIDENCE = (  # of a choice with real queries, and of a learning curve
     *("mix.trec", "mix.scored.trec", "reranking.json"),
     *("learning-curve.json", "curve-quarter", "curve-quarter-run.trec", "curve-half", "curve-half-run.trec"),
     *("unlabelled/topics", "unlabelled/bm25.trec", "unlabelled/whole.trec"),
@@ -47,10 +46,9 @@ OF_OLDER_VERSIONS = (
     *("bm25.reranked", "fusion.reranked", "tuned-fusion.reranked"),
 )
 REPORT, REPORT_VALUES = "report.html", "report.json"
-NAMED = 4  # changed settings that an error names
-SHORTEST = 12  # characters of a hash that are shown
-BEFORE: dict[str, Any] = {  # of runs that did not know these flags
-    "--training": None,  # they measured other systems
+NAMED = 4  # changed settings to name in an error
+BEFORE: dict[str, Any] = {  # values of runs older than these flags
+    "--training": None,  # those runs measured other systems
     **{flag_name(name): value for name, value in EvidenceOptions().settings.items()},
 }
 
@@ -66,24 +64,24 @@ def settings_of(
     judging: JudgingOptions = JudgingOptions(),  # noqa: B008 - frozen
     free: Collection[str] = (),
 ) -> dict[str, Any]:
-    """All that decides a run's results beside its documents, by flag, as JSON has it.
+    """The settings that affect a run's results, apart from its documents, by flag and as JSON values.
 
-    Options of `free` are left out: a plan that is not known yet decides them.
+    Options in `free` are left out: a plan that does not exist yet decides them.
     """
-    hashed = stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]
+    hashed = stamp_text(prompt.name, prompt.text).sha256[:HASH_CHARACTERS]
     values = {"--prompt": f"{prompt.name} {hashed}", "--split": split, "--metrics": " ".join(metrics)}
-    values |= {"--queries and --qrels": topics.stamp.sha256[:SHORTEST]} if topics is not None else {}
+    values |= {"--queries and --qrels": topics.stamp.sha256[:HASH_CHARACTERS]} if topics is not None else {}
     values |= {flag_name(name): value for name, value in {**evidence.settings, **judging.settings}.items()}
-    for one in (*more_options, options):  # whose --limit is that of the queries
-        settings = result_settings(one).items()
-        values |= {flag_name(name): value for name, value in settings if one is not options or name not in free}
+    for group in (*more_options, options):  # `options` last, since its --limit counts
+        settings = result_settings(group).items()
+        values |= {flag_name(name): value for name, value in settings if group is not options or name not in free}
     return dict(json.loads(json.dumps(values, default=str)))
 
 
 def refuse_to_replace(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether all stages are to be done again: with `overwrite`, but where settings changed only what that touches.
+    """Whether to redo all stages: with `overwrite` and unchanged settings; a change redoes only what it touches.
 
-    Raises ConfigError where the folder holds results of other settings and nobody asked to overwrite them.
+    Raises ConfigError if the folder holds results of other settings, unless `overwrite` is set.
     """
     changed = changes(folder, settings)
     if changed and not overwrite:
@@ -96,9 +94,9 @@ def refuse_to_replace(folder: Path, settings: Mapping[str, Any], *, overwrite: b
 
 
 def changes(folder: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Settings that differ from those of the finished results in the folder; none where nothing is finished.
+    """Describe the settings that differ from those of the finished results in the folder, if there are any.
 
-    What one side does not know was not there at the time, and then stood at its default, unless `BEFORE` names it.
+    A setting missing on one side did not exist then: it counts as its default, or as its value in `BEFORE`.
     """
     if not any((folder / name).exists() for name in (METRICS, REPORT)):
         return []
@@ -112,14 +110,14 @@ def changes(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _before(folder: Path) -> dict[str, Any]:
-    """The settings of the results: from the mark, or of a run that did not write them there, from its report."""
+    """The settings of the results, from the mark or, for older runs, from the report."""
     if isinstance(finished := read_mark(folder).get("finished"), dict):
         return finished
     path = folder / REPORT_VALUES
     try:
         settings = parse_json(path.read_text(encoding="utf-8"))["settings"]
         options = {flag_name(name): value for name, value in settings["options"].items()}
-        return options | {"--prompt": f"{settings['prompt']} {settings['prompt_sha256'][:SHORTEST]}"}
+        return options | {"--prompt": f"{settings['prompt']} {settings['prompt_sha256'][:HASH_CHARACTERS]}"}
     except FileNotFoundError:
         return {}
     except (JsonError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
@@ -135,7 +133,7 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - a JSON value
 
 
 def remove_leftovers(folder: Path, steps: Steps) -> list[str]:
-    """Remove outputs that no stage of this run wrote or found up to date; returns their places in the folder."""
+    """Remove outputs that no stage of this run wrote or reused; returns their paths relative to the folder."""
     removed = []
     moved = _move_models(folder, steps)
     for output, beside in _outputs(folder).items():
@@ -151,7 +149,7 @@ def remove_leftovers(folder: Path, steps: Steps) -> list[str]:
 
 
 def _move_models(folder: Path, steps: Steps) -> list[str]:
-    """Put trained models that this run does not use into `models.earlier`, in place of those that are there."""
+    """Move unused trained models to `models.earlier`, replacing those there."""
     unused = [model for name in MODELS if (model := folder / "models" / name).is_dir() and model not in steps.outputs]
     for model in unused:
         target = folder / EARLIER / model.name
@@ -170,8 +168,8 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
     names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
-    choice += [view for place in ("choice", "runs") for view in sorted((folder / place).glob(f"{VIEW}-*.trec"))]
-    judged = folder / JUDGED  # but for the grades, which may have been paid for
+    choice += [view for name in ("choice", "runs") for view in sorted((folder / name).glob(f"{VIEW}-*.trec"))]
+    judged = folder / JUDGED  # the grades stay, as they may have been paid for
     judged_by = [judged / TOPICS, judged / METRICS, *sorted(judged.glob("runs/*.trec"))]
     tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
     return {

@@ -1,4 +1,4 @@
-"""`run.json`: what makes a folder a run's, on which documents, asked for by which command."""
+"""`run.json` marks the folder of a run and records its dataset and command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER_MARK = "run.json"
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
-    """What the mark says; empty where there is none. Raises DataFormatError."""
+    """The content of the mark, empty if there is none. Raises DataFormatError."""
     path = folder / FOLDER_MARK
     try:
         mark = parse_json(path.read_bytes())
@@ -32,7 +32,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
 def write_mark(
     folder: Path, dataset: Dataset, invocation: Invocation, finished: Mapping[str, Any] | None = None
 ) -> None:
-    """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
+    """Mark the folder as a run of this dataset and invocation; `finished` are the settings of its results."""
     values = {
         "dataset": dataset.name,
         "corpus_sha256": dataset.corpus.sha256,

@@ -1,6 +1,6 @@
-"""How a whole run's systems are judged: queries and judgements stay beside the runs, the measures have a manifest.
+"""Measure a run's systems, and keep queries and qrels next to the runs.
 
-So the folder holds all that is needed to measure again, whatever becomes of the dataset.
+So the folder can be measured again without the dataset.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from inpars.stages.evaluate_files import as_values, compare_evaluations
 from inpars.stages.stage import Outcome, Stage
 
 TOPICS, METRICS = "topics", "metrics.json"
-CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by
-JUDGED = "judged"  # folder of what a model's grades measure, with topics and measures of its own
+CHOICE_TOPICS = "choice/topics"  # queries that choose the system
+JUDGED = "judged"  # folder of the measurement by a model's grades, with its own topics and measures
 QUERIES, QRELS = "queries.jsonl", "qrels.tsv"
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSystems:
-    """The systems of a run and what they are worth; empty where there are no judgements."""
+    """The measures of a run's systems; empty without qrels."""
 
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
     glances: Mapping[str, RunSummary] = field(default_factory=dict)
     topics: Topics | None = None
-    problems: Sequence[str] = ()  # why the measures of some systems are no result
+    problems: Sequence[str] = ()  # why the measures of some systems are meaningless
 
 
 def judge(
@@ -50,7 +50,7 @@ def judge(
     progress: Progress,
     overwrite: bool = False,
 ) -> MeasuredSystems:
-    """Measure the runs at these paths, and write `topics/` and `metrics.json` into the folder."""
+    """Measure these runs, and write `topics/` and `metrics.json` into the folder."""
     keep_topics(folder / TOPICS, topics, progress=progress, overwrite=overwrite)
     if not topics.qrels:
         return MeasuredSystems(topics=topics)
@@ -75,7 +75,7 @@ def judge(
 
 
 def verdict_on(judged: MeasuredSystems, bar: str, system: str, metric: str) -> str:
-    """What a system is worth beside another one, in words; empty where they were not measured."""
+    """Compare a system with the one to beat (`bar`), in words; empty if they were not measured."""
     values = {
         name: evaluation.per_query[metric] for name, evaluation in judged.evaluations.items() if name in (bar, system)
     }
@@ -85,12 +85,12 @@ def verdict_on(judged: MeasuredSystems, bar: str, system: str, metric: str) -> s
 
 
 def keep_topics(folder: Path, topics: Topics, *, progress: Progress, overwrite: bool = False) -> None:
-    """Write the queries and their judgements into a folder of their own, as a stage."""
+    """Write the queries and their qrels into a folder, as a stage."""
 
     def work() -> Outcome:
         write_queries(folder / QUERIES, topics.as_queries())
         write_qrels(folder / QRELS, topics.qrels)
-        if topics.origin is not None:  # a copy of them is a model's too
+        if topics.origin is not None:  # the copy keeps the note that a model judged
             write_origin(folder / QRELS, replace(topics.origin, qrels_sha256=sha256_of(folder / QRELS)))
         return Outcome(len(topics.queries))
 

@@ -18,13 +18,13 @@ from inpars.stages.search import MIN_WINDOW
 from inpars.stages.workers import ClusterOptions
 
 DEFAULT_PROMPT = "inpars"
-TRIAL_DOCUMENTS = 48  # that each prompt of a trial writes for; a multiple of what a generator writes for at once
-EXTRAS = ("train", "bm25")  # those that a run cannot do without
+TRIAL_DOCUMENTS = 48  # documents per prompt in a trial; a multiple of the generator's batch size
+EXTRAS = ("train", "bm25")  # required extras
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}
 HOUR, MINUTE = 3600, 60  # seconds
 DEFAULT_TOP_K = 400
-KEPT_SHARE = 0.8  # of the written queries, as the default's 400 of 500
+KEPT_SHARE = 0.8  # share of generated queries to keep: 400 of 500 by default
 
 
 def budget_seconds(text: str) -> float:
@@ -37,13 +37,13 @@ def budget_seconds(text: str) -> float:
 
 
 def budget_problems(text: str) -> Iterator[str]:
-    """What is wrong with a budget."""
+    """Problems of a `--budget` value."""
     if math.isnan(budget_seconds(text)):
         yield f"--budget is {text!r}; give a time above 0 as 90s, 8m, 1h, 1h30m or night"
 
 
 def as_budget(seconds: float) -> str:
-    """The shortest budget in whole minutes, below two minutes in seconds, that is no less: `8m`, `1h30m`."""
+    """Round up to a budget in whole minutes, below two minutes in whole seconds: `8m`, `1h30m`."""
     if seconds < 2 * MINUTE:
         return f"{math.ceil(seconds)}s"
     hours, minutes = divmod(math.ceil(seconds / MINUTE), 60)
@@ -142,7 +142,7 @@ class PipelineOptions(ClusterOptions):
     seed: int = option(0, help="random seed", bounds=SEED, advanced=True)
 
     def problems(self) -> Iterator[str]:
-        """What a stage would refuse once its turn comes."""
+        """Problems that a stage would otherwise raise later."""
         yield from rank_problems(self.ranks, self.per_query)
         if self.budget is not None:
             yield from budget_problems(self.budget)
@@ -156,7 +156,7 @@ class PipelineOptions(ClusterOptions):
             yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {MIN_WINDOW}"
 
     def with_default_top_k(self, named: Collection[str]) -> PipelineOptions:
-        """Unless `top_k` is among the settings that were named, the share of the queries that the default keeps."""
+        """Scale `top_k` with `max_documents` unless it was given explicitly."""
         if "top_k" in named or self.max_documents is None:
             return self
         return replace(self, top_k=max(DEFAULT_TOP_K, int(KEPT_SHARE * self.max_documents)))

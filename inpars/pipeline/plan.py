@@ -1,6 +1,6 @@
-"""The plan of a run with a budget, frozen in the run's folder: made once, obeyed by whoever goes on with the run.
+"""Store the plan of a run with a budget in its folder, so that a resumed run follows the same plan.
 
-So a run that was killed ends with the same bytes, however fast the machine is by then.
+An interrupted run thus ends with the same bytes, however fast the machine is by then.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from inpars.documents.datasets import Dataset
 from inpars.errors import DataFormatError
 from inpars.io.json_text import parse_json
-from inpars.io.manifest import MANIFEST_SUFFIX, read_manifest
 from inpars.io.storage import write_json
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
 from inpars.pipeline.measurement import JUDGED
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.system_runs import RunContext
+from inpars.report.collect import manifests_in
 from inpars.report.formatting import duration
 from inpars.report.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
 
 FILE = "plan.json"
 FORMAT = 1
-OUTPUTS: Mapping[Part, tuple[str, ...]] = {  # by their places in the run's folder
+OUTPUTS: Mapping[Part, tuple[str, ...]] = {  # paths relative to the run's folder
     "write queries": ("queries.synthetic.jsonl",),
     "embed documents": ("choice/whole.trec",),
     "embed windows": ("choice/base.trec",),
@@ -43,7 +43,7 @@ OUTPUTS: Mapping[Part, tuple[str, ...]] = {  # by their places in the run's fold
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """The plan of a folder; `asked` are the settings that it was made for, `resumed` whether it was there before."""
+    """The plan of a folder; `basis` are the settings it was made for, `resumed` whether it existed before."""
 
     budget: str
     plan: Plan
@@ -52,7 +52,7 @@ class Frozen:
 
 
 def free_settings(options: PipelineOptions, named: frozenset[str]) -> frozenset[str]:
-    """Names of settings that a plan decides: of those it may, none that was given or is no default."""
+    """The settings that a plan may decide: those not given explicitly and still at their defaults."""
     if options.budget is None:
         return frozenset()
     default = PipelineOptions()
@@ -60,10 +60,10 @@ def free_settings(options: PipelineOptions, named: frozenset[str]) -> frozenset[
 
 
 def planned_options(run: RunContext, free: frozenset[str], written: int) -> tuple[PipelineOptions, Frozen | None]:
-    """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
+    """Apply the folder's plan to the options, after making one if it has none for these settings.
 
-    `written` documents have queries by a trial of the prompt. Without a budget the options stay, and a plan of an
-    earlier run is removed.
+    `written` is the number of documents with queries from the prompt trial. Without a budget the options are unchanged,
+    and the plan of an earlier run is removed.
     """
     options, steps, judged, pairs = run.options, run.progress, run.evidence.judged, run.evidence.pair_count
     if options.budget is None:
@@ -88,10 +88,10 @@ def planned_options(run: RunContext, free: frozenset[str], written: int) -> tupl
 
 
 def _new_plan(run: RunContext, free: frozenset[str], basis: Mapping[str, Any], written: int) -> Frozen:
-    from inpars.pipeline.trial import measure_rates  # models
+    from inpars.pipeline.trial import measure_rates  # loads model code
 
     dataset, options, steps = run.dataset, run.options, run.progress
-    bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
+    bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # needed by every plan
     rates, embedded = measure_rates(dataset, run.prompt, options, steps)
     sizes = {name: basis[name] for name in ("queries", "judged", "pairs") if name in basis}
     work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)
@@ -116,13 +116,13 @@ def _new_plan(run: RunContext, free: frozenset[str], basis: Mapping[str, Any], w
 
 
 def read_plan(folder: Path) -> Frozen | None:
-    """The folder's plan, None where there is none. Raises DataFormatError."""
+    """The folder's plan, None if there is none. Raises DataFormatError."""
     path = folder / FILE
     try:
         stored = parse_json(path.read_bytes())
         if stored["format"] != FORMAT or not stored["shares"]:
             raise ValueError("of another version")
-        settings = {"late_interaction_depth": 0, **stored["settings"]}  # which former versions did not know
+        settings = {"late_interaction_depth": 0, **stored["settings"]}  # older plans lack this setting
         if {*settings} != {*PLANNED}:
             raise ValueError("of another version")
         shares = [Share(**share) for share in stored["shares"]]
@@ -136,19 +136,19 @@ def read_plan(folder: Path) -> Frozen | None:
 
 
 def plan_basis(dataset: Dataset, options: PipelineOptions, free: frozenset[str]) -> dict[str, Any]:
-    """All that a plan depends on but the machine, by flag, as JSON has it."""
+    """All settings that a plan depends on, by flag and as JSON values."""
     settings = {flag_name(name): value for name, value in result_settings(options).items() if name not in free}
     return dict(json.loads(json.dumps({"documents": dataset.corpus.sha256, **settings}, default=str)))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting that differs, in words; empty where none does."""
+    """The first setting that differs, in words; empty if none does."""
     names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     return f"{names[0]} changed" if names else ""
 
 
 def lines_of(frozen: Frozen) -> Iterator[str]:
-    """The plan for people."""
+    """Format the plan."""
     known = ", as planned before" if frozen.resumed else ""
     yield f"plan for {frozen.budget}{known}:"
     yield from table(frozen.plan.shares)
@@ -156,19 +156,15 @@ def lines_of(frozen: Frozen) -> Iterator[str]:
 
 
 def facts_of(folder: Path, frozen: Frozen, elapsed: float) -> dict[Part, float]:
-    """Seconds that each part took: by its manifests, and what is left of `elapsed` for the last.
+    """Actual seconds per part, from manifests; the last part gets the rest of `elapsed`.
 
-    Of a run that was gone on with, the rest of the manifests is the last part.
+    In a resumed run the last part gets the seconds of all other manifests instead.
     """
     parts = {output_name: part for part, some in OUTPUTS.items() for output_name in some}
     facts: dict[Part, float] = {share.part: 0.0 for share in frozen.plan.shares}
     first, last = frozen.plan.shares[0], frozen.plan.shares[-1]
-    for path in folder.rglob(f"*{MANIFEST_SUFFIX}"):
-        if path.is_relative_to(folder / JUDGED):
-            continue  # no plan has it
-        output = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))
-        manifest = read_manifest(output)
-        if manifest is not None:
+    for output, manifest in manifests_in(folder):
+        if not output.is_relative_to(folder / JUDGED):  # plans do not include judging
             part = parts.get(output.relative_to(folder).as_posix(), last.part)
             facts[part] = facts.get(part, 0.0) + manifest.seconds
     facts[first.part] = first.seconds
@@ -178,7 +174,7 @@ def facts_of(folder: Path, frozen: Frozen, elapsed: float) -> dict[Part, float]:
 
 
 def closing_lines(frozen: Frozen, facts: Mapping[Part, float]) -> list[str]:
-    """Estimate and fact side by side, and whether the budget was kept."""
+    """Estimates next to actual times, and whether the budget was kept."""
     took, budget = math.fsum(facts.values()), budget_seconds(frozen.budget)
     beyond = took - budget
     verdict = f"exceeded by {duration(beyond)}" if beyond > 0 else f"kept, {duration(-beyond)} were left"
@@ -189,25 +185,25 @@ def closing_lines(frozen: Frozen, facts: Mapping[Part, float]) -> list[str]:
     ]
     lines = [*table(frozen.plan.shares, facts), f"budget of {frozen.budget}: {verdict}"]
     lines += [f"longer than planned: {', '.join(slower)}"] if slower else []
-    again = "the run was gone on with: of a stage that was interrupted only its last process counts"
-    return [*lines, *([again] if frozen.resumed else [])]
+    resumed = "the run was resumed: interrupted stages count only the time since they were last started"
+    return [*lines, *([resumed] if frozen.resumed else [])]
 
 
 def budget_rows(frozen: Frozen, facts: Mapping[Part, float]) -> list[BudgetRow]:
-    """The same for a report."""
+    """Estimates and actual times for a report."""
     first, *others = frozen.plan.shares  # the first was done before the plan
     rows = [BudgetRow(share.part, share.work, share.seconds, facts.get(share.part)) for share in others]
     return [BudgetRow(first.part, first.work, first.seconds, None), *rows]
 
 
 def budget_values(frozen: Frozen, facts: Mapping[Part, float]) -> dict[str, Any]:
-    """The same as JSON."""
+    """Plan, estimates and actual times as JSON values."""
     shares = [asdict(share) | {"fact": facts.get(share.part)} for share in frozen.plan.shares]
     return {"budget": frozen.budget, "settings": dict(frozen.plan.settings), "shares": shares}
 
 
 def plan_problems(folder: Path, finished: Mapping[str, Any]) -> Iterator[str]:
-    """Settings of the folder's finished results that are not those of its plan, for `inpars verify`."""
+    """Describe settings of the finished results that contradict the plan, for `inpars verify`."""
     try:
         frozen = read_plan(folder)
     except DataFormatError as error:

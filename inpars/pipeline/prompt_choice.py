@@ -1,9 +1,9 @@
-"""Which prompt a run writes its queries with: a trial on a few of the documents that it writes for anyway.
+"""Choose the prompt of a run by a trial on a few of its documents.
 
-Where no prompt is named, the default is tried, and others only where too few of its queries look like queries. Of
-several that are named the best is taken: its queries are most like real ones in length and form, where the run has any
-(`--unlabelled-queries`, dev queries); else most of them look like queries. Overlap with the documents is not compared:
-nothing is searched yet.
+Without a named prompt the default is tried, and others only if too few of its queries look like queries. Of several
+named prompts the best is taken: the one whose queries most resemble real ones (`--unlabelled-queries`, dev queries) in
+length and form, or, without real queries, the one with the most queries that look like queries. Overlap with documents
+is not compared, since there is no index yet.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from inpars.stages.stage import Outcome, Stage
 
 CHOICE = "prompts/choice.json"
 MIN_TRIAL_DOCUMENTS = 16
-DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
+DOCUMENTS_PER_BUDGET = 0.1  # per second of budget; a trial of three prompts then takes about a tenth of the budget
 MAX_PROMPTS = 3
-ENOUGH = 0.9  # of queries that look like one, from which on nothing else is tried
+ENOUGH = 0.9  # share of queries that look like queries at which to stop trying prompts
 LOOKS = "choice/looks.json"
-MIN_SHARE = 0.5  # of queries that look like one, below which another prompt is named
+MIN_SHARE = 0.5  # share of queries that look like queries below which to suggest another prompt
 WORDS = {
     "empty": "empty",
     "code": "lines of programs",
@@ -52,7 +52,7 @@ REMEDIES = {  # shipped prompts, the likeliest to help first
 
 
 def check_looks(run: RunContext) -> Manifest:
-    """Count what the written queries look like; below `MIN_SHARE` a note names the prompts to try."""
+    """Count the generated queries that look like queries; below `MIN_SHARE` a note suggests other prompts."""
     output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
 
     def work() -> Outcome:
@@ -69,7 +69,7 @@ def check_looks(run: RunContext) -> Manifest:
 
 
 def advice(looks: Looks) -> str | None:
-    """What is wrong with the queries and what to try; None where most look like queries."""
+    """Say what is wrong with the queries and what to try; None if most look like queries."""
     worst = looks.worst
     if looks.share >= MIN_SHARE or not worst:
         return None
@@ -81,33 +81,33 @@ def advice(looks: Looks) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTrial:
-    """What a prompt gave on the trial's documents."""
+    """The result of a prompt on the trial's documents."""
 
     prompt: str
-    good: int  # queries that look like one
+    good: int  # queries that look like queries
     queries: int
-    distance: float | None = None  # from real ones: of the mean logarithms of lengths and of the shares of questions
+    distance: float | None = None  # from real queries, see `distance_between`
 
     @property
     def share(self) -> float:
-        """Of the queries that look like one."""
+        """Share of the queries that look like queries."""
         return self.good / self.queries if self.queries else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TriedPrompt:
-    """The prompt that is taken, and what it wrote in the trial."""
+    """A prompt with its queries from the trial."""
 
     name: str
     prompt: PromptSource
     queries: Path
-    written: int  # documents
-    manifest: Manifest  # of these queries; once it is chosen, of the choice
+    written: int  # number of documents
+    manifest: Manifest  # of these queries; of the choice once chosen
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTrials:
-    """Where and how prompts are tried; `real` are queries of people, if any. `told` is what every stage is told."""
+    """Try prompts and choose one; `real` are queries by people, if any."""
 
     dataset: Dataset
     options: GenerateOptions
@@ -117,16 +117,16 @@ class PromptTrials:
     make_generator: Callable[[GenerateOptions, PromptSource], Any] = generator_maker
 
     def best(self, prompts: Mapping[str, PromptSource]) -> TriedPrompt:
-        """The best of several that were named. Raises ConfigError for more than `MAX_PROMPTS`."""
+        """The best of several named prompts. Raises ConfigError for more than `MAX_PROMPTS`."""
         if len(prompts) > MAX_PROMPTS:
             raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MAX_PROMPTS}")
         tried = [self.write(name, prompt, number) for number, (name, prompt) in enumerate(prompts.items(), start=1)]
-        return self._chosen(tried, best_prompt)
+        return self.choose(tried, best_prompt)
 
     def default_or_better(self) -> TriedPrompt:
-        """The default prompt, unless too few of its queries look like queries and clearly more of another one's do.
+        """The default prompt, unless too few of its queries look like queries and clearly more of another prompt's do.
 
-        Others are tried in the order of the look's advice, until nearly all queries of one look like queries.
+        Others are tried in the order of `REMEDIES`, until nearly all queries of one look like queries.
         """
         tried = [self.write(DEFAULT_PROMPT, load_prompt(DEFAULT_PROMPT), 1)]
         looks = self._looks(tried[0])
@@ -134,15 +134,12 @@ class PromptTrials:
         for number, name in enumerate(advised, start=2):
             try:
                 tried.append(self.write(name, load_prompt(name), number))
-            except InparsError as problem:  # a prompt that is too long for the model, for one
+            except InparsError as problem:  # such as a prompt too long for the model
                 self.stage_kwargs["progress"].note(f"prompt {name} cannot be tried: {problem}")
             else:
                 if self._looks(tried[-1]).share >= ENOUGH:
                     break
-        return self.clearly_best(tried)
-
-    def clearly_best(self, tried: Sequence[TriedPrompt]) -> TriedPrompt:
-        return self._chosen(tried, clearly_better)
+        return self.choose(tried, clearly_better)
 
     def write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
         output = (self.output / CHOICE).with_name(f"{number}.jsonl")
@@ -155,7 +152,7 @@ class PromptTrials:
         )
         return TriedPrompt(name, prompt, output, manifest.results.get("documents", 0), manifest)
 
-    def _chosen(self, tried: Sequence[TriedPrompt], best: Callable[[Sequence[PromptTrial]], str]) -> TriedPrompt:
+    def choose(self, tried: Sequence[TriedPrompt], best: Callable[[Sequence[PromptTrial]], str]) -> TriedPrompt:
         output = self.output / CHOICE
 
         def work() -> Outcome:
@@ -184,20 +181,19 @@ class PromptTrials:
 
 
 def trial_options(options: GenerateOptions, budget_seconds: float | None) -> GenerateOptions:
-    """A run's options for the trial: fewer documents, which the run would take too, by its budget."""
+    """Limit a run's options to the documents of a trial, which the run would use too, depending on the budget."""
     documents = TRIAL_DOCUMENTS
     if budget_seconds is not None:
         documents = min(documents, max(MIN_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
     max_documents = documents if options.max_documents is None else min(documents, options.max_documents)
-    return replace(
-        options, max_documents=max_documents, canary=False
-    )  # finding unusable prompts is what the trial is for
+    # without the canary, since the trial has to see the queries of an unusable prompt
+    return replace(options, max_documents=max_documents, canary=False)
 
 
 def best_prompt(trials: Sequence[PromptTrial]) -> str:
-    """The nearest to real queries among those that mostly give queries, where distances are known; else the cleanest.
+    """The prompt closest to real queries among those with enough good queries; else the one with the most good queries.
 
-    Of equals the first that was named.
+    Ties go to the prompt named first.
     """
     sound = [trial for trial in trials if trial.share >= MIN_SHARE and trial.distance is not None]
     if sound:
@@ -206,7 +202,7 @@ def best_prompt(trials: Sequence[PromptTrial]) -> str:
 
 
 def clearly_better(trials: Sequence[PromptTrial]) -> str:
-    """The first, unless the share of another is larger by more than the standard error of the difference."""
+    """The first prompt, unless another's share is larger by more than the standard error of the difference."""
     best = trials[0]
     for trial in trials[1:]:
         error = math.sqrt(sum(one.share * (1 - one.share) / max(1, one.queries) for one in (best, trial)))
@@ -216,7 +212,7 @@ def clearly_better(trials: Sequence[PromptTrial]) -> str:
 
 
 def distance_between(texts: Collection[str], real: Collection[str]) -> float | None:
-    """The sum of two differences of means, of the logarithm of the number of words and of being a question."""
+    """The difference in mean log word count plus the difference in the share of questions; None without texts."""
     if not texts or not real:
         return None
     (words, questions), (real_words, real_questions) = (_means(side) for side in (texts, real))
@@ -229,7 +225,7 @@ def _means(texts: Collection[str]) -> tuple[float, float]:
 
 
 def line_about(values: Mapping[str, Any]) -> str:
-    """Which prompt was taken, and how many queries of each that was tried look like queries."""
+    """Name the chosen prompt, and how many queries of each tried prompt look like queries."""
     counts = ", ".join(map(_count, values["trials"]))
     return f"prompt {values['prompt']}: of the queries of a trial, {counts} look like queries"
 

@@ -1,7 +1,7 @@
-"""Which wording and which examples of a prompt to write with: each candidate is given a small run of its own.
+"""Search for the best wording and examples of a prompt with a small run per candidate.
 
-With judged queries a candidate is worth what the run's system, chosen by its queries, gives on them. Without, only how
-many of its queries look like queries is compared, which says little about search.
+With judged queries, candidates are compared by the measure of the run's system. Without, they are compared by the share
+of their queries that look like queries, which says little about search.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from inpars.io.storage import atomic_writer
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.prompt_choice import PromptTrials
+from inpars.pipeline.prompt_choice import PromptTrials, clearly_better
 from inpars.pipeline.run import generate_options, judged_topics, run_pipeline
 from inpars.progress import Progress
 from inpars.prompts.load import TEXT_KEYS, load_prompt
@@ -35,38 +35,38 @@ WINNER, CANDIDATES = "winner.yaml", "candidates"
 
 @dataclass(frozen=True, slots=True)
 class FoundPrompt:
-    """The winner and why: each candidate's measures where there are judged queries, its looks where there are none."""
+    """The winner and the evidence: each candidate's measures, or its looks if there are no judged queries."""
 
     winner: str
     evidence: str
-    seconds: Mapping[str, float]  # of all stages of each candidate
+    seconds: Mapping[str, float]  # candidate -> seconds of all stages
     evaluations: Mapping[str, Evaluation]
     differences: Mapping[str, Mapping[str, Difference]]
     looks: str = ""
 
 
 def candidates_of(base: Prompt, others: Sequence[Prompt]) -> Iterator[Prompt]:
-    """The prompt; others as they are, and with its examples; its examples turned round, and each left out in turn."""
+    """Yield `base`, the others with their own and with its examples, and `base` with examples reversed or left out."""
     yield base
     yield from others
     for other in others:
         try:
             yield replace(other, name=f"{other.name}-by-{base.name}", examples=base.examples)
-        except PromptError:  # a form that cannot show them
+        except PromptError:  # a template that cannot show the examples
             continue
     if len(base.examples) > 1:
         yield replace(base, name=f"{base.name}-reversed", examples=base.examples[::-1])
         for left_out in range(len(base.examples)):
-            kept = tuple(example for place, example in enumerate(base.examples) if place != left_out)
+            kept = tuple(example for index, example in enumerate(base.examples) if index != left_out)
             yield replace(base, name=f"{base.name}-without-{left_out + 1}", examples=kept)
 
 
 def write_prompt(path: Path, prompt: Prompt) -> None:
-    """The prompt as a file that `load_prompt` reads."""
+    """Write the prompt as a file that `load_prompt` reads."""
     values: dict[str, Any] = {key: getattr(prompt, key) for key in TEXT_KEYS if getattr(prompt, key)}
     values["stop"] = list(prompt.stop)
-    shown = (asdict(example).items() for example in prompt.examples)
-    values["examples"] = [{key: text for key, text in example if text} for example in shown]
+    examples = (asdict(example).items() for example in prompt.examples)
+    values["examples"] = [{key: text for key, text in example if text} for example in examples]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(path) as stream:
         yaml.safe_dump(values, stream, allow_unicode=True, sort_keys=False)
@@ -84,9 +84,9 @@ def search_prompts(
     progress: Progress,
     overwrite: bool = False,
 ) -> FoundPrompt:
-    """Try the candidates, the first of which is the baseline, and write the winner as `winner.yaml`.
+    """Try the candidates, with the first as baseline, and write the winner to `winner.yaml`.
 
-    `source` are the flags that name the dataset, for whoever verifies a run.
+    `source` maps the flags that name the dataset to their values, for `inpars verify`.
     """
     prompts = {}
     for prompt in candidates:
@@ -122,14 +122,14 @@ def search_prompts(
 
 
 def best_of(evaluations: Mapping[str, Evaluation], metric: str) -> str:
-    """The first, unless another gains more than a standard error; of those the one with the highest mean."""
+    """The first candidate, or the best of those that beat it by more than a standard error."""
     first, *others = evaluations
     before, best = evaluations[first], first
     for name in others:
-        own = evaluations[name]
-        gains = [own.per_query[metric][query_id] - value for query_id, value in before.per_query[metric].items()]
+        after = evaluations[name]
+        gains = [after.per_query[metric][query_id] - value for query_id, value in before.per_query[metric].items()]
         error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-        if statistics.fmean(gains) > error and own.means[metric] > evaluations[best].means[metric]:
+        if statistics.fmean(gains) > error and after.means[metric] > evaluations[best].means[metric]:
             best = name
     return best
 
@@ -142,8 +142,8 @@ def _by_looks(
     stage_kwargs: Mapping[str, Any],
 ) -> FoundPrompt:
     trials = PromptTrials(dataset, replace(generate_options(options), canary=False), output, stage_kwargs)
-    tried = [trials.write(name, prompt, place) for place, (name, prompt) in enumerate(prompts.items(), start=1)]
-    chosen = trials.clearly_best(tried)
+    tried = [trials.write(name, prompt, number) for number, (name, prompt) in enumerate(prompts.items(), start=1)]
+    chosen = trials.choose(tried, clearly_better)
     evidence = "the share of queries that look like queries, since none are judged: no measure of search"
     seconds = {one.name: one.manifest.seconds for one in tried}
     shares = {one["prompt"]: f"{one['good']} of {one['queries']}" for one in chosen.manifest.results["trials"]}

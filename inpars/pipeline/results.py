@@ -1,4 +1,4 @@
-"""What a whole run has to show: its report, put together from what the stages left in the folder."""
+"""Build the report of a whole run from the stage outputs in its folder."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """The system that a run ends with, its name in the table, and the runs of all systems by name."""
+    """The system that a run ships, its name in the table, and the runs of all systems by name."""
 
     name: str
     system: SearchSystem
     runs: Mapping[str, Path]
 
     def search(self, name: str) -> Manifest | None:
-        """How a system was searched with; None where it was not."""
+        """The manifest of a system's search, None if there is none."""
         return read_manifest(self.runs[name]) if name in self.runs else None
 
 
@@ -57,7 +57,7 @@ def report_of(
     shipped: Shipped | None = None,
     skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report of a run; `skipped` says why the retriever or the reranker was not trained."""
+    """Build the report; `skipped` says why the retriever or the reranker was not trained."""
     dataset, folder, invocation = run.dataset, run.folder, run.commands.invocation
     filtered, texts = _verdicts(run), texts_of(dataset)
     generated = manifests["generate"].output.records or 0
@@ -105,17 +105,24 @@ def report_of(
 
 
 def with_judged(report: Report, by_model: JudgedSystems | None, metrics: Sequence[str], texts: Texts) -> Report:
-    """The report with the systems by a model's grades, named as such."""
+    """Add the section of measures by a model's grades."""
     if by_model is None or by_model.measured.topics is None:
         return report
-    found = by_model.measured
-    by = found.evaluations, found.differences, metrics, found.glances, by_model.measured.topics
-    results = results_of(*by, texts=texts, notes=by_model.trust)
+    measured = by_model.measured
+    results = results_of(
+        measured.evaluations,
+        measured.differences,
+        metrics,
+        measured.glances,
+        by_model.measured.topics,
+        texts=texts,
+        notes=by_model.trust,
+    )
     return report if results is None else replace(report, judged=Judged(str(by_model.origin), results))
 
 
 def texts_of(dataset: Dataset) -> Texts:
-    """Looks texts up in the dataset's corpus; a document that it lacks has none."""
+    """Look up texts in the dataset's corpus."""
     corpus = dataset.corpus
     return lambda doc_id: corpus[doc_id].full_text if doc_id in corpus else None
 
@@ -127,7 +134,7 @@ def _lead(run: RunContext, manifests: Mapping[str, Manifest]) -> str:
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
-    used_prompts = generated.results.get("prompts", run.prompt.name)  # of queries that were generated before
+    used_prompts = generated.results.get("prompts", run.prompt.name)  # set for previously generated queries
     return (
         f"Queries written by {options.model} with the prompt {used_prompts!r}, filtered, {used}.{tried} Begun {day} on "
         f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
@@ -204,7 +211,7 @@ def _conclusion(
 
 
 def _weight_bytes(models: Sequence[str]) -> dict[str, int]:
-    """The size of each model's weights, of those that lie on this machine as files."""
+    """The size of each model's weights, for models that are files on this machine."""
     sizes = {}
     for model in dict.fromkeys(models):
         embedded = EMBEDDED.get(model)
@@ -242,7 +249,7 @@ def _settings(run: RunContext, manifests: Mapping[str, Manifest]) -> dict[str, A
 
 
 def _verdicts(run: RunContext) -> Filtered:
-    """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
+    """Filter again for the verdicts on dropped queries, which the filter's output lacks."""
     rows = list(read_synthetic_records(run.path(SYNTHETIC)))
     texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in rows}
     examples = [example.query for example in run.prompt.examples]

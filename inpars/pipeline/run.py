@@ -1,6 +1,6 @@
-"""The whole of it: from a corpus to tuned models and an honest comparison, in one folder.
+"""The whole pipeline, from a corpus to tuned models and a tested comparison, in one folder.
 
-Every step is a stage with its own manifest, so that a second run redoes only what its changed settings touch.
+Every step is a stage with its own manifest, so a second run redoes only what the changed settings affect.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from inpars.stages.generate import GenerateOptions, generate_queries, generator_
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove.
+    """The outcome of a run; results are empty if nothing was measured, `statement` says what held-out queries show.
 
-    `verdict` sets the shipped system against the fusion of BM25 and the untuned bi-encoder with equal weights.
+    `verdict` compares the shipped system with the equal-weight fusion of BM25 and the untuned bi-encoder.
     """
 
     results: dict[str, Evaluation]
@@ -60,11 +60,11 @@ class PipelineResult:
     report: Path
     statement: str = ""
     verdict: str = ""
-    problems: Sequence[str] = ()  # why the measures of some systems are no result
-    plan: Frozen | None = None  # of the budget
-    facts: Mapping[Part, float] = field(default_factory=dict)  # seconds that its parts took
-    origin: Origin | None = None  # the model that judged what is measured by
-    judged: JudgedSystems | None = None  # the systems by the grades of a model
+    problems: Sequence[str] = ()  # why the measures of some systems are meaningless
+    plan: Frozen | None = None  # with a budget
+    facts: Mapping[Part, float] = field(default_factory=dict)  # part of the plan -> actual seconds
+    origin: Origin | None = None  # the model that judged the test queries
+    judged: JudgedSystems | None = None  # the measures by a model's grades
 
 
 def run_pipeline(
@@ -82,12 +82,11 @@ def run_pipeline(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> PipelineResult:
-    """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset.
+    """Run all stages into the folder `output`.
 
-    Raises ConfigError where it holds finished results of other settings, unless `overwrite` lets them be replaced.
-
-    Without judged queries, a share of the written ones is held out to measure by. What the prompt wrote when it was
-    `tried` is not written again.
+    Without judged queries, a share of the generated ones is held out to measure by. Queries that the prompt wrote in
+    its trial (`tried`) are reused. Raises StaleInputError if the folder holds a run of another dataset, and ConfigError
+    if it holds finished results of other settings, unless `overwrite` is set.
     """
     run, plan, settings = _begin(
         dataset,
@@ -145,10 +144,10 @@ def _begin(
     progress: Progress,
     overwrite: bool,
 ) -> tuple[RunContext, Frozen | None, dict[str, Any]]:
-    """The run in its folder, with the options that the plan of a budget leaves; the plan; and the settings to mark.
+    """The run context with planned options, the plan, and the settings to mark the folder with.
 
-    `read` is what the settings are made of beside options, prompt and evidence; `written` documents have queries by a
-    trial of the prompt.
+    `read` are further arguments of `settings_of`; `written` is the number of documents with queries from the prompt
+    trial.
     """
     mark = known_mark(output, dataset, invocation)
     topics, judge_model = read["topics"], read["judging"].judge
@@ -169,7 +168,7 @@ def _begin(
 def _choose(
     run: RunContext, queries: Path, trained: Mapping[str, Manifest]
 ) -> tuple[SearchSystem, Sequence[FirstStage], dict[str, Manifest]]:
-    """The search system, the first stages that it was chosen from, and the choice's manifest."""
+    """The search system, its candidate first stages, and the choice's manifest."""
     if run.options.retriever == BM25:
         system = lexical_system(run, trained)
         return system, system.stages, {}
@@ -185,7 +184,7 @@ def _measure(
     manifests: Mapping[str, Manifest],
     metrics: Sequence[str],
 ) -> tuple[MeasuredSystems, Shipped]:
-    """The runs of all systems and what they are worth; nothing of either where there are no queries to measure by."""
+    """Search with all systems and measure them; both results are empty without test queries."""
     if topics is None:
         return MeasuredSystems(), Shipped(MIX, system, {})
     topics = without_examples(topics.first(run.options.limit), run.prompt, run.progress)
@@ -193,16 +192,16 @@ def _measure(
     shipped = list(paths)[-1]
     run.progress.begin("measure")
     judged = judge(run.folder, topics, paths, metrics, progress=run.progress, overwrite=run.overwrite)
-    _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
+    _add_evaluate_command(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
     collection = run.dataset.name, split_label(topics.split, topics.origin)
     add_numbers_of_run(manifests, judged.evaluations, metrics[0], collection, RERANKED, run.progress)
     return judged, Shipped(shipped, system, paths)
 
 
 def judged_topics(dataset: Dataset, split: str) -> Topics | None:
-    """The queries to measure by; None where the dataset has none.
+    """The test queries, None if the dataset has none.
 
-    Raises ConfigError, now and not after hours, where none of the judged documents is there.
+    Raises ConfigError, before hours of work, if the corpus has none of the judged documents.
     """
     if not dataset.splits:
         return None
@@ -215,7 +214,7 @@ def judged_topics(dataset: Dataset, split: str) -> Topics | None:
 
 
 def known_mark(folder: Path, dataset: Dataset, invocation: Invocation) -> dict[str, Any]:
-    """The folder's mark, which must be this dataset's; empty where there is none."""
+    """The folder's mark, empty if there is none. Raises StaleInputError for the mark of another dataset."""
     known = read_mark(folder)
     same_documents = invocation.documents and known.get("documents") == invocation.documents  # which may have changed
     if known and known.get("corpus_sha256") != dataset.corpus.sha256 and not same_documents:
@@ -227,7 +226,7 @@ def known_mark(folder: Path, dataset: Dataset, invocation: Invocation) -> dict[s
 
 
 def generate_options(options: PipelineOptions) -> GenerateOptions:
-    """How a run writes its queries."""
+    """The options for generating a run's queries."""
     return GenerateOptions(
         model=options.model,
         max_documents=options.max_documents,
@@ -272,8 +271,8 @@ def _filter(run: RunContext) -> Manifest:
     )
 
 
-def _say_judged(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:
-    """What measures the runs again, and what is made by `inpars run` alone."""
+def _add_evaluate_command(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:
+    """Add the command that measures the runs again, or a comment if there is none."""
     run.commands.say(
         "topics/, metrics.json and report.html are written by `inpars run` alone",
         *(

@@ -1,6 +1,7 @@
-"""The steps of a whole run as people read them: number, total and purpose, said when a step's first stage begins.
+"""Announce the steps of a whole run with number, total and purpose.
 
-A step is made of stages. Those that are up to date are counted and told in one line at the end.
+A step consists of stages and is announced when its first stage begins. Stages that are up to date are only counted, in
+one line at the end.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ TRAINING: tuple[StepName, ...] = ("mine", "train retriever", "train reranker")
 
 
 class Steps:
-    """A `Progress` in front of another one, for one whole run."""
+    """A `Progress` that adds the steps of one run to another `Progress`."""
 
     def __init__(self, progress: Progress, options: PipelineOptions, judge: str | None = None) -> None:
-        """Know the steps of a run with these options; `judge` is the model that judges it in the end."""
+        """Set up the steps for these options; `judge` is the judging model, if any."""
         self._progress, self._judge, self._texts = progress, judge, step_texts(options, judge)
-        self._total = "" if options.budget else f" of {len(self._texts)}"  # a plan may leave some out
+        self._total = "" if options.budget else f" of {len(self._texts)}"  # a plan may leave steps out
         self.began = time.monotonic()
-        self._waiting, self._begun = "", 0
+        self._pending, self._latest_step = "", 0  # announcement, position in StepName
         self._stages = self._up_to_date = 0
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
         self.outputs: set[Path] = set()  # of all stages so far
 
     @classmethod
@@ -54,20 +55,20 @@ class Steps:
         self._total = f" of {len(self._texts)}"
 
     def begin(self, name: StepName, *, at_once: bool = False) -> None:
-        """A step begins; it is announced with its first stage that has something to do, or `at_once`.
+        """Begin a step, to be announced with its first stage that is not up to date, or `at_once`.
 
-        One before the present step is a part of it: a judge searches too.
+        An earlier step than the current one is ignored: it is part of the current step, as a judge searches too.
         """
-        if self._begun > (place := get_args(StepName).index(name)):
+        if self._latest_step > (position := get_args(StepName).index(name)):
             return
-        self._begun = place
+        self._latest_step = position
         number = list(self._texts).index(name) + 1
-        self._waiting = f"step {number}{self._total}: {self._texts[name]}"
+        self._pending = f"step {number}{self._total}: {self._texts[name]}"
         if at_once:
             self._announce()
 
     def end(self) -> None:
-        """Say how many stages had nothing to do, if any."""
+        """Say how many stages were up to date, if any."""
         if self._up_to_date:
             self._progress.note(f"{self._up_to_date} of {self._stages} stages up to date")
 
@@ -80,13 +81,13 @@ class Steps:
         self._progress.advance(count, detail)
 
     def note(self, message: str) -> None:
-        """Pass a line on that was not said before: several stages may read the same input."""
-        if message not in self._said:
-            self._said.add(message)
+        """Pass on a message once: several stages may read the same input."""
+        if message not in self._notes:
+            self._notes.add(message)
             self._progress.note(message)
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
-        """Count the stage; one that begins announces its step."""
+        """Count the stage, and announce its step if it has work to do."""
         self.outputs.add(output)
         self._stages += 1
         self._up_to_date += up_to_date
@@ -95,18 +96,18 @@ class Steps:
             self._progress.stage(name, output, up_to_date=False)
 
     def withdraw(self, output: Path) -> None:
-        """The last stage could not be done, and the run goes on without it."""
+        """Uncount a stage that failed, if the run continues without it."""
         self.outputs.discard(output)
         self._stages -= 1
 
     def _announce(self) -> None:
-        if self._waiting:
-            self._progress.note(self._waiting)
-        self._waiting = ""
+        if self._pending:
+            self._progress.note(self._pending)
+        self._pending = ""
 
 
 def step_texts(options: PipelineOptions, judge: str | None = None) -> dict[StepName, str]:
-    """What each step is and what it is for, in their order."""
+    """The steps of a run with these options in order, each with its description."""
     documents = "all" if options.max_documents is None else f"{options.max_documents:,}"
     texts: dict[StepName, str] = {
         "read": "reading documents (and test queries with judgements, if there are any)",

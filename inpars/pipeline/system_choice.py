@@ -1,6 +1,6 @@
-"""Which search system a whole run ships: chosen by judged dev queries or by those it wrote, kept in `system.json`.
+"""Choose the search system that a run ships, by judged dev queries or generated ones, and write `system.json`.
 
-Each written query has one document that is known to answer it. Queries that are measured by have no part in this.
+The only known answer to a generated query is its document. Test queries are not used.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.models.retrievers import MULTI_VECTOR, averages_token_states
-from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
+from inpars.pipeline.choice import BM25_SETTINGS, JUDGED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
+from inpars.pipeline.evidence import UNLABELLED
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.pipeline.trainings import learning_curve
 from inpars.records import Run
 from inpars.rerankers.rerank import rescored
-from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file, run_scorer_maker
 from inpars.stages.search import SearchOptions, load_encoder
 from inpars.stages.stage import Outcome, Stage
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
-# Of the documents' tokens, what MaxSim has to read: with .67 of nfcorpus' it gains, with .18 of whole articles it costs
-# .10 nDCG@10; nothing was measured in between.
+# Least share of the documents' tokens within the encoder's input limit. MaxSim gains with .67 (nfcorpus) and costs .10
+# nDCG@10 with .18 (whole articles); nothing was measured in between.
 MIN_SHARE_READ = 0.6
-LOOKED_AT = 512  # documents
-MAX_QUERIES = 300  # that the choice is made by
+SAMPLED_DOCUMENTS = 512
+MAX_QUERIES = 300  # queries to choose by
 SPLIT = "choice"
 
 
 def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> tuple[SearchSystem, Manifest]:
-    """Choose by judged dev queries, else by these written ones, and write `system.json`.
+    """Choose by judged dev queries, else by these generated ones, and write `system.json`.
 
-    `done` are the trainings' manifests.
+    `done` are the manifests of the trainings.
     """
     run.progress.begin("choose")
     evidence = run.evidence
@@ -89,9 +90,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
         stages=tuple(stage for stage in stages if stage.name in (BM25, *chosen)),
         gate=PRIOR.moved(manifest.results["gate"]["offset"]),
         fusion_depth=FUSION_DEPTH,
-        k1=DEFAULT_K1,
-        b=DEFAULT_B,
-        language=DEFAULT_LANGUAGE,
+        **BM25_SETTINGS,
     )
     system = replace(system, late_interaction=late_interaction_of(run, manifest.results.get("share_read")))
     reranking = reranking_of(run, trained="reranker" in done)
@@ -105,7 +104,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
 def _judged_reranking(
     run: RunContext, system: SearchSystem, start: Reranking, topics: Topics, paths: Mapping[str, Path]
 ) -> Reranking | None:
-    """The reranker with the weight and depth that judged queries choose; None where they do without."""
+    """The reranker with the best weight and depth on judged queries; None if they choose weight 0."""
     mix, scored = (run.path(FOLDER) / name for name in ("mix.trec", "mix.scored.trec"))
     output = run.path(FOLDER) / RERANKING
 
@@ -157,7 +156,7 @@ def _judged_reranking(
 
 
 def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Path]:
-    """The runs of BM25 and the first bi-encoder for the queries without judgements; none where nobody gave any."""
+    """The runs of BM25 and the first bi-encoder for the unjudged real queries, empty if there are none."""
     topics = run.evidence.unlabelled
     if topics is None:
         return {}
@@ -169,20 +168,18 @@ def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Pa
 
 
 def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSystem:
-    """BM25 alone, reranked where something reranks, written to `system.json`; there is nothing to choose."""
+    """BM25 with the reranker, if there is one, written to `system.json`."""
     system = SearchSystem(
         stages=(FirstStage(name=BM25, retriever=BM25),),
         reranking=reranking_of(run, trained="reranker" in done),
-        k1=DEFAULT_K1,
-        b=DEFAULT_B,
-        language=DEFAULT_LANGUAGE,
+        **BM25_SETTINGS,
     )
     write_system(system, run.folder)
     return system
 
 
 def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
-    """BM25, the bi-encoder over whole documents and over windows, the tuned one if there is one, and further views."""
+    """BM25, the bi-encoder over whole documents and over windows, the tuned one if trained, and further views."""
     options, windows = run.options, run.options.window_tokens or None
     return (
         FirstStage(name=BM25, retriever=BM25),
@@ -194,20 +191,20 @@ def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
 
 
 def offers_late_interaction(run: RunContext) -> bool:
-    """Whether it is wanted, of a bi-encoder that averages its token states."""
+    """Whether late interaction is on and the bi-encoder averages its token states."""
     return bool(run.options.late_interaction_depth) and averages_token_states(run.options.retriever)
 
 
 def _share_read(run: RunContext) -> float:
-    """Of some documents, what the bi-encoder reads of them."""
+    """The share of a document sample's tokens that the bi-encoder reads."""
     options = run.options
     encoder = load_encoder(options.retriever, SearchOptions(retriever=(options.retriever,), **options.computing))
-    some = choose_documents(run.dataset.corpus, maximum=LOOKED_AT, seed=options.seed).documents
-    return round(encoder.share_read([document.full_text for document in some]), 3)
+    sample = choose_documents(run.dataset.corpus, maximum=SAMPLED_DOCUMENTS, seed=options.seed).documents
+    return round(encoder.share_read([document.full_text for document in sample]), 3)
 
 
 def late_interaction_of(run: RunContext, share_read: float | None) -> Reranking | None:
-    """MaxSim over the token states of the bi-encoder, untrained; None, with a note, where it reads too little."""
+    """MaxSim over the untrained bi-encoder's token states; None, with a note, if it reads too little."""
     options = run.options
     if share_read is None:
         return None
@@ -221,9 +218,9 @@ def late_interaction_of(run: RunContext, share_read: float | None) -> Reranking 
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
-    """The reranker: the trained one, else the one to start from, shown the prompt's examples.
+    """The trained reranker, else the initial one with the prompt's examples.
 
-    None where the depth is 0, or, with a note, where that is no reranker yet and was not made one.
+    None if the depth is 0 or, with a note, if the initial model needs training to rerank.
     """
     options = run.options
     if not options.rerank_depth:
@@ -248,14 +245,14 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
 
 
 def _kind(options: PipelineOptions) -> str:
-    """Of the reranker to start from. Raises UntrainedModelError where it cannot score pairs."""
+    """The kind of the initial reranker. Raises UntrainedModelError if it cannot score pairs."""
     from inpars.rerankers.load import check_trained  # torch
 
     return check_trained(options.reranker, kind=options.reranker_kind, trust_remote_code=options.trust_remote_code)
 
 
 def _topics(run: RunContext, queries: Path) -> Topics:
-    """The judged queries, else the first of the kept ones with their documents as the answers; kept in a folder."""
+    """The judged queries, else the first kept generated ones with their documents as relevant; stored in a folder."""
     topics = run.evidence.judged
     if topics is None:
         kept = list(islice(read_synthetic_queries(queries), MAX_QUERIES))

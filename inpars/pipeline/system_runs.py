@@ -1,4 +1,4 @@
-"""The runs of a whole experiment: every system's documents for the judged queries, first stages and reranked."""
+"""Search the test queries with every system of a run: first stages, fusions and reranked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RunContext:
     overwrite: bool
     commands: StageCommands
     evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
-    runs: str = "runs"  # folder of the systems' runs
+    runs: str = "runs"  # folder for the systems' results
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -64,7 +64,7 @@ class RunContext:
 
     @property
     def example_prompt(self) -> Prompt | None:
-        """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
+        """The examples for a query-likelihood reranker: the prompt's, if all documents share them."""
         return example_prompt_of(self.prompt)
 
     @property
@@ -76,13 +76,13 @@ class RunContext:
 
     @property
     def left_out(self) -> list[str]:
-        """The flag that leaves out the queries which the prompt shows."""
+        """The flag that leaves out queries shown in the prompt."""
         ids = self.path(SYNTHETIC).with_name(f"{SYNTHETIC}{EXAMPLES_SUFFIX}")
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
     @property
     def searched(self) -> list[str]:
-        """The flags that name the queries which are searched for."""
+        """The flags that name the test queries."""
         first = ["--limit", str(self.options.limit)] if self.options.limit else []
         return [*self.commands.topics, *self.left_out, *first]
 
@@ -90,7 +90,7 @@ class RunContext:
 def all_runs(
     run: RunContext, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
 ) -> dict[str, Path]:
-    """The runs of all systems by name, in the order of the table; the system that is shipped comes last.
+    """The runs of all systems by name, in table order; the shipped system comes last.
 
     `candidates` are the first stages that the system was chosen from.
     """
@@ -120,12 +120,12 @@ def all_runs(
         "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
         f"{run.runs}/mix.trec, which is the same search before the reranker",
     )
-    _say_searched(run, list(paths.values())[-1])
+    _add_search_command(run, list(paths.values())[-1])
     return paths
 
 
 def _label(run: RunContext, view: FirstStage) -> str:
-    """A view in the table: its folder, with its number where the name is another's."""
+    """A view's name in the table: its folder, with its number if another system has that name."""
     names = [BM25, run.options.retriever, BASE_FUSION, TUNED, MIX, *(Path(name).name for name in run.options.view)]
     return view.label if names.count(view.label) == 1 else f"{view.label} ({view.name})"
 
@@ -136,16 +136,16 @@ def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: P
     run.progress.begin("rerank")
     reranked = _measured(run, topics, system, "bm25.reranked")
     run.commands.say(f"{SYSTEM_FILE}, which the next command searches with, is written by `inpars run` alone")
-    _say_searched(run, reranked)
+    _add_search_command(run, reranked)
     return {"bm25": bm25, f"bm25{RERANKED}": reranked}
 
 
-def _say_searched(run: RunContext, shipped: Path) -> None:
+def _add_search_command(run: RunContext, shipped: Path) -> None:
     run.commands.add("search", ["--run", run.folder, *run.searched, "--k", run.options.k], shipped)
 
 
 def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
-    """The run of one first stage; its command is not `shown` where no command finds the queries."""
+    """Search with one first stage; `shown=False` omits the command, if no flags name the queries."""
     windows = stage.window_tokens
     options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=windows, **run.options.clustered)
     output = run.path(f"{name}.trec")
@@ -156,7 +156,7 @@ def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, 
 
 
 def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) -> Path:
-    """The run of the system as `inpars search --run` gives it."""
+    """Search with the system, as `inpars search --run` does."""
     output = run.path(run.runs) / f"{name}.trec"
     options = SystemSearchOptions(k=run.options.k, **run.options.computing)
     search_system(system, run.folder, run.dataset, topics, options, output=output, **run.stage_kwargs)
@@ -173,8 +173,8 @@ def fuse_runs(
 ) -> Path:
     """Write the sum of the z-scores of several runs, `k` documents per query, as a stage; returns `output`.
 
-    Runs that are BM25's by their manifests get zeros for what it did not find; shorter lists of others are counted in
-    a note.
+    In runs of BM25, recognized by their manifests, documents without a match score zero; short lists in runs without a
+    manifest are counted in a note.
     """
     paths = [source.name for source in sources]
     named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
@@ -186,7 +186,7 @@ def fuse_runs(
         runs = {name: read_run(source) for name, source in named.items()}
         for name, source in named.items():
             if read_manifest(source) is None:
-                _say_short(source, runs[name], depth, stage_kwargs["progress"])
+                _note_short_lists(source, runs[name], depth, stage_kwargs["progress"])
         return Outcome(write_run(output, fused_files(runs, depth, k, lexical), output.stem))
 
     inputs = {name: stamp(source) for name, source in named.items()}
@@ -195,7 +195,7 @@ def fuse_runs(
 
 
 def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
-    """The sum of the z-scores of runs by name; `lexical` names BM25's and how many documents each may hold."""
+    """The sum of the z-scores of runs; `lexical` names the runs of BM25 with their depths."""
     cut_runs, lexical_depths = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
     others = [run for name, run in cut_runs.items() if name not in lexical_depths]
     parts = [
@@ -205,8 +205,8 @@ def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[t
     return fuse_z_scores(parts, k)
 
 
-def _say_short(source: Path, run: Run, depth: int, progress: Progress) -> None:
-    """Say how many lists are short in a run that may be BM25's, which only its manifest would tell."""
+def _note_short_lists(source: Path, run: Run, depth: int, progress: Progress) -> None:
+    """Note how many lists are short in a run without a manifest, which may be BM25's."""
     short = sum(len(scores) < depth for scores in run.values())
     if short:
         progress.note(
@@ -216,7 +216,7 @@ def _say_short(source: Path, run: Run, depth: int, progress: Progress) -> None:
 
 
 def _lexical_depth(source: Path) -> int | None:
-    """Of a run of BM25 alone, as its manifest says, the most documents per query; None of another."""
+    """Documents per query of a BM25 run, from its manifest; None for other runs."""
     manifest = read_manifest(source)
     if manifest is None or manifest.arguments.get("retriever") != [BM25]:
         return None

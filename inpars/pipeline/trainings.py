@@ -1,7 +1,7 @@
-"""The trainings of a whole run, each looked at before: one that would teach nothing is skipped, and why is said.
+"""Train the models of a whole run, skipping trainings whose triples would teach nothing.
 
-A share of the queries is held out for the choice of the system, by document: what was trained on cannot tell whether
-the tuned bi-encoder is better.
+A share of the queries is held out, by document, to choose the system: training queries cannot show whether the tuned
+bi-encoder is better.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from inpars.stages.triples import TriplesOptions, write_triples
 from inpars.training.options import RerankerOptions, RetrieverOptions
 from inpars.training.signal import reranker_signal, retriever_signal
 
-CHOICE_SHARE = 0.25  # of the queries
-RERANKER_BATCH = 8  # queries per step of the reranker's training
-RERANKER_PASSES = 2  # that a step's queries go through the network in: a decoder needs 4.1 GB for 6.5 in as much time
+CHOICE_SHARE = 0.25  # share of the queries to choose the system by
+RERANKER_BATCH = 8  # queries per training step of the reranker
+RERANKER_PASSES = 2  # passes per step: a decoder needs 4.1 GB instead of 6.5 GB, in the same time
 OF_THE_AUTHOR = (
     "it wrote the queries itself and tells their documents from others already; another --reranker, or a teacher, "
     "would have something to learn"
@@ -45,7 +45,7 @@ UNTUNED, ALL = "untuned", "all"
 
 
 def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], dict[str, str]]:
-    """Manifests of what was done (`triples`, `retriever`, `reranker`), and why each other training was not."""
+    """The manifests of finished work (`triples`, `retriever`, `reranker`), and why other trainings were skipped."""
     options = run.options
     needed = {"retriever": options.retriever != BM25, "reranker": options.reranker_epochs > 0}
     never = (
@@ -56,7 +56,7 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
     skipped = dict.fromkeys([name for name in needed if options.training == "never"], never)
     if options.training == "auto" and options.reranker == options.model and needed["reranker"]:
         skipped["reranker"] = OF_THE_AUTHOR
-    remaining = [name for name, want in needed.items() if want and name not in skipped]
+    remaining = [name for name, is_needed in needed.items() if is_needed and name not in skipped]
     done: dict[str, Manifest] = {}
     if remaining:
         done["triples"] = _mine_triples(run, _to_train_on(run, queries))
@@ -77,7 +77,7 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
 
 
 def choice_queries(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> Path:
-    """What the system is chosen by: the queries held out from the training, all of them where there was none."""
+    """The queries to choose the system by: those held out from training, else all generated ones."""
     files = choice_files(run.folder)
     if "retriever" in done and files.train in run.progress.outputs:
         return files.dev
@@ -85,7 +85,7 @@ def choice_queries(run: RunContext, queries: Path, done: Mapping[str, Manifest])
 
 
 def _to_train_on(run: RunContext, queries: Path) -> Path:
-    """The queries without those that are held out; all of them where they are too few to hold any out."""
+    """Hold out queries for the choice and return the rest; all of them if there are too few."""
     files = choice_files(run.folder)
     options = SplitOptions(dev_share=CHOICE_SHARE, seed=run.options.seed, dev_pairs=run.evidence.pairs is None)
     try:
@@ -115,7 +115,7 @@ def _mine_triples(run: RunContext, queries: Path) -> Manifest:
 
 
 def retriever_options(run: RunContext) -> RetrieverOptions:
-    """How a run trains its bi-encoder."""
+    """The options for training a run's bi-encoder."""
     options = run.options
     return RetrieverOptions(
         model=options.retriever, epochs=options.retriever_epochs, seed=options.seed, **options.computing
@@ -123,7 +123,7 @@ def retriever_options(run: RunContext) -> RetrieverOptions:
 
 
 def _train_retriever(run: RunContext) -> Manifest | str:
-    """The training's manifest, or why there was none."""
+    """The training's manifest, or the reason for skipping it."""
     run.progress.begin("train retriever")
     options = retriever_options(run)
     if run.options.training == "auto":
@@ -163,24 +163,24 @@ def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """A bi-encoder trained on so many triples, beside the untuned ones in the mix."""
+    """The mix with a bi-encoder trained on `triples` triples."""
 
     name: str
     triples: int
     value: float  # nDCG@10
-    difference: float  # from the mix without it
+    difference: float  # from the mix without that bi-encoder
     standard_error: float
 
 
 def learning_curve(run: RunContext, topics: Topics, paths: Mapping[str, Path], triples: Manifest) -> Manifest:
-    """What more training data would bring: train on parts of the triples too, search, and judge each inside the mix.
+    """Estimate the value of more training data: train on parts of the triples, and measure each model in the mix.
 
-    The parts are the first triples of the file, whose queries are the likeliest; `paths` are the runs of the first
-    stages for the queries that choose the system, the tuned one's among them.
+    A part is the beginning of the file, which has the likeliest queries; `paths` are the first-stage runs for the
+    queries that choose the system, including the tuned bi-encoder's.
     """
     total, output = triples.output.records or 0, run.path(CURVE)
     sizes = {name: max(1, round(share * total)) for name, share in PARTS.items()}
-    tuned = {name: _searched(run, topics, name, size) for name, size in sizes.items()} | {ALL: paths[TUNED]}
+    tuned = {name: _train_and_search(run, topics, name, size) for name, size in sizes.items()} | {ALL: paths[TUNED]}
     untuned = {name: path for name, path in paths.items() if name != TUNED}
 
     def work() -> Outcome:
@@ -203,7 +203,7 @@ def _curve_lines(points: list[CurvePoint]) -> list[str]:
     return lines
 
 
-def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
+def _train_and_search(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
     model = run.path(f"choice/curve-{name}")
     options = replace(retriever_options(run), limit=triples)
     train_retriever_from_file(run.path(TRIPLES), options, output=model, **run.stage_kwargs)
@@ -215,19 +215,24 @@ def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
 def _points(
     run: RunContext, topics: Topics, untuned: Mapping[str, Path], tuned: Mapping[str, Path], sizes: Mapping[str, int]
 ) -> list[CurvePoint]:
-    corpus, runs, more = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
-    dense = [features for name, features in runs.items() if name != BM25]
+    corpus, runs, tuned_runs = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
+    dense = [dense_run for name, dense_run in runs.items() if name != BM25]
     coverage = bm25_index(corpus, threads=run.options.threads).coverage()
     features = findings(topics.queries, runs[BM25], dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
     weights = dict.fromkeys(features, 1.0) if run.evidence.judged is not None else None
     mix_options = (topics.qrels, FUSION_DEPTH, weights)
     base = judged_mix(PRIOR, features, runs[BM25], dense, *mix_options)
     points = [CurvePoint(name=UNTUNED, triples=0, value=base.choice.chosen, difference=0.0, standard_error=0.0)]
-    for name, tuned_run in more.items():
+    for name, tuned_run in tuned_runs.items():
         mix = judged_mix(PRIOR, features, runs[BM25], [*dense, tuned_run], *mix_options)
         difference, error = paired(mix.values, base.values, base.weights)
-        value = mix.choice.chosen
         points.append(
-            CurvePoint(name=name, triples=sizes[name], value=value, difference=difference, standard_error=error)
+            CurvePoint(
+                name=name,
+                triples=sizes[name],
+                value=mix.choice.chosen,
+                difference=difference,
+                standard_error=error,
+            )
         )
     return points

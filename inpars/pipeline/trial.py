@@ -1,10 +1,11 @@
-"""The trial behind a budget's plan: under 20 seconds of a run's own work, with its models, on its documents.
+"""Measure this machine's rates for a budget's plan, in under 20 seconds, with the run's models and documents.
 
-What is measured is what this machine has to give at the moment; another program on a core shows in the rates.
+Rates reflect the current load: another program on a core slows them down.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,18 +27,19 @@ from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.search import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
-SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start
-WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 128, 40  # several batches, so that all cores have some
-QUICK_START = 10.0  # seconds, up to which a first start is taken for any
-WARM = 2  # items of the part before the first that is measured
-QUERY_WORDS = 8  # of another document stand for a query
-BATCH = 16  # texts encoded together, of much the same length as in the run's larger batches
+SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # per kind of work, without the start
+WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 128, 40  # several batches, to use all cores
+QUICK_START = 10.0  # seconds; a slower first start is measured again
+WARM = 2  # documents of the warm-up
+QUERY_WORDS = 8  # words of another document that serve as a query
+BATCH = 16  # small, so that lengths vary as little as in the run's larger batches
+NO_WORK = Measurement(startup_seconds=0.0, parts=((1, 0.0),))
 
 
 def measure_rates(
     dataset: Dataset, prompt: PromptSource, options: PipelineOptions, progress: Progress = SILENT
 ) -> tuple[Rates, tuple[Part, ...]]:
-    """The seconds of each kind of work, 0 of what the options leave out; and which embeddings the cache holds."""
+    """Measure the seconds of each kind of work (0 if the options exclude it), and find which embeddings are cached."""
     embedded: list[Part] = []
     chosen = choose_documents(dataset.corpus, maximum=SAMPLE, seed=options.seed).documents
     if not chosen:
@@ -45,34 +47,30 @@ def measure_rates(
     documents = sorted(chosen, key=lambda document: len(document.full_text))
     write = _measured(functools.partial(_writing, documents, prompt, options), SECONDS["write"])
     return_freed_memory()
-    embed: Measurement | None = None
-    windows: Measurement | None = None
-    rerank: Measurement | None = None
+    embed = windows = rerank = NO_WORK
     if options.retriever != BM25:
         progress.note(f"measuring {options.retriever} as it embeds")
         embed = measure(_embedding(documents, options, None, dataset, embedded), SECONDS["embed"])
-        tokens = options.window_tokens or None  # loaded once more in any case, as each stage does it
+        tokens = options.window_tokens or None  # measured even without windows, for the start of a later stage
         windows = measure(_embedding(documents, options, tokens, dataset, embedded), SECONDS["embed windows"])
         return_freed_memory()
-    try:
+    with contextlib.suppress(UntrainedModelError):  # the run will not rerank then, and says so
         rerank = _measured(functools.partial(_reranking, documents, prompt, options), SECONDS["rerank"])
-    except UntrainedModelError:  # nothing is reranked by it, as the run will say
-        rerank = None
     return_freed_memory()
     rates = Rates(
         write=write.seconds_per_item,
-        embed=_each(embed),
-        embed_windows=_each(windows),
-        rerank=_each(rerank),
+        embed=embed.seconds_per_item,
+        embed_windows=windows.seconds_per_item,
+        rerank=rerank.seconds_per_item,
         start_writer=write.startup_seconds,
-        start_encoder=_start(windows),
-        start_reranker=_start(rerank),
+        start_encoder=windows.startup_seconds,
+        start_reranker=rerank.startup_seconds,
     )
     return rates, tuple(embedded)
 
 
 def _measured(start: Callable[[], Iterator[Callable[[], int]]], seconds: float) -> Measurement:
-    """As `measure`, with the start that the run's stage will have: a first one may convert weights or try engines."""
+    """Like `measure`, but repeat a slow start: a first one may convert weights or try engines."""
     measurement = measure(start, seconds)
     if measurement.startup_seconds <= QUICK_START:
         return measurement
@@ -80,18 +78,10 @@ def _measured(start: Callable[[], Iterator[Callable[[], int]]], seconds: float) 
     return replace(measurement, startup_seconds=measure(start, 0.0).startup_seconds)
 
 
-def _each(measured: Measurement | None) -> float:
-    return 0.0 if measured is None else measured.seconds_per_item
-
-
-def _start(measured: Measurement | None) -> float:
-    return 0.0 if measured is None else measured.startup_seconds
-
-
 def even_parts(documents: Sequence[Document], together: int) -> list[list[Document]]:
-    """Parts of so many, each with short and long ones alike, of documents in the order of their lengths.
+    """Split documents, sorted by length, into parts of about `together` with the same mix of lengths.
 
-    A small part to warm up is the first; few documents are taken again until there are two more.
+    The first part is a small warm-up; at least two more follow, which repeat documents if there are too few.
     """
     count = max(2, len(documents) // together)
     parts = [list(documents[first::count]) for first in range(count)]
@@ -121,7 +111,7 @@ def _embedding(
     dataset: Dataset,
     embedded: list[Part],
 ) -> Callable[[], Iterator[Callable[[], int]]]:
-    """Start to embed; the part is added to `embedded` where the cache holds all of it."""
+    """A function that starts embedding; it adds the part to `embedded` if all its embeddings are cached."""
 
     def start() -> Iterator[Callable[[], int]]:
         from inpars.retrieval.dense import is_embedded
@@ -135,7 +125,7 @@ def _embedding(
 
         def embed(some: Sequence[Document]) -> int:
             cut = [text for text, part in zip(some, encoder.windows_of(some), strict=True) if part != [text.full_text]]
-            encoder.encode_in_windows(cut if window_tokens else some)  # the others have their embedding already
+            encoder.encode_in_windows(cut if window_tokens else some)  # uncut documents are already embedded
             return len(some)
 
         for part in even_parts(documents, EMBEDDED_TOGETHER):
@@ -160,5 +150,5 @@ def _reranking(
     scorer = load_run_scorer(settings, example_prompt_of(prompt))
     queries = itertools.cycle(" ".join(document.full_text.split()[:QUERY_WORDS]) for document in reversed(documents))
     for part in even_parts(documents, RERANKED_TOGETHER):
-        query = next(queries)  # a query with its documents, as they come
+        query = next(queries)  # one query per part, as when reranking
         yield functools.partial(lambda some: len(scorer.score(some)), [(query, one.full_text) for one in part])
