@@ -1,7 +1,7 @@
-"""A local causal language model as a query generator.
+"""Query generation with a local causal language model.
 
-The documents are cut, put into the prompt and sorted by length; what all prompts begin with is read once, of a mixture
-for each of its prompts, whose documents stand in chunks of their own.
+Documents are cut, put into the prompt and sorted by length. The prefix that all prompts share is computed once; a
+mixture has one prefix per prompt, and chunks contain documents of one prompt only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from inpars.engines.batch_parallel import computes_in_bfloat16, map_single_threa
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import BatchInvariantRows, Choice, StopCondition, choice, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
-from inpars.generation.prompt_tokens import PromptTokens, decoded
-from inpars.generation.settings import DecodingSettings, chunks_by_length
+from inpars.generation.prompt_tokens import PromptTokens, decoded, shared_tokens
+from inpars.generation.settings import DecodingSettings, chunks_by_length, query_ids
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
@@ -33,18 +33,18 @@ from inpars.prompts.mixture import PromptSource, parts_of
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
-CUE_TOKENS = 32  # allowed for what a prompt says after the document
+CUE_TOKENS = 32  # assumed length of the prompt after the document
 
 
 class CausalGenerator:
-    """Writes queries by continuing a few-shot prompt."""
+    """Generates queries by continuing a few-shot prompt."""
 
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
         self, model: str, prompt: PromptSource, settings: DecodingSettings | None = None, **where: Unpack[Placement]
     ) -> None:
-        """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
+        """Load the model and compute the prefix. Raises ConfigError if the prompt is too long for the model."""
         self._settings = settings or DecodingSettings()
         self._settings.check()
         self._network, self._tokenizer = models.load_causal_lm(model, **where)
@@ -57,12 +57,13 @@ class CausalGenerator:
         for inputs in self._inputs.values():
             inputs.check_room(self._network.config, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
-        # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
-        self._alone = forward is not None and computes_in_bfloat16(self._network)
-        own_tokens = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
-        copied = 0 if forward else max(len(inputs.prefix) for inputs in self._inputs.values())
+        # threads may share this forward pass, which keeps its state outside the network
+        self._concurrent = forward is not None and computes_in_bfloat16(self._network)
+        row_tokens = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
+        if forward is None:  # each row copies the prefix
+            row_tokens += max(len(inputs.prefix) for inputs in self._inputs.values())
         self._batch = self._settings.batch_size or batch_rows(
-            self._network, copied + own_tokens, torch.get_num_threads() if self._alone else 1
+            self._network, row_tokens, torch.get_num_threads() if self._concurrent else 1
         )
         ends = frozenset(end_tokens(self._network, self._tokenizer))
         stop = StopCondition(ends, prompt.stop_position, partial(decoded, self._tokenizer))
@@ -74,59 +75,68 @@ class CausalGenerator:
                 else SharedPrefixRows(self._network, inputs.prefix, pad, forward)
             )
             self._writers[name] = _Writer(rows, stop)
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents of one prompt and of similar length, short ones first."""
+        """Chunks of documents with the same prompt and similar length, shortest first."""
         names = [self._prompt.name_for(document.doc_id) for document in documents]
         chunks: list[list[int]] = []
         for name, inputs in self._inputs.items():
             positions = [position for position, prompt_name in enumerate(names) if prompt_name == name]
-            lengths = (
-                [len(text) for text in inputs.cut([documents[position] for position in positions])] if positions else []
-            )
-            chunks += [[positions[position] for position in chunk] for chunk in chunks_by_length(lengths, self._chunk)]
+            if not positions:
+                continue  # tokenizers reject empty batches
+            lengths = [len(text) for text in inputs.cut([documents[position] for position in positions])]
+            chunks += [[positions[index] for index in chunk] for chunk in chunks_by_length(lengths, self._chunk)]
         return chunks
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         prompts = self._prompts(documents)
-        return self._written(self._writers[prompts.name], prompts)
+        return self._decode(self._writers[prompts.name], prompts)
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
-        """`generate` of each chunk, in order; in bfloat16 on a processor several at once, one thread each."""
-        if not self._alone:
+        """`generate` for each chunk, in order; on CPUs with fast bfloat16 concurrently, one thread per chunk."""
+        if not self._concurrent:
             return map(self.generate, chunks)
-        unwanted = threading.Event()
+        cancelled = threading.Event()
 
-        def written(prompts: _Prompts) -> list[list[GeneratedQuery]]:
-            return self._written(replace(self._own_writer(prompts.name), unwanted=unwanted), prompts)
+        def decode(prompts: _Prompts) -> list[list[GeneratedQuery]]:
+            return self._decode(replace(self._thread_writer(prompts.name), cancelled=cancelled), prompts)
 
-        return map_single_threaded(written, map(self._prompts, chunks), unwanted.set)
+        return map_single_threaded(decode, map(self._prompts, chunks), cancelled.set)
 
     def _prompts(self, documents: Sequence[Document]) -> _Prompts:
         several = self._settings.num_queries
         name = self._prompt.name_for(documents[0].doc_id)
         prompts = [prompt for prompt in self._inputs[name].prompts(documents) for _ in range(several)]
-        return _Prompts(name, prompts, [f"{document.doc_id}-q{n}" for document in documents for n in range(several)])
+        return _Prompts(name, prompts, query_ids(documents, several))
 
-    def _own_writer(self, name: str) -> _Writer:
-        """This thread's of a prompt: its rows have a state, and a tokenizer cannot encode and decode at once."""
-        if not hasattr(self._of_thread, "writers"):
+    def _thread_writer(self, name: str) -> _Writer:
+        """This thread's copy of a prompt's writer: rows have state, and tokenizers are not thread-safe."""
+        if not hasattr(self._thread_local, "writers"):
             decode = partial(decoded, copy.deepcopy(self._tokenizer))
-            self._of_thread.writers = {
-                known: _Writer(copy.copy(writer.rows), replace(writer.end, decode=decode))
-                for known, writer in self._writers.items()
+            self._thread_local.writers = {
+                prompt_name: _Writer(copy.copy(writer.rows), replace(writer.end, decode=decode))
+                for prompt_name, writer in self._writers.items()
             }
-        writer: _Writer = self._of_thread.writers[name]
+        writer: _Writer = self._thread_local.writers[name]
         return writer
 
-    def _written(self, writer: _Writer, prompts: _Prompts) -> list[list[GeneratedQuery]]:
+    def _decode(self, writer: _Writer, prompts: _Prompts) -> list[list[GeneratedQuery]]:
+        """The queries of one chunk; on a GPU without enough memory with smaller batches."""
+        prefix = self._inputs[prompts.name].prefix
         queries: list[GeneratedQuery] = []
         while len(queries) < len(prompts.tokens):
             rows = slice(len(queries), len(queries) + self._batch)
+            tokens = prompts.tokens[rows]
+            shared = shared_tokens(prefix, tokens)
             try:
-                shared = self._inputs[prompts.name].shared(prompts.tokens[rows])
-                queries += self._decode_batch(writer, prompts.tokens[rows], prompts.keys[rows], shared)
+                queries += decode_rows(
+                    BatchInvariantRows(writer.rows, self._network, shared),
+                    [prompt[shared:] for prompt in tokens],
+                    max_new_tokens=self._settings.max_new_tokens,
+                    end=writer.end,
+                    choose=writer.cancellable(choice(self._settings, prompts.query_ids[rows])),
+                )
             except torch.OutOfMemoryError:
                 if self._batch == 1:
                     raise
@@ -134,69 +144,56 @@ class CausalGenerator:
                 torch.cuda.empty_cache()
         return [list(group) for group in slices(queries, self._settings.num_queries)]
 
-    def _decode_batch(
-        self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str], shared: int
-    ) -> list[GeneratedQuery]:
-        return decode_rows(
-            BatchInvariantRows(writer.rows, self._network, shared),
-            [prompt[shared:] for prompt in prompts],
-            max_new_tokens=self._settings.max_new_tokens,
-            end=writer.end,
-            choose=writer.unless_unwanted(choice(self._settings, keys)),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """Token ids of each query's prompt, and what its random numbers are drawn by; all are of the prompt `name`."""
+    """Token ids and query ids of one chunk, whose documents all have the prompt `name`."""
 
     name: str
     tokens: list[list[int]]
-    keys: list[str]
+    query_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """What one thread writes with; it ends early once that is `unwanted`."""
+    """Rows and stop condition of one prompt, for one thread at a time."""
 
     rows: SharedPrefixRows | HFCacheDecoder
     end: StopCondition
-    unwanted: threading.Event | None = None
+    cancelled: threading.Event | None = None
 
-    def unless_unwanted(self, choose: Choice) -> Choice:
-        unwanted = self.unwanted
-        if unwanted is None:
-            return choose
+    def cancellable(self, choose: Choice) -> Choice:
+        """`choose`, which raises CancelledError once `cancelled` is set."""
 
-        def chosen(logits: torch.Tensor, rows: Sequence[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-            if unwanted.is_set():
+        def choose_unless_cancelled(
+            logits: torch.Tensor, rows: Sequence[int], step: int
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if self.cancelled is not None and self.cancelled.is_set():
                 raise CancelledError
             return choose(logits, rows, step)
 
-        return chosen
+        return choose_unless_cancelled
 
 
 def end_tokens(network: Any, tokenizer: Any) -> list[int]:
-    """Every token that model or tokenizer name as the end of a text."""
-    ids = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
-    return end_ids(*ids)
+    """The end-of-text tokens of model and tokenizer."""
+    return end_ids(network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id)
 
 
 def end_ids(*named: int | list[int] | None) -> list[int]:
-    """Token ids that are named one by one, in lists, or not at all."""
+    """Flatten token ids that are single, in lists, or missing."""
     return [token for ids in named if ids is not None for token in (ids if isinstance(ids, list) else [ids])]
 
 
-MAX_ROWS = {"cpu": 128, "cuda": 1024}  # more are not quicker
-MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with the rows
+MAX_ROWS = {"cpu": 128, "cuda": 1024}  # more are not faster
+MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for memory that grows with the rows
 COPIES = 2  # keys and values are copied when finished rows leave
 
 
 def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:
-    """Rows for prompts and queries of so many tokens together, at least 1, where so many batches exist at once.
+    """Rows per batch, at least 1, if each row has `tokens` tokens and `batches` batches run at the same time.
 
-    Total memory decides, not what happens to be free: the same machine always gets the same batches, and so the same
-    bytes.
+    Depends on total, not free memory: the same machine always uses the same batches and so gives the same bytes.
     """
     device = network.device
     kind = "cuda" if device.type == "cuda" else "cpu"
@@ -209,11 +206,11 @@ def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:
 
 
 def row_bytes(network: Any, tokens: int) -> int:
-    """Memory of one row: keys and values of its tokens in every layer, and the scores of one step."""
+    """Bytes per row: keys and values of its tokens in every layer, and the logits of one step."""
     config = network.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     size = next(network.parameters()).element_size()
     caches = tokens * config.num_hidden_layers * 2 * heads * width * size * COPIES
-    scores = config.vocab_size * (size + 2 * max(4, size))  # as computed, and twice in full precision
+    scores = config.vocab_size * (size + 2 * max(4, size))  # as computed, and two copies in full precision
     return int(caches + scores)

@@ -1,7 +1,7 @@
-"""Watching queries as they are written: figures for people, and an end to runs whose queries are worth nothing.
+"""Monitor queries during generation: figures for the progress line, and an early stop if the queries are useless.
 
-A wrong prompt or model shows at once in what it writes: the same query for every document, no query, the prompt's
-own examples, spans of the document. Hours need not pass before somebody looks.
+A wrong prompt or model shows at once: the same query for every document, empty queries, the prompt's examples, spans
+copied from the document.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from inpars.errors import BackendError
 from inpars.records import FinishReason, SyntheticQuery
 from inpars.text.words import is_copied, words
 
-WINDOW = 200  # the latest queries that are judged together
+WINDOW = 200  # number of latest queries considered
 DEGENERATE_SHARE = 0.9
 LATEST_CHARACTERS = 70
 REASONS = {
     "empty": "empty",
-    "prompt_example": "an example of the prompt said again",
+    "prompt_example": "a repeated example of the prompt",
     "copied": "copied from the document",
     "alike": "the same as another",
 }
@@ -35,15 +35,12 @@ class Canary:
         self._window = window
 
     def watch(self, record: Mapping[str, Any]) -> None:
-        """Take note of one query as it is written, with its document's text.
-
-        What a server failed to answer says nothing of the prompt and is passed over.
-        """
+        """Add one query record; requests that a server refused say nothing about the prompt and are skipped."""
         if record["finish_reason"] != "error":
             self._latest.append((words(record["query"]), self._fault(record["query"], record["text"])))
 
     def check(self) -> None:
-        """Raise BackendError where the window is full and nearly all in it are degenerate."""
+        """Raise BackendError if the window is full and nearly all of its queries are degenerate."""
         if len(self._latest) < self._window:
             return
         faults = self.faults()
@@ -52,11 +49,11 @@ class Canary:
             causes = ", ".join(f"{count} {REASONS[reason]}" for reason, count in faults.most_common())
             raise BackendError(
                 f"{share:.0%} of the last {self._window} queries are unusable ({causes}); look at them and change the "
-                "prompt or the model, or go on with --no-canary; what was written is kept"
+                "prompt or the model, or continue with --no-canary; finished queries are kept"
             )
 
     def faults(self) -> Counter[str]:
-        """How many of the latest queries are degenerate, by the first reason that holds; one of those alike is not."""
+        """Number of degenerate queries in the window by first matching reason; the first of equal ones is fine."""
         faults: Counter[str] = Counter()
         seen: set[tuple[str, ...]] = set()
         for text, fault in self._latest:
@@ -76,11 +73,11 @@ class Canary:
 
 
 class Tally:
-    """What a run's watcher is shown: how queries ended, how likely the model found them, and the latest one."""
+    """Figures for the progress line: finish reasons, mean log-probability, latest query."""
 
     def __init__(self) -> None:
         self._reasons: Counter[FinishReason] = Counter()
-        self._means: list[float] = [0.0, 0.0]  # sum of the queries' mean log-probabilities, and their number
+        self._sum, self._scored = 0.0, 0  # of the queries' mean log-probabilities
         self._latest = ""
 
     def add(self, queries: Collection[SyntheticQuery]) -> None:
@@ -88,11 +85,11 @@ class Tally:
             self._reasons[query.finish_reason] += 1
             self._latest = query.text
             if math.isfinite(query.mean_log_probs):
-                self._means[0] += query.mean_log_probs
-                self._means[1] += 1
+                self._sum += query.mean_log_probs
+                self._scored += 1
 
     def __str__(self) -> str:
-        """`stop 97%, length 3%, mean log-prob -1.21 | what is a lake`; nothing before the first query."""
+        """`stop 97%, length 3%, mean log-prob -1.21 | what is a lake`; empty before the first query."""
         total = self._reasons.total()
         if not total:
             return ""
@@ -101,14 +98,14 @@ class Tally:
             for reason in ("stop", "length", "error")
             if self._reasons[reason]
         ]
-        mean = [f"mean log-prob {self._means[0] / self._means[1]:.2f}"] if self._means[1] else []
+        mean = [f"mean log-prob {self._sum / self._scored:.2f}"] if self._scored else []
         return f"{', '.join([*shares, *mean])} | {self._latest[:LATEST_CHARACTERS]}"
 
 
 def result_notes(records: Iterable[Mapping[str, Any]], max_new_tokens: int) -> list[str]:
-    """Lines on the queries of an output; none where nothing is amiss."""
+    """Warnings about an output's queries."""
     total = empty = cut = failed = 0
-    texts: set[str] = set()  # of the queries that are not empty, two at most
+    texts: set[str] = set()  # up to two distinct non-empty queries
     for record in records:
         total += 1
         text, reason = record["query"].strip(), record["finish_reason"]

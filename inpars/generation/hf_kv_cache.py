@@ -1,4 +1,4 @@
-"""Rows over any causal network, through the cache that transformers gives it; slower than `shared_prefix.py`."""
+"""Decoding rows with transformers' own cache, for any causal network; slower than `shared_prefix.py`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from inpars.models.networks import cache_of, with_cache
 
 
 class HFCacheDecoder:
-    """A `Rows` whose prefix is computed once and copied for every batch, where the network allows it."""
+    """A `Rows` that computes the prefix once and copies it for every batch, if the network allows it."""
 
     def __init__(self, network: Any, prefix: Sequence[int], pad: int) -> None:
-        """Read the prefix, which may be empty."""
+        """Compute the prefix, which may be empty."""
         self._network, self._pad, self._prefix = network, pad, list(prefix)
         self._mask = self._positions = torch.empty(0)
         self._cache: Any = None
@@ -25,34 +25,30 @@ class HFCacheDecoder:
         if prefix and keeps_only_keys_and_values(network):
             self._prefix_cache = read_keys_and_values(network, self._prefix)
 
-    @property
-    def prefix_tokens(self) -> int:
-        return len(self._prefix)
-
     def start(self, prompts: Sequence[Sequence[int]], room: int, prefix_tokens: int | None = None) -> Tensor:
         """Read the prompts.
 
-        All padding stands before the prefix, so that distances are right for sliding windows: a row shorter than the
-        longest reads the prefix's last tokens again, and its cached prefix is shifted to the right by as many.
+        Padding comes before the prefix, so that distances are right for sliding windows: a row shorter than the longest
+        recomputes the last tokens of the prefix, and its cached prefix is shifted right by their number.
         """
-        used = self.prefix_tokens if prefix_tokens is None else prefix_tokens
+        used = len(self._prefix) if prefix_tokens is None else prefix_tokens
         cached = used if self._prefix_cache is not None else 0
         width = max(map(len, prompts)) + used - cached
-        again = [min(width - len(prompt), used) for prompt in prompts]
-        rows = [self._prefix[used - count : used] + list(prompt) for count, prompt in zip(again, prompts, strict=True)]
+        shifts = [min(width - len(prompt), used) for prompt in prompts]
+        rows = [self._prefix[used - shift : used] + list(prompt) for shift, prompt in zip(shifts, prompts, strict=True)]
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros(len(rows), cached + width, dtype=torch.long)
         for row, tokens in enumerate(rows):
             ids[row, width - len(tokens) :] = torch.tensor(tokens)
             mask[row, cached + width - used - len(prompts[row]) :] = 1
         self._mask = mask.to(self._network.device)
-        self._cache = self._shifted(again, cached) if cached else None
+        self._cache = self._shifted(shifts, cached) if cached else None
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, cached:]
         self._positions = positions[:, -1:]
         return self._forward(ids.to(self._network.device), positions)
 
     def _shifted(self, shifts: Sequence[int], tokens: int) -> DynamicCache:
-        """For each row the first tokens of the prefix, moved to the right; what then stands before them is masked."""
+        """The prefix's first tokens for each row, shifted right; the positions before them are masked."""
         device = self._network.device
         columns = torch.arange(tokens, device=device) - torch.tensor(list(shifts), device=device)[:, None]
         cache = DynamicCache()
@@ -67,7 +63,7 @@ class HFCacheDecoder:
         return self._forward(tokens[:, None], self._positions)
 
     def keep(self, rows: Tensor) -> None:
-        self._cache.reorder_cache(rows)  # unlike its selection of rows it knows states that are no keys
+        self._cache.reorder_cache(rows)  # unlike batch_select_indices, handles states other than keys and values
         self._mask, self._positions = self._mask[rows], self._positions[rows]
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -86,9 +82,9 @@ class HFCacheDecoder:
 
 
 def keeps_only_keys_and_values(network: Any) -> bool:
-    """Whether all that the network keeps of a text are keys and values of each token, which can be moved about."""
+    """Whether the network's cache holds only keys and values per token, which can be shifted."""
     start = torch.zeros(1, 1, dtype=torch.long, device=network.device)
-    with torch.inference_mode():  # a network that was trained says in its config that it keeps nothing
+    with torch.inference_mode():  # explicit: training sets use_cache=False in the config
         cache = cache_of(network(input_ids=start, use_cache=True))
     layers: Sequence[Any] = cache.layers if isinstance(cache, DynamicCache) else []
     kinds = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -96,7 +92,7 @@ def keeps_only_keys_and_values(network: Any) -> bool:
 
 
 def read_keys_and_values(network: Any, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer, none left out where a window slides, (key heads, tokens, width)."""
+    """Keys and values of every layer, also beyond sliding windows, (key heads, tokens, width)."""
     cache: Any = DynamicCache()
     with torch.inference_mode():
         ids = torch.tensor([list(tokens)], device=network.device)

@@ -1,16 +1,14 @@
-"""OpenVINO GenAI as a query generator on a processor, where it is faster than torch: our prompts, the same contract.
+"""Query generation with OpenVINO GenAI on CPUs where it is faster than torch.
 
-Products are computed in 8 bits with a scale per row and group of weights, everything else in bfloat16 where the
-processor is fast with it, else in float32. Queries and log-probabilities therefore differ a little from torch's:
-`LOG_PROB_TOLERANCE` is what a query's mean may differ by. What is written for a document depends on the documents next
-to it by float32 rounding at most (and not at all where the processor has 8-bit products): keys and values are kept in
-the number format itself, not in OpenVINO's default, 8-bit numbers per block, which change as a block fills. Weights in
-the form that OpenVINO reads are made once, in the cache.
+Matrix products are computed in 8 bits with a scale per row and group of weights, everything else in bfloat16 if the
+CPU is fast with it, else in float32. A query's mean log-probability therefore differs from torch's, by less than
+`LOG_PROB_TOLERANCE`. A query depends on the other documents of its chunk by float32 rounding at most (not at all on
+CPUs with 8-bit products): keys and values are stored in the number format itself, not in OpenVINO's default, 8 bits
+with a scale per block, which changes as a block fills. Weights are converted once and cached.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,7 +31,7 @@ from inpars.generation.prompt_tokens import PromptTokens, decoded
 from inpars.generation.settings import DecodingSettings, LocalModel, chunks_by_length
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.manifest import sha256_of, size_of
-from inpars.io.storage import atomic_file, atomic_writer
+from inpars.io.storage import atomic_file, write_json
 from inpars.models import loading as models
 from inpars.models.compute_options import engine
 from inpars.models.hardware import pick_device
@@ -46,24 +44,24 @@ if TYPE_CHECKING:
 
 LOG_PROB_TOLERANCE = 0.15
 CHUNK_DOCUMENTS = 32  # generated and stored as a whole
-BATCH_TOKENS = 2048  # read in one pass
-CACHE_GIGABYTES = 2  # for keys and values, taken as they are needed
-BLOCK_TOKENS = 32  # of the cache on a processor
+BATCH_TOKENS = 2048  # per pass
+CACHE_GIGABYTES = 2  # for keys and values, allocated on demand
+BLOCK_TOKENS = 32  # per cache block on CPUs
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A decoder that OpenVINO has loaded, its tokenizer, and what ends a text, if anything."""
+    """A loaded OpenVINO decoder, its tokenizer and end-of-text tokens."""
 
     name: str
-    pipeline: Any  # from `load_pipeline`; generators that share it take turns
+    pipeline: Any  # from `load_pipeline`; not for concurrent use
     tokenizer: Any  # a transformers tokenizer
     end_tokens: frozenset[int]
     precision: Literal["bf16", "f32"]
 
 
 def load_pipeline(weights: Path, precision: Literal["bf16", "f32"], threads: int) -> Any:
-    """Load a GGUF file from `gguf_weights`, which takes seconds."""
+    """Load a GGUF file written by `gguf_weights`; takes seconds."""
     openvino_package()
     import openvino_genai as genai
 
@@ -80,7 +78,7 @@ def load_pipeline(weights: Path, precision: Literal["bf16", "f32"], threads: int
 
 
 class OpenVinoGenerator:
-    """Writes queries by continuing a few-shot prompt, greedily; the prompt's beginning is kept in the prefix cache."""
+    """Generates queries greedily from a few-shot prompt, whose prefix is cached."""
 
     log_prob_kind: LogProbKind = "raw"
 
@@ -98,9 +96,9 @@ class OpenVinoGenerator:
         self._read_prefix()
 
     def _read_prefix(self) -> None:
-        """Have the prompts' beginning in the cache before several requests would each compute it.
+        """Cache the prefix before several requests would each compute it.
 
-        Whole blocks of it alone: GenAI lets several requests write into one that is partly filled.
+        Only whole blocks: GenAI lets several requests write into a partly filled block.
         """
         whole = len(self._inputs.prefix) // BLOCK_TOKENS * BLOCK_TOKENS
         if whole:
@@ -110,7 +108,7 @@ class OpenVinoGenerator:
         return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The query of each document of the chunk. Chunks do not overlap: a resumed run has the same neighbours."""
+        """One query per document. Chunks do not overlap, so that a resumed run repeats an uninterrupted one."""
         return self._finish([self._begin(prompt) for prompt in self._inputs.prompts(documents)])
 
     def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:
@@ -121,7 +119,7 @@ class OpenVinoGenerator:
         config.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
         config.logprobs = 1
         config.stop_token_ids = self._stop_tokens
-        config.include_stop_str_in_output = True  # its log-probability is kept apart
+        config.include_stop_str_in_output = True  # for its log-probability
         self._requests += 1
         ids = openvino_package().Tensor(np.array([prompt], dtype=np.int64))
         return self._pipeline.add_request(self._requests, ids, config)
@@ -151,7 +149,7 @@ def _is_finished(handle: Any) -> bool:
 
 
 def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:
-    """Tokens that hold a whole stop string; `truncate_at_stop` handles stop strings of several tokens."""
+    """Tokens that contain a whole stop string; `truncate_at_stop` handles stop strings that span tokens."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     return frozenset(token for token, text in enumerate(texts) if prompt.stop_position(text) < len(text))
 
@@ -165,14 +163,15 @@ PROBE_TEXT = (
 )
 PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(10)]
 PROBE_NEW_TOKENS = 16
-WARM_UP, COMPARED = 2, 2  # of the probe documents, the first and the last, which are not timed
-MAX_PROBE_DIFFERENCE = 0.2  # of a token's log-probability, on average; rounding stays below half of it
+WARM_UP, COMPARED = 2, 2  # first and last probe documents, which are not timed
+MAX_PROBE_DIFFERENCE = 0.2  # mean difference per token log-probability; rounding stays below half of it
 
 
 def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
-    """The generator to write with; None where torch does it.
+    """The OpenVINO generator, or None if torch should be used.
 
-    Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
+    If OpenVINO was requested, raises ConfigError if it does not support the model or settings, and
+    MissingDependencyError if it is not installed.
     """
     name = engine()
     if name in ("torch", "torch-int8"):
@@ -206,12 +205,12 @@ def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerato
 
 
 def _unfit(local: LocalModel) -> str | None:
-    """Why OpenVINO cannot generate this, before anything is loaded."""
+    """Why OpenVINO does not support the settings or model, checked before loading anything."""
     settings = local.settings
     if settings.temperature > 0 or settings.num_queries > 1:
         return "it decodes greedily, one query per document"
     if pick_device(local.computing.device).type != "cpu":
-        return "it computes on the processor"
+        return "it runs on the CPU only"
     if not computes_in(local.computing.dtype):
         return f"it does not compute in {local.computing.dtype} here"
     config = models.load_config(local.model, trust_remote_code=local.computing.trust_remote_code)
@@ -221,7 +220,7 @@ def _unfit(local: LocalModel) -> str | None:
 
 
 def _large(local: LocalModel) -> bool:
-    """Whether the network is large enough for a trial; one from a hub is taken to be."""
+    """Whether the network is large enough for a trial; assumed for models from a hub."""
     folder = Path(models.resolve_model(local.model))
     return not folder.is_dir() or size_of(folder) >= 2 * MIN_PARAMETERS
 
@@ -241,13 +240,13 @@ def _network(local: LocalModel) -> tuple[Any, Any]:
 
 
 def _load(local: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
-    """The generator; None where the model cannot be written for OpenVINO, or gives something else there."""
+    """The generator, or None if the model cannot be converted or OpenVINO gives different results."""
     path = cache_folder() / "models" / f"{fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
     note = path.with_suffix(".json")  # written last
-    known, loaded = _read(note, path), None
-    if known is None:
-        known, loaded = _write(local, path, note)
-    if not known["agrees"]:
+    noted, loaded = _read(note, path), None
+    if noted is None:
+        noted, loaded = _write(local, path, note)
+    if not noted["agrees"]:
         return None
     computing = local.computing
     tokenizer = models.load_tokenizer(local.model, trust_remote_code=computing.trust_remote_code)
@@ -255,7 +254,7 @@ def _load(local: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
     PromptTokens(tokenizer, local.prompt, local.settings.max_doc_tokens).check_room(
         config, local.model, local.settings.max_new_tokens
     )
-    precision, ends = precision_hint(computing.dtype), frozenset(known["end_tokens"])
+    precision, ends = precision_hint(computing.dtype), frozenset(noted["end_tokens"])
     if loaded is None or loaded.precision != precision:
         pipeline = load_pipeline(path, precision, torch.get_num_threads())
         loaded = Decoder(local.model, pipeline, tokenizer, ends, precision)
@@ -263,7 +262,7 @@ def _load(local: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
 
 
 def _read(note: Path, path: Path) -> dict[str, Any] | None:
-    """What was noted when the weights were written; None where that is to be done, or done again."""
+    """The note written with the converted weights; None if they must be converted."""
     try:
         noted = parse_json(note.read_bytes())
     except (FileNotFoundError, JsonError):
@@ -274,54 +273,46 @@ def _read(note: Path, path: Path) -> dict[str, Any] | None:
 
 
 class _DisagreesError(Exception):
-    """The weights as OpenVINO reads them give other log-probabilities than torch's; they are not kept."""
+    """OpenVINO's log-probabilities differ from torch's; discards the converted weights."""
 
 
 def _write(local: LocalModel, path: Path, note: Path) -> tuple[dict[str, Any], Decoder | None]:
-    """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text.
-
-    What was noted, and the decoder as it was tried.
-    """
+    """Convert the weights, compare with torch, and write the note; returns the note and the loaded decoder."""
     network, tokenizer = _network(local)
-    ends = end_tokens(network, tokenizer)
-    known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
+    noted: dict[str, Any] = {"agrees": False, "end_tokens": end_tokens(network, tokenizer)}
     decoder: Decoder | None = None
     if gguf_weights.fits(network.config, tokenizer):
-        with suppress(_DisagreesError), atomic_file(path, ".tmp.gguf") as working:  # OpenVINO goes by the ending
+        with suppress(_DisagreesError), atomic_file(path, ".tmp.gguf") as working:  # OpenVINO requires the suffix
             gguf_weights.write_gguf(network, tokenizer, working)
             pipeline = load_pipeline(working, precision_hint(), torch.get_num_threads())
             decoder = Decoder(local.model, pipeline, tokenizer, frozenset(), precision_hint())
             if not _agrees(decoder, network):
                 raise _DisagreesError
-            known["agrees"] = True
-    with atomic_writer(note) as stream:
-        json.dump(known, stream)
-    return known, decoder
+            noted["agrees"] = True
+    write_json(note, noted)
+    return noted, decoder
 
 
 def _agrees(decoder: Decoder, network: Any) -> bool:
-    """Whether the log-probabilities of some continuations are torch's, as near as 8 bits are to float32.
+    """Whether the log-probabilities of some continuations match torch's, up to 8-bit rounding.
 
-    Nothing ends them early: there may otherwise be nothing to compare.
+    There are no stop tokens: a continuation could otherwise be empty.
     """
-    prompt, settings = (
-        Prompt(name="probe", form="{document}", stop=()),
-        DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS),
-    )
+    prompt = Prompt(name="probe", form="{document}", stop=())
+    settings = DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS)
     generator = OpenVinoGenerator(decoder, prompt, settings)
     inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
-    some = PROBE_DOCUMENTS[-COMPARED:]
-    queries = [written[0] for written in generator.generate(some)]
+    documents = PROBE_DOCUMENTS[-COMPARED:]
     differences = [
         difference
-        for prompt, query in zip(inputs.prompts(some), queries, strict=True)
-        for difference in _differences(network, prompt, query)
+        for tokens, (query,) in zip(inputs.prompts(documents), generator.generate(documents), strict=True)
+        for difference in _differences(network, tokens, query)
     ]
     return sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
 
 
 def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list[float]:
-    """Of each token's log-probability, from what torch's network says of it."""
+    """Absolute differences of the tokens' log-probabilities from torch's."""
     with torch.inference_mode():
         logits = network(input_ids=torch.tensor([[*prompt, *query.token_ids]])).logits[0, len(prompt) - 1 : -1]
     expected = logits.float().log_softmax(-1)[torch.arange(len(query.token_ids)), list(query.token_ids)]
@@ -329,9 +320,9 @@ def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list
 
 
 def _seconds(generator: QueryGenerator) -> float:
-    """Processor time of writing for the probe documents that it has not read yet: it may remember the others.
+    """CPU time for generating from the probe documents; those used before are excluded, as they may be cached.
 
-    One thread of torch's computes: two would count the time that each waits for the other, on a busy machine minutes.
+    torch uses one thread: with two, the CPU time would include waiting for each other, minutes on a busy machine.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

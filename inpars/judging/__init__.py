@@ -1,4 +1,4 @@
-"""Relevance judgements by a language model: who grades, and what a pair and its grade are. Loads no torch."""
+"""Relevance judgements by a language model: the judge protocol, pairs and grades. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and a document that a run found for it."""
+    """A query and a document that a run retrieved for it."""
 
     query_id: str
     query: str
@@ -21,16 +21,16 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """Query and document by their ids, none of which holds a tab."""
+        """Both ids, joined by a tab, which no id contains."""
         return f"{self.query_id}\t{self.document.doc_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """What a model says of a pair.
+    """A model's grade for one pair.
 
-    `log_prob` is the natural log of the grade's probability under the model's raw distribution, None where the model
-    gave none; `grade_log_probs` are those of 0, 1, 2 and 3 where all are known. Without a `grade`, `problem` says why.
+    `log_prob` is the natural log of the grade's probability under the model's raw distribution, or None;
+    `grade_log_probs` are those of grades 0 to 3, if all are known. If `grade` is None, `problem` says why.
     """
 
     grade: int | None
@@ -41,13 +41,13 @@ class Graded:
 
 
 class Judge(Protocol):
-    """Grades pairs. What it says of a pair depends on that pair alone."""
+    """Grades pairs, each independently of the others."""
 
     name: str
     device: str  # for manifests
 
     def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """Positions of the pairs in chunks that are graded and stored as wholes, in order."""
+        """Positions of the pairs in chunks; each chunk is graded and stored as a whole, in this order."""
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
         """The grades of one chunk's pairs."""

@@ -1,7 +1,7 @@
-"""How far a model's grades agree with others: Cohen's kappa pair by pair, Kendall's tau over systems.
+"""Agreement of a model's grades with other judges: Cohen's kappa over pairs, Kendall's tau over systems.
 
-Kappas are scikit-learn's, tau scipy's. Knows nothing of who judged. Cohen 1960, 1968; Kendall 1938; on judgements by
-models both are what UMBRELA reports (arXiv 2406.06519). Said as tables, with how far to trust the grades.
+Kappa is computed by scikit-learn, tau by scipy. Cohen 1960, 1968; Kendall 1938; UMBRELA (arXiv 2406.06519) reports
+both. Also formats the results as tables, with warnings about grades not to trust.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from inpars.judging.sample import Pair, pairs_of, weights
 from inpars.records import Qrels, Run
 
 TOP_GRADE = 3
-RELEVANT_FROM = 2  # on the scale to 3, as in TREC's Deep Learning tracks; on scales that end below, from 1
-FEW_PARAMETERS = 1_000_000_000  # below, nothing published shows agreement beyond chance
+RELEVANT_FROM = 2  # on a scale to 3, as in TREC's Deep Learning tracks; 1 on shorter scales
+FEW_PARAMETERS = 1_000_000_000  # no published agreement beyond chance for smaller models
 FEW_PAIRS = 50  # a kappa over fewer says little
 LITERATURE = (
     "published agreement is that of large models: GPT-4o (UMBRELA, arXiv 2406.06519), DeepSeek-V3 as good, "
@@ -30,32 +30,32 @@ PERSON, BY_MODEL = "you", " (judged by "
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two judges of the same pairs. A kappa is None where both gave one and the same grade to all."""
+    """Agreement of a model with a reference on the same pairs. A kappa is None if both gave all pairs one grade."""
 
-    reference: str  # the other judge's name, for people
+    reference: str  # display name
     pairs: int
     same: float  # share of equal grades
     kappa: float | None
     weighted_kappa: float | None  # quadratic
-    relevant_kappa: float | None  # of relevant or not
-    relevant_from: int  # of the reference
+    relevant_kappa: float | None  # on relevant or not
+    relevant_from: int  # lowest relevant grade of the reference
     grades: Sequence[int]
-    table: Sequence[Sequence[int]]  # pairs by the reference's grade (rows) and the model's
-    unjudged_as_0: int = 0  # pairs that the reference does not list
-    of_sample: bool = False  # whether the kappas weigh pairs by what they stand for
+    table: Sequence[Sequence[int]]  # pairs by the reference's grade (rows) and the model's (columns)
+    unjudged_as_0: int = 0  # pairs missing from the reference and counted as grade 0
+    of_sample: bool = False  # whether the kappas are weighted by inverse sampling rate
 
     @property
     def is_poor(self) -> bool:
-        """Whether it is hardly better than chance."""
+        """Whether agreement is hardly better than chance."""
         return self.weighted_kappa is None or self.weighted_kappa <= POOR_KAPPA
 
 
 @dataclass(frozen=True, slots=True)
 class SystemOrder:
-    """Systems measured by both; tau is None where there are fewer than two, or one measures all alike."""
+    """Systems evaluated on the judgements of both; `tau` as in `tau_of`."""
 
     metric: str
-    values: Mapping[str, tuple[float, float]]  # system -> by the reference, by the model
+    values: Mapping[str, tuple[float, float]]  # system -> (value by the reference, value by the model)
     tau: float | None
 
 
@@ -66,34 +66,33 @@ def compare_with(
     weights: Mapping[Pair, float] | None = None,
     top: int | None = None,
 ) -> Agreement | None:
-    """Agreement over the pairs that both judged, None where there are none.
+    """Agreement over the pairs that both judged; None if there are none.
 
-    A reference that lists relevant documents alone, as many collections do, says of the others that they are not: those
-    of its queries count as 0. `weights` say what pairs of a sample stand for, `top` is the reference's highest possible
-    grade (by default the highest that it gave).
+    If the reference lists relevant documents only, as in many collections, its queries' other documents count as 0.
+    `weights` are the number of pairs that each sampled pair represents, `top` is the highest grade of the reference's
+    scale (default: the highest that it gave).
     """
-    given = {(q, d): reference[q][d] for q, d in model if d in reference.get(q, {})}
-    relevant_only = bool(given) and min(grade for judged in reference.values() for grade in judged.values()) > 0
-    added = [pair for pair in model if pair not in given and pair[0] in reference] if relevant_only else []
-    given |= dict.fromkeys(added, 0)
-    if not given:
+    judged = {(q, d): reference[q][d] for q, d in model if d in reference.get(q, {})}
+    if not judged:
         return None
-    pairs = [pair for pair in model if pair in given]
-    theirs, ours = [max(given[pair], 0) for pair in pairs], [model[pair] for pair in pairs]
-    highest = max(grade for judged in reference.values() for grade in judged.values()) if top is None else top
     from sklearn.metrics import confusion_matrix
 
-    start = RELEVANT_FROM if highest >= TOP_GRADE else 1
+    given = [grade for grades in reference.values() for grade in grades.values()]
+    added = [pair for pair in model if pair not in judged and pair[0] in reference] if min(given) > 0 else []
+    judged |= dict.fromkeys(added, 0)
+    pairs = [pair for pair in model if pair in judged]
+    theirs, ours = [max(judged[pair], 0) for pair in pairs], [model[pair] for pair in pairs]
+    start = RELEVANT_FROM if (max(given) if top is None else top) >= TOP_GRADE else 1
     grades = list(range(max(TOP_GRADE, *theirs) + 1))
-    by_weight = None if weights is None else [weights[pair] for pair in pairs]
+    sample_weights = None if weights is None else [weights[pair] for pair in pairs]
     relevant = [grade >= start for grade in theirs], [grade >= RELEVANT_FROM for grade in ours]
     return Agreement(
         name,
         len(pairs),
         sum(a == b for a, b in zip(theirs, ours, strict=True)) / len(pairs),
-        _kappa(theirs, ours, grades, None, by_weight),
-        _kappa(theirs, ours, grades, "quadratic", by_weight),
-        _kappa(*relevant, [False, True], None, by_weight),
+        _kappa(theirs, ours, grades, None, sample_weights),
+        _kappa(theirs, ours, grades, "quadratic", sample_weights),
+        _kappa(*relevant, [False, True], None, sample_weights),
         start,
         grades,
         confusion_matrix(theirs, ours, labels=grades).tolist(),
@@ -103,7 +102,7 @@ def compare_with(
 
 
 def order_systems(runs: Mapping[str, Run], reference: Qrels, model: Qrels, metric: str) -> SystemOrder:
-    """The systems by both judges, over the queries that both judged."""
+    """Evaluate the systems with both sets of judgements, on the queries that both judged."""
     shared = [query_id for query_id in model if query_id in reference]
     by_reference, by_model = ({query_id: qrels[query_id] for query_id in shared} for qrels in (reference, model))
     values = {
@@ -114,7 +113,7 @@ def order_systems(runs: Mapping[str, Run], reference: Qrels, model: Qrels, metri
 
 
 def tau_of(values: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau of pairs of values; None for fewer than two, or where one side is all alike."""
+    """Kendall's tau of pairs of values; None for fewer than two pairs or if one side is constant."""
     from scipy.stats import kendalltau
 
     tau = kendalltau(*zip(*values, strict=True)).statistic if len(values) > 1 else math.nan
@@ -125,60 +124,62 @@ def _kappa(
     first: Sequence[int | bool],
     second: Sequence[int | bool],
     grades: Sequence[int | bool],
-    how: str | None,
-    weights: Sequence[float] | None,
+    weighting: str | None,
+    sample_weights: Sequence[float] | None,
 ) -> float | None:
-    if len({*first, *second}) < 2:  # chance alone would agree always
+    if len({*first, *second}) < 2:  # undefined: expected agreement is 1
         return None
     from sklearn.metrics import cohen_kappa_score
 
-    return float(cohen_kappa_score(first, second, labels=grades, weights=how, sample_weight=weights))
+    return float(cohen_kappa_score(first, second, labels=grades, weights=weighting, sample_weight=sample_weights))
 
 
-def agreement_lines(found: Agreement, model: str) -> list[str]:
+def agreement_lines(agreement: Agreement, model: str) -> list[str]:
     """The kappas and the table of grades."""
-    poor = f": poor, {POOR_KAPPA} is where agreement begins to be fair" if found.is_poor else ""
+    poor = f": poor, {POOR_KAPPA} is where agreement begins to be fair" if agreement.is_poor else ""
     lines = [
-        f"agreement of {model} with {found.reference}: {found.pairs} pairs, {found.same:.0%} with the same grade",
-        f"  Cohen's kappa {_number(found.kappa)}, quadratically weighted {_number(found.weighted_kappa)}, "
-        f"relevant or not {_number(found.relevant_kappa)}{poor}",
+        f"agreement of {model} with {agreement.reference}: {agreement.pairs} pairs, "
+        f"{agreement.same:.0%} with the same grade",
+        f"  Cohen's kappa {_number(agreement.kappa)}, quadratically weighted {_number(agreement.weighted_kappa)}, "
+        f"relevant or not {_number(agreement.relevant_kappa)}{poor}",
     ]
-    head = "".join(f"{grade:>7}" for grade in found.grades)
-    lines.append(f"  pairs by grade of {found.reference} (rows) and {model} (columns)")
+    head = "".join(f"{grade:>7}" for grade in agreement.grades)
+    lines.append(f"  pairs by grade of {agreement.reference} (rows) and {model} (columns)")
     lines.append(f"  {'':>7}{head}")
     lines += [
         f"  {grade:>7}" + "".join(f"{count:>7}" for count in row)
-        for grade, row in zip(found.grades, found.table, strict=True)
+        for grade, row in zip(agreement.grades, agreement.table, strict=True)
     ]
-    return lines + [f"  note: {remark}" for remark in _remarks(found)]
+    return lines + [f"  note: {remark}" for remark in _remarks(agreement)]
 
 
-def _remarks(found: Agreement) -> Iterator[str]:
-    if found.of_sample:
-        yield "each pair of the sample counts for as many as it stands for among all pairs of its grade"
-    if found.unjudged_as_0:
-        yield f"{found.reference} lists relevant documents alone; {found.unjudged_as_0} pairs it lacks count as 0"
-    if found.relevant_from != RELEVANT_FROM:
+def _remarks(agreement: Agreement) -> Iterator[str]:
+    if agreement.of_sample:
+        yield "pairs of the sample are weighted by how many of all pairs with their grade they represent"
+    if agreement.unjudged_as_0:
+        name, count = agreement.reference, agreement.unjudged_as_0
+        yield f"{name} lists relevant documents only; {count} pairs missing from it count as 0"
+    if agreement.relevant_from != RELEVANT_FROM:
         yield (
             f"its scale ends below {TOP_GRADE}, so that only relevant or not compares like with like (its grades from "
-            f"{found.relevant_from}, the model's from {RELEVANT_FROM})"
+            f"{agreement.relevant_from}, the model's from {RELEVANT_FROM})"
         )
-    if found.pairs < FEW_PAIRS:
-        yield f"{found.pairs} pairs are few; judge more before relying on these numbers"
+    if agreement.pairs < FEW_PAIRS:
+        yield f"{agreement.pairs} pairs are few; judge more before relying on these numbers"
 
 
-def order_lines(found: SystemOrder, reference: str, model: str) -> list[str]:
-    """The systems by both judges, and tau."""
-    width = max(map(len, [*found.values, "system"]))
-    lines = [f"systems by {found.metric}: {'':{max(0, width - 12)}}{reference:>24}{model:>24}"]
-    best = sorted(found.values.items(), key=lambda item: (-item[1][0], item[0]))
+def order_lines(order: SystemOrder, reference: str, model: str) -> list[str]:
+    """The systems' values by both judges, and tau."""
+    width = max(map(len, [*order.values, "system"]))
+    lines = [f"systems by {order.metric}: {'':{max(0, width - 12)}}{reference:>24}{model:>24}"]
+    best = sorted(order.values.items(), key=lambda item: (-item[1][0], item[0]))
     lines += [f"  {name:{width}}{theirs:>{24}.4f}{ours:>24.4f}" for name, (theirs, ours) in best]
-    return [*lines, f"  Kendall's tau over {len(found.values)} systems: {_number(found.tau)}"]
+    return [*lines, f"  Kendall's tau over {len(order.values)} systems: {_number(order.tau)}"]
 
 
 def cautions(agreements: Sequence[Agreement], parameters: int | None) -> list[str]:
-    """What to be warned of: agreement that is poor or unknown, and models too small to have any."""
-    if poor := [found for found in agreements if found.is_poor]:
+    """Warnings about poor or unknown agreement, and about models too small to be trusted."""
+    if poor := [agreement for agreement in agreements if agreement.is_poor]:
         return [
             f"these grades are hardly better than chance (weighted kappa {_number(poor[0].weighted_kappa)} with "
             f"{poor[0].reference}); measure nothing by them. Take a larger model: {LITERATURE}"
@@ -194,14 +195,8 @@ def cautions(agreements: Sequence[Agreement], parameters: int | None) -> list[st
 
 
 def as_values(agreements: Sequence[Agreement], orders: Sequence[SystemOrder]) -> dict[str, Any]:
-    """The same as JSON values."""
+    """Agreements and system orders as JSON values."""
     return {"agreement": [asdict(one) for one in agreements], "systems": [asdict(one) for one in orders]}
-
-
-def summary(found: Agreement) -> dict[str, Any]:
-    """What the note beside the qrels says of it."""
-    names = ("pairs", "same", "kappa", "weighted_kappa", "relevant_kappa")
-    return {"with": found.reference, **{name: getattr(found, name) for name in names}}
 
 
 def _number(value: float | None) -> str:
@@ -209,20 +204,21 @@ def _number(value: float | None) -> str:
 
 
 def agreements_with(grades: Qrels, others: Mapping[str, Qrels]) -> list[Agreement]:
-    """Agreement with each of the others, by name, that judged some of the pairs."""
-    return list(filter(None, (_agreement(grades, name, qrels) for name, qrels in others.items())))
+    """Agreement with each of the other judges (name -> judgements) that judged some of the pairs."""
+    return list(filter(None, (_agreement(pairs_of(grades), name, qrels) for name, qrels in others.items())))
 
 
 def note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
-    """Record next to the qrels their agreement with the judge of the most pairs."""
+    """Store next to the qrels their agreement with the judge who shares the most pairs."""
     origin = origin_of(output)
     if origin is not None and agreements:
-        most = max(agreements, key=lambda one: one.pairs)
-        write_origin(output, replace(origin, agreement=summary(most)))
+        largest = max(agreements, key=lambda agreement: agreement.pairs)
+        names = ("pairs", "same", "kappa", "weighted_kappa", "relevant_kappa")
+        summary = {"with": largest.reference, **{name: getattr(largest, name) for name in names}}
+        write_origin(output, replace(origin, agreement=summary))
 
 
-def _agreement(grades: Qrels, name: str, qrels: Qrels) -> Agreement | None:
-    model = pairs_of(grades)
+def _agreement(model: Mapping[Pair, int], name: str, qrels: Qrels) -> Agreement | None:
     if name != PERSON:
         return compare_with(model, qrels, name)
     answered = [pair for pair in pairs_of(qrels) if pair in model]

@@ -1,35 +1,33 @@
-"""Which pairs are judged: the first documents that any of the runs found for a query (pooling, Spärck Jones 1975).
+"""Which pairs are judged: the top documents per query of any run (pooling, Spärck Jones 1975).
 
-Of these a person judges a sample too: as many of each grade as can be had, each standing for others of its grade.
+A person judges a sample of them, stratified by the model's grade.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 from inpars.errors import ConfigError
 from inpars.io.runs import rank
 from inpars.records import Qrels, Run
 from inpars.text.hashing import sampling_key
 
-Pair = tuple[str, str]
+Pair = tuple[str, str]  # query_id, doc_id
 
 
 def pooled(runs: Iterable[Run], depth: int) -> dict[str, list[str]]:
-    """Documents per query, each once; sorted, so that neither the order of runs nor of ranks shows."""
-    found: dict[str, set[str]] = {}
+    """Top `depth` documents per query over all runs; sorted by id, which hides runs and ranks."""
+    pool: dict[str, set[str]] = {}
     for run in runs:
         for query_id, scores in run.items():
-            found.setdefault(query_id, set()).update(doc_id for doc_id, _ in rank(scores, depth))
-    return {query_id: sorted(doc_ids) for query_id, doc_ids in sorted(found.items()) if doc_ids}
+            pool.setdefault(query_id, set()).update(doc_id for doc_id, _ in rank(scores, depth))
+    return {query_id: sorted(doc_ids) for query_id, doc_ids in sorted(pool.items()) if doc_ids}
 
 
-def chosen_pairs(
-    pool: Mapping[str, Sequence[str]], limit: int | None, maximum: int | None, seed: int
-) -> list[tuple[str, str]]:
-    """(query_id, doc_id) of the first `limit` queries, of which `maximum` are drawn uniformly; in the pool's order."""
+def chosen_pairs(pool: Mapping[str, Sequence[str]], limit: int | None, maximum: int | None, seed: int) -> list[Pair]:
+    """Pairs of the first `limit` queries, at most `maximum` of them drawn uniformly, in the pool's order."""
     pairs = [(query_id, doc_id) for query_id, doc_ids in islice(pool.items(), limit) for doc_id in doc_ids]
     if not pairs:
         raise ConfigError("the runs hold no documents; there is nothing to judge")
@@ -40,31 +38,29 @@ def chosen_pairs(
 
 
 def drawn(grades: Mapping[Pair, int], count: int, seed: int) -> list[Pair]:
-    """`count` pairs, equally many of each grade as far as there are, in an order that does not show the grade.
+    """`count` pairs, as equally from all grades as possible, in an order that does not reveal the grade.
 
-    The same for the same grades and seed; those of a smaller count are among them.
+    Deterministic in grades and seed; a smaller count gives a subset.
     """
     strata = [
         sorted((pair for pair in grades if grades[pair] == grade), key=lambda pair: _key(seed, pair))
         for grade in sorted(set(grades.values()))
     ]
-    turns = [
-        pair for place in range(max(map(len, strata), default=0)) for one in strata for pair in one[place : place + 1]
-    ]
-    return sorted(turns[:count], key=lambda pair: _key(seed, (*pair, "shown")))
+    alternating = [pair for one_of_each in zip_longest(*strata) for pair in one_of_each if pair is not None]
+    return sorted(alternating[:count], key=lambda pair: _key(seed, (*pair, "shown")))
 
 
 def weights(grades: Mapping[Pair, int], answered: Sequence[Pair]) -> list[float]:
-    """How many pairs of the pool each answered one stands for: those of its grade, shared among the answered ones.
+    """Inverse sampling rate of each answered pair: pairs of its grade in the pool per answered pair of that grade.
 
-    So agreement over a sample of equal parts is an estimate of that over the whole pool.
+    Weighted agreement over the stratified sample thus estimates agreement over the whole pool.
     """
-    there, known = Counter(grades.values()), Counter(grades[pair] for pair in answered)
-    return [there[grades[pair]] / known[grades[pair]] for pair in answered]
+    pooled_counts, answered_counts = Counter(grades.values()), Counter(grades[pair] for pair in answered)
+    return [pooled_counts[grades[pair]] / answered_counts[grades[pair]] for pair in answered]
 
 
 def pairs_of(qrels: Qrels) -> dict[Pair, int]:
-    """Grades by pair."""
+    """Grade per (query_id, doc_id)."""
     return {(query_id, doc_id): grade for query_id, judged in qrels.items() for doc_id, grade in judged.items()}
 
 

@@ -1,8 +1,7 @@
-"""An OpenAI-compatible server as a judge: what it is asked about a pair, and how its reply is read.
+"""An OpenAI-compatible server as a judge: the request for a pair, and how the grade is parsed from the reply.
 
-Journal, money cap, retries and batches are those of generation. The journal keeps the whole reply, so that a grade is
-read off it anew and never asked for again. Looked for in it, in this order: a JSON object's grade, a line that names
-the grade, a reply that begins with it.
+Journal, spending cap, retries and batches are shared with generation. The journal stores whole replies, which are
+parsed again on every run. A grade is looked for in this order: in a JSON object, after its name, at the reply's start.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from inpars.generation.api.formats import (
     UNKNOWN_FINISH,
     answer_in,
     read_reply,
-    tokens_used,
 )
 from inpars.generation.api.generator import ApiGenerator
 from inpars.generation.api.replies import ONLY_THOUGHTS, THOUGHTS, find_answer, refuses
@@ -33,8 +31,8 @@ from inpars.generation.api.requests import (
     Answer,
     ApiRequest,
     Endpoint,
-    PayloadFormat,
-    Shown,
+    answer_of,
+    build_request,
     digest_of,
     refusal,
 )
@@ -44,24 +42,23 @@ from inpars.judging import Graded, Pair
 from inpars.prompts.judging import JudgingPrompt
 
 NO_GRADE = "no_grade"
-COUNTS = ("prompt_tokens", "completion_tokens")
 WITHOUT = "; the grades have no log-prob"
 SENTENCES: Mapping[str, str] = {
     NO_GRADE: "name no grade from 0 to 3; these pairs stay unjudged",
-    THOUGHTS: "held the model's thoughts, which were left out",
-    ONLY_THOUGHTS: "hold thoughts and no grade; raise --max-new-tokens, or turn thinking off at the server",
+    THOUGHTS: "held the model's thoughts, which were removed",
+    ONLY_THOUGHTS: "contain reasoning and no grade; raise --max-new-tokens, or turn thinking off at the server",
     FILTERED: "were refused by a content filter or the model; these pairs stay unjudged",
     REFUSED: "were refused by the server; these pairs stay unjudged",
-    REFUSED_IN_WORDS: "decline in words to grade; these pairs stay unjudged",
-    PARTS: "had parts that are no text, which were left out",
-    BROKEN: "hold letters that did not arrive whole, shown as U+FFFD",
+    REFUSED_IN_WORDS: "decline to grade; these pairs stay unjudged",
+    PARTS: "had parts other than text, which were ignored",
+    BROKEN: "contain broken characters, shown as U+FFFD",
     NO_FINISH: "have no finish_reason",
-    UNKNOWN_FINISH: "have a finish_reason that is not known",
+    UNKNOWN_FINISH: "have an unknown finish_reason",
     NONE: f"came without log-probs{WITHOUT}",
-    FORM: f"have log-probs in no known form{WITHOUT}",
+    FORM: f"have log-probs in an unknown format{WITHOUT}",
     LENGTH: f"have more or fewer log-probs than tokens{WITHOUT}",
-    TEXT: f"have log-probs of tokens that do not hold the grade{WITHOUT}",
-    VALUE: f"have log-probs that are no numbers up to 0{WITHOUT}",
+    TEXT: f"have log-probs of tokens that do not contain the grade{WITHOUT}",
+    VALUE: f"have invalid log-probs{WITHOUT}",
 }
 _NAMES = r"(?:grade|score|relevance|rating|judge?ment|label|O)"
 _JSON = re.compile(rf"[\"']{_NAMES}[\"']\s*:\s*[\"']?([0-3])(?![\d.])", re.IGNORECASE)
@@ -78,7 +75,7 @@ _EDGES = " \t\r\n*_`\"'#>.,;:-\u2013\u2014"
 
 
 class FoundGrade(NamedTuple):
-    """The grade, which is `text[start:end]`."""
+    """A grade and its position, `text[start:end]`."""
 
     grade: int
     start: int
@@ -87,7 +84,7 @@ class FoundGrade(NamedTuple):
 
 @dataclass(frozen=True)
 class GradeRequests:
-    """How pairs become requests and replies become grades, for one model at one server."""
+    """Turns pairs into requests and replies into grades, for one model on one server."""
 
     endpoint: Endpoint
     model: str
@@ -98,91 +95,65 @@ class GradeRequests:
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
 
     def key(self, pair: Pair) -> str:
-        """Query and document by their ids."""
+        """Both ids of the pair."""
         return pair.key
 
     def requests(self, pair: Pair) -> list[ApiRequest]:
-        """One request."""
+        """One request for the pair's grade."""
         return [self._request(pair.key, pair.query, cut_text(pair.document.full_text, self.settings.max_doc_tokens))]
 
     @cached_property
     def digest(self) -> str:
-        """What decides all answers besides the pairs."""
+        """Hash of everything but the pairs that determines the answers."""
         return digest_of([self.prompt.text, self._request("", "", "").digest])
 
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
-        """The reply without the model's thoughts, with the log-probs of its grade."""
+        """The reply without the model's reasoning, with the log-probs of its grade."""
         reply = read_reply(answer_in(payload), token_limit=self.settings.max_new_tokens)
-        expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
-        tokens = [tokens_used(reply.usage, name, most) for name, most in zip(COUNTS, expected, strict=True)]
         span = find_answer(reply.text)
         text = reply.text[span.start : span.end].strip()
         if reply.finish == "error" or refuses(text):
-            said = () if reply.finish == "error" else (REFUSED_IN_WORDS,)
-            return Answer(refusal(), tokens[0], tokens[1], (*reply.remarks, *said))
+            declined = () if reply.finish == "error" else (REFUSED_IN_WORDS,)
+            return answer_of(refusal(), reply, request, (*reply.remarks, *declined))
         remarks = reply.remarks + (BROKEN,) * ("\ufffd" in text)
         if span.thoughts or reply.thoughts:
             remarks += (THOUGHTS if text else ONLY_THOUGHTS,)
         found = find_grade(text)
-        values: tuple[float, ...] | None = None
+        log_probs: tuple[float, ...] = ()
         if found is None:
             remarks += (NO_GRADE,) * bool(text)
         else:
-            before = reply.text.index(text) + found.start
+            offset = reply.text.index(text)
+            start, end = offset + found.start, offset + found.end
             try:
-                end = before + found.end - found.start
-                values = keep(read_tokens(reply.log_probs), reply.text, before, end, last=reply.thoughts).values
+                log_probs = keep(read_tokens(reply.log_probs), reply.text, start, end, last=reply.thoughts).values
             except UnusableError as error:
                 remarks += (str(error),) * self.log_probs
-        query = GeneratedQuery(text, (), values or (), None, reply.finish, None if values else "absent")
-        return Answer(query, tokens[0], tokens[1], remarks)
+        query = GeneratedQuery(text, (), log_probs, None, reply.finish, None if log_probs else "absent")
+        return answer_of(query, reply, request, remarks)
 
     def _request(self, name: str, query: str, document: str) -> ApiRequest:
         prompt = self.prompt
-        asked = PayloadFormat(self.endpoint, self.model, self.settings, self.url, prompt.stop, self.log_probs)
-        shown: Shown = (
-            prompt.render(query, document) if self.endpoint == "completions" else prompt.messages(query, document)
-        )
-        return asked.request(name, shown, [prompt.form, list(prompt.stop)])
+        as_text = self.endpoint == "completions"
+        content = prompt.render(query, document) if as_text else prompt.messages(query, document)
+        return build_request(self, name, content, prompt)
 
 
 class ServerJudge:
-    """A `Judge` that asks, and a `PaidGenerator`: it costs money and holds files open."""
+    """A `Judge` over a server, and a `PaidGenerator`; the generator does everything but parse grades."""
 
     def __init__(self, generator: ApiGenerator[Pair]) -> None:
-        self.name, self.device, self._generator = generator.name, generator.device, generator
-
-    def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """Chunks of pairs in their order."""
-        return self._generator.plan(pairs)
+        self.name, self.device, self._generate = generator.name, generator.device, generator.generate
+        self.plan, self.skipped, self.close = generator.plan, generator.skipped, generator.close
+        self.status, self.results, self.notes = generator.status, generator.results, generator.notes
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
-        """The grades of one chunk's pairs; those that follow in the plan are asked for meanwhile."""
-        return [graded(reply) for (reply,) in self._generator.generate(pairs)]
-
-    def status(self) -> str:
-        """What it cost so far and what failed."""
-        return self._generator.status()
-
-    def results(self) -> Mapping[str, Any]:
-        """The same for the manifest."""
-        return self._generator.results()
-
-    def skipped(self, pairs: Sequence[Pair]) -> None:
-        """These were graded by an earlier run."""
-        self._generator.skipped(pairs)
-
-    def notes(self) -> list[str]:
-        """What was odd about the replies."""
-        return self._generator.notes()
-
-    def close(self) -> None:
-        """Let requests under way come to their end, then close the journal."""
-        self._generator.close()
+        """Grades of one chunk; requests for the next pairs of the plan are sent meanwhile."""
+        return [graded(reply) for (reply,) in self._generate(pairs)]
 
 
 def graded(reply: GeneratedQuery) -> Graded:
-    """What a reply says of its pair."""
+    """The grade and reason in a stored reply."""
     if reply.finish_reason == "error":
         return Graded(None, problem=REFUSED)
     found = find_grade(reply.text)
@@ -193,21 +164,21 @@ def graded(reply: GeneratedQuery) -> Graded:
 
 
 def find_grade(text: str) -> FoundGrade | None:
-    """The grade in a reply; of several that are named the last, None where there is none."""
-    found = [*_JSON.finditer(text)] or [*_NAMED.finditer(text)]
-    match = found[-1] if found else _FIRST.match(text)
+    """The grade in a reply, the last one if it names several; None if it names none."""
+    named = [*_JSON.finditer(text)] or [*_NAMED.finditer(text)]
+    match = named[-1] if named else _FIRST.match(text)
     return None if match is None else FoundGrade(int(match[1]), *match.span(1))
 
 
 def reason_in(text: str) -> str:
-    """What a reply says besides its grade, on one line; empty where it says nothing."""
+    """The reply's explanation of its grade on one line, or empty."""
     if match := _REASON.search(text):
         return " ".join(match[1].split())
     found = find_grade(text)
     if found is None:
         return ""
-    lines = [(match.start(), match.end()) for match in re.finditer(r"[^\n]+", text)]
-    rest = [text[start:end] for start, end in lines if not start <= found.start < end]
-    own = next((text[found.end : end] for start, end in lines if start <= found.start < end), "").strip(_EDGES)
-    words = " ".join(" ".join([own, *(_LABEL.sub("", line) for line in rest)]).split())
+    start = text.rfind("\n", 0, found.start) + 1
+    after_grade, _, below = text[found.end :].partition("\n")
+    other_lines = [_LABEL.sub("", line) for line in (text[:start] + below).split("\n")]
+    words = " ".join(" ".join([after_grade.strip(_EDGES), *other_lines]).split())
     return words if re.search(r"\w{2}", words) else ""

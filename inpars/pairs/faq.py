@@ -50,7 +50,7 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
         for count, pair in enumerate(_of_page(kind.read(path, FileNotes(), ReadOptions()), path), start=1):  # noqa: B007
             yield pair
         if not count:
-            raise ConfigError(f"{path}: no heading, and no words in bold, ask anything; --headings takes all headings")
+            raise ConfigError(f"{path}: no heading or bold text is a question; --headings uses all headings")
         return
     for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
         if any(

@@ -1,7 +1,7 @@
-"""What a language model is shown before it grades how well a document answers a query.
+"""Prompts for grading how well a document answers a query.
 
-The same files as `load.py` reads, with a form that ends in `{grade}`: it is filled once for each worked example and
-once, up to the grade, for the pair in question. Knows nothing of models.
+The file format is that of `load.py` with a form that ends in `{grade}`. The form is filled once per worked example, and
+up to the grade for the pair to be graded.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from functools import cached_property
 from typing import Any
 
 from inpars.errors import PromptError
-from inpars.prompts.load import KEYS, mapping_of, read_prompt, settings_of, text_of
+from inpars.prompts.load import prompt_fields, read_prompt, text_of
 from inpars.prompts.templates import DEFAULT_SEPARATOR, DEFAULT_STOP, PLACEHOLDER, chat, fill, hashed_text, split_at
 
 PLACEHOLDERS = ("query", "document", "grade")
-FOLDER = "judging"  # of the shipped ones, below `prompts/`
+FOLDER = "judging"  # shipped prompts, below `prompts/`
 EXAMPLE_KEYS = {"query", "document", "grade"}
 GRADES = ("0", "1", "2", "3")
 
 
 @dataclass(frozen=True, slots=True)
 class GradedExample:
-    """A query, a document and the grade that a person would give."""
+    """A query, a document and the right grade."""
 
     query: str
     document: str
@@ -32,10 +32,10 @@ class GradedExample:
 
 @dataclass(frozen=True)
 class JudgingPrompt:
-    """A template that turns a query and a document into the text, or the chat turns, a model continues with a grade.
+    """A template that turns a query and a document into text, or chat turns, for a model to continue with a grade.
 
-    `form` holds `{query}` and `{document}`, each once in either order, and ends in `{grade}`. Raises PromptError for
-    one that cannot work.
+    `form` contains `{query}` and `{document}` once each, in either order, and ends in `{grade}`; otherwise the
+    constructor raises PromptError.
     """
 
     name: str
@@ -62,35 +62,35 @@ class JudgingPrompt:
 
     @property
     def cue(self) -> str:
-        """The words right before the grade, `Grade:` for instance; empty where there are none."""
+        """The words right before the grade, `Grade:` for instance; may be empty."""
         return self._head.rstrip().rpartition("\n")[2].strip()
 
     def around(self, query: str) -> tuple[str, str]:
-        """The text before a document and that after it, up to the grade, without a blank at its end."""
+        """The text before the document, and the text from there to the grade without trailing whitespace."""
         before, after = split_at(self._head, "document")
         values = {"query": query.strip()}
         return self.lead + fill(before, values), fill(after, values).rstrip()
 
     def render(self, query: str, document: str) -> str:
-        """The text to be continued with a grade."""
+        """The text for a model to continue with a grade."""
         before, after = self.around(query)
         return before + document.strip() + after
 
     def messages(self, query: str, document: str) -> list[dict[str, str]]:
-        """Turns for an instruct model: system, a user and an assistant turn per example, then the pair."""
-        shown = [(self._question(example.query, example.document), example.grade) for example in self.examples]
-        return chat(self.system or self.instruction, shown, self._question(query, document))
+        """Chat turns: system, a user and an assistant turn per example, then the pair."""
+        examples = [(self._question(example.query, example.document), example.grade) for example in self.examples]
+        return chat(self.system or self.instruction, examples, self._question(query, document))
 
     @cached_property
     def lead(self) -> str:
-        """What precedes the pair's own part, the same for all pairs."""
+        """Instruction and examples, the same for all pairs."""
         filled = [fill(self.form, asdict(example)) for example in self.examples]
         parts = [*filter(None, [self.instruction.strip()]), *filled]
         return "".join(part + self.separator for part in parts)
 
     @cached_property
     def text(self) -> str:
-        """Everything that decides what a model is shown, in one string to be hashed."""
+        """Everything that affects the model's input, as one string to hash."""
         return hashed_text(asdict(self))
 
     @property
@@ -102,9 +102,8 @@ class JudgingPrompt:
 
 
 def load_judging_prompt(name_or_path: str) -> JudgingPrompt:
-    """The judging prompt of a shipped name or of a file. Raises UnknownNameError, PromptError."""
-    file = read_prompt(name_or_path, FOLDER)
-    return JudgingPrompt(**settings_of(mapping_of(file, KEYS), file.path.stem, file.source, _example))
+    """Load a shipped judging prompt by name, or one from a file. Raises UnknownNameError, PromptError."""
+    return JudgingPrompt(**prompt_fields(read_prompt(name_or_path, FOLDER), _example))
 
 
 def _example(record: Any, where: str) -> GradedExample:

@@ -1,16 +1,15 @@
-"""Prompts from files: the shipped ones by name, anybody's by path.
+"""Load prompts: shipped ones by name, others by path, and the options for their examples.
 
-Read are this package's YAML form (`prompts/README.md` describes it), plain text with `{document}` as InPars's first
-version had it, and the InPars toolkit's `templates.yaml`, of which `path.yaml:name` picks an entry. Which text a
-prompt then yields is `templates.py`'s matter. Options say which worked examples a document's prompt shows: all of a
-file, some at random, or those most like the document.
+Three formats are supported: this package's YAML (`prompts/README.md`), plain text with `{document}` as in the first
+InPars, and the InPars toolkit's `templates.yaml`, whose entries are selected with `path.yaml:name`. The examples are
+the prompt's own or those of a file: all of them, or per document a random or the most similar few.
 """
 
 from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -26,36 +25,39 @@ from inpars.options import FlagGroup, check, option
 from inpars.prompts.mixture import PromptMixture, PromptSource, mixture_parts
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 
-PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
+PACKAGED = "inpars.prompt_files"  # the folder `prompts/` in an installed copy; setup.cfg maps it
 YAML_SUFFIXES = (".yaml", ".yml")
 TEXT_KEYS = ("name", "description", "instruction", "system", "form", "separator")
 KEYS = {*TEXT_KEYS, "examples", "stop"}
-TOOLKIT_SEPARATOR = "\n"  # the InPars toolkit joins dynamic examples with nothing between their lines
+TOOLKIT_SEPARATOR = "\n"  # the InPars toolkit leaves no blank line between dynamic examples
 
 
 @dataclass(frozen=True, slots=True)
 class PromptFile:
-    """A prompt's text, where it was read (for messages), and which entry of the file was asked for."""
+    """The contents of a prompt file."""
 
     text: str
-    source: str
+    source: str  # for messages
     path: Path
-    entry: str = ""
+    entry: str = ""  # requested entry of a file with several
 
 
 def load_prompt(name_or_path: str) -> Prompt:
-    """The prompt of a shipped name, of a file, or of one entry of a file (`path.yaml:entry`).
+    """Load a shipped prompt by name, or a prompt file, or one entry of a file (`path.yaml:entry`).
 
-    Raises UnknownNameError for a name that is not shipped, PromptError for a file that is absent or wrong.
+    Raises UnknownNameError if no such prompt is shipped, PromptError if the file is missing or invalid.
     """
     return _parse(read_prompt(name_or_path))
 
 
 def read_prompt(name_or_path: str, folder: str = "") -> PromptFile:
-    """The file of a prompt; shipped ones lie in `folder` below `prompts/`. Raises UnknownNameError, PromptError."""
+    """Read a prompt file; shipped ones are in `prompts/<folder>`. Raises UnknownNameError, PromptError."""
     path, entry = _split_entry(name_or_path)
     if path.is_file():
-        return PromptFile(_read(path), str(path), path, entry)
+        try:
+            return PromptFile(path.read_text(encoding="utf-8-sig"), str(path), path, entry)
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
     if entry or path.suffix or path.name != name_or_path:
         known = ", ".join(prompt_names(folder))
         raise PromptError(f"{path}: no such prompt file; check the path, or name one of {known}")
@@ -67,17 +69,17 @@ def read_prompt(name_or_path: str, folder: str = "") -> PromptFile:
 
 
 def prompt_names(folder: str = "") -> list[str]:
-    """The names of the shipped prompts, sorted."""
+    """Names of the shipped prompts, sorted."""
     return sorted(Path(file.name).stem for file in _shipped(folder))
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Worked examples of a JSON lines file: `document` and `query`, where known `bad_query`, `doc_id`, `query_id`."""
+    """Examples from JSON lines with `document` and `query`; `bad_query`, `doc_id` and `query_id` are optional."""
     return [_example(record, f"{path}:{number}") for number, record in read_jsonl(path)]
 
 
 def _shipped(folder: str) -> Iterator[Traversable]:
-    """The shipped template files, from the installed copy or else from the checkout beside the package."""
+    """The shipped template files, from the installed package or else from the checkout."""
     try:
         directory: Traversable = resources.files(PACKAGED)
     except ModuleNotFoundError:
@@ -89,16 +91,9 @@ def _shipped(folder: str) -> Iterator[Traversable]:
 
 
 def _split_entry(name_or_path: str) -> tuple[Path, str]:
-    """Path and entry of `path.yaml:entry`; the entry is empty where none is named."""
+    """Split `path.yaml:entry`; the entry may be empty."""
     path, colon, entry = name_or_path.rpartition(":")
     return (Path(path), entry) if colon and path.endswith(YAML_SUFFIXES) else (Path(name_or_path), "")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
 
 
 def _parse(file: PromptFile) -> Prompt:
@@ -108,20 +103,30 @@ def _parse(file: PromptFile) -> Prompt:
     content = _mapping(file)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
         return _from_toolkit(content, file.entry, source)
-    return Prompt(**settings_of(mapping_of(file, KEYS), file.path.stem, source, _example))
+    return Prompt(**prompt_fields(file, _example))
 
 
-def mapping_of(file: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
-    """The keys and values of a file of one template. Raises PromptError for other files, and for unknown keys."""
-    content = _mapping(file)
+def prompt_fields(file: PromptFile, parse_example: Callable[[Any, str], object]) -> dict[str, Any]:
+    """The fields of the prompt in a file with a single template. Raises PromptError.
+
+    `parse_example` takes a record of `examples` and its location for messages.
+    """
+    content, source = _mapping(file), file.source
     if file.entry:
-        raise PromptError(f"{file.source}: one template, not a file of several; leave out {':' + file.entry!r}")
-    unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in known]
+        raise PromptError(f"{source}: one template, not a file of several; leave out {':' + file.entry!r}")
+    unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in KEYS]
     if unknown:
-        raise PromptError(f"{file.source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+        raise PromptError(f"{source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(KEYS))})")
     if "form" not in content:
-        raise PromptError(f"{file.source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
-    return content
+        raise PromptError(f"{source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
+    settings: dict[str, Any] = {"name": file.path.stem, "source": source}
+    settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
+    settings["form"] = settings["form"].strip("\n")
+    if "stop" in content:
+        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source))
+    examples = enumerate(_list_of(content, "examples", source), start=1)
+    settings["examples"] = tuple(parse_example(record, f"{source}: example {number}") for number, record in examples)
+    return settings
 
 
 def _mapping(file: PromptFile) -> Mapping[str, Any]:
@@ -132,13 +137,13 @@ def _mapping(file: PromptFile) -> Mapping[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain types; a key that stands twice is an error, since the second would replace the first unsaid."""
+    """YAML's plain types; a duplicate key is an error, since it would silently replace the first value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                problem = f"the key {shortened(key.value)} stands twice"
+                problem = f"the key {shortened(key.value)} occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -147,7 +152,7 @@ class _Loader(yaml.SafeLoader):
 def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:  # of single values, a date of day 99 for one
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # invalid scalars, a date with day 99
         reason = str(error).partition(";")[0]
         raise PromptError(f"{source}: a value that YAML cannot hold ({reason}); put texts in quotes") from None
     except RecursionError:
@@ -162,14 +167,14 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 
 def shortened(value: object) -> str:
-    """A value as Python writes it, cut: aliases can make a few lines of YAML as large as one likes."""
+    """A truncated repr: YAML aliases can make a few lines arbitrarily large."""
     brief = reprlib.Repr()
     brief.maxlevel = brief.maxdict = brief.maxlist = brief.maxtuple = brief.maxset = 2
     return brief.repr(value)
 
 
 def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt:
-    """One entry of a mapping of name to `{mode: static|dynamic, template: text}`."""
+    """One entry of a mapping from names to `{mode: static|dynamic, template: text}`."""
     entries = {str(name): fields for name, fields in content.items()}
     names = list(entries)
     if not entry and len(names) > 1:
@@ -190,24 +195,11 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
     )
 
 
-def settings_of(
-    content: Mapping[str, Any], name: str, source: str, example: Callable[[Any, str], object]
-) -> dict[str, Any]:
-    """The fields of a prompt of one template; `example` reads a record of its list, and where that stands."""
-    settings: dict[str, Any] = {"name": name, "source": source}
-    settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
-    settings["form"] = settings["form"].strip("\n")
-    if "stop" in content:
-        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source))
-    records = enumerate(_list_of(content, "examples", source), start=1)
-    return {**settings, "examples": tuple(example(record, f"{source}: example {number}") for number, record in records)}
-
-
 def _list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
-    """A value that is a list, empty where there is none."""
+    """The list under a key; empty if the key is missing."""
     value = content.get(key) or []
     if not isinstance(value, list):
-        raise PromptError(f"{source}: {key!r} must be a list, one item a line after a dash")
+        raise PromptError(f"{source}: {key!r} must be a list, one item per line after a dash")
     return value
 
 
@@ -225,24 +217,24 @@ def _example(record: Any, where: str) -> Example:
 
 
 def text_of(record: Mapping[str, Any], key: str, where: str) -> str:
-    """A value that is text."""
+    """The text under a key. Raises PromptError for other values."""
     return checked_text(record[key], key, where)
 
 
 def checked_text(value: object, key: str, where: str) -> str:
-    """The value, where it is text; `key` is what it is of."""
+    """The value if it is text. Raises PromptError otherwise, which names `key`."""
     if not isinstance(value, str):
         raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
     return replace_surrogates(value)
 
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
-DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
+DEFAULT_COUNT = 3  # for `random` and `nearest`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleOptions:
-    """The source of the examples, and how each document's examples are chosen."""
+    """Where examples come from, and how they are chosen per document."""
 
     FLAG_GROUP: ClassVar = FlagGroup("examples in the prompt", advanced=True)
 
@@ -259,7 +251,7 @@ class ExampleOptions:
 
 
 def named_prompt(text: str, options: ExampleOptions, seed: int = 0) -> PromptSource:
-    """`choose_prompt` of a name or a path, or of each part of a mixture, `claim:0.5,keywords:0.5` for instance."""
+    """`choose_prompt` for a name or path, or for each part of a mixture such as `claim:0.5,keywords:0.5`."""
     parts = mixture_parts(text)
     if parts is None:
         return choose_prompt(load_prompt(text), options, seed)
@@ -268,44 +260,38 @@ def named_prompt(text: str, options: ExampleOptions, seed: int = 0) -> PromptSou
 
 
 def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Prompt | PromptChoice:
-    """The prompt with the examples the options name, chosen for each document where they say so.
+    """The prompt with the examples that the options select, for all documents or per document.
 
-    Raises PromptError for a prompt that is made for examples and has none, ConfigError where there are too few.
+    Raises PromptError if the prompt needs examples and has none, ConfigError if there are too few.
     """
     check(options)
-    pool = _cut_examples(options) if options.examples else prompt.examples
+    pool = _read_pool(options.examples, options.max_example_words) if options.examples else prompt.examples
     if not pool:
-        _refuse_without_examples(prompt, options)
+        _check_without_examples(prompt, options)
     count = options.num_examples
     if count is not None and count > len(pool):
         raise ConfigError(f"--num-examples is {count}, but there are {len(pool)} examples; give more with --examples")
     if options.examples_choice == "all":
         return prompt.with_examples(pool[:count])
     choice = PromptChoice(prompt, pool, options.examples_choice, min(count or DEFAULT_COUNT, len(pool)), seed)
-    choice.longest()  # a form that cannot show examples says so now
+    choice.longest()  # raises now if the form cannot hold examples
     return choice
 
 
-def _cut_examples(options: ExampleOptions) -> tuple[Example, ...]:
-    if options.examples is None:
-        return ()
-    beginning = re.compile(rf"\s*(?:\S+\s*){{0,{options.max_example_words}}}")
-    examples = read_examples(options.examples)
+def _read_pool(path: Path, max_words: int) -> tuple[Example, ...]:
+    """The file's examples, their documents cut to `max_words` words."""
+    examples = read_examples(path)
     if not examples:
-        raise PromptError(f"{options.examples}: no examples in this file; write some, one JSON object a line")
-    return tuple(replace(example, document=_first(beginning, example.document)) for example in examples)
+        raise PromptError(f"{path}: no examples in this file; write some, one JSON object per line")
+    first_words = re.compile(rf"(\s*(?:\S+\s*){{0,{max_words}}}).*", re.DOTALL)
+    return tuple(replace(one, document=first_words.sub(r"\1", one.document, count=1).strip()) for one in examples)
 
 
-def _first(beginning: re.Pattern[str], text: str) -> str:
-    match = beginning.match(text)
-    return match[0].strip() if match else text
-
-
-def _refuse_without_examples(prompt: Prompt, options: ExampleOptions) -> None:
+def _check_without_examples(prompt: Prompt, options: ExampleOptions) -> None:
     where = prompt.source or f"prompt {prompt.name!r}"
     if prompt.wants_examples:
         raise PromptError(
-            f"{where}: made to be filled with a collection's own examples and has none; "
+            f"{where}: needs the collection's own examples and has none; "
             "give some with --examples FILE (JSON lines with document and query)"
         )
     if options.examples_choice != "all":

@@ -1,16 +1,15 @@
-"""What a language model is shown before it writes a query for a document.
+"""Prompts for query generation: few-shot templates, and examples chosen per document.
 
-A prompt is a form with `{document}` and `{query}` in it, filled once for each worked example and once, up to the query,
-for the document in question. Everything before that document is the same for all documents, so that its keys and
-values can be computed once. Knows nothing of files, models or tokens; `load.py` reads templates from files.
-Few-shot prompting for queries: InPars (arXiv 2202.05144), Promptagator (2209.11755). Examples near to the document and
-drawn anew for each give more varied and better queries than one fixed set; choice by BM25 (Robertson and Zaragoza,
-2009): Rubin et al. (2112.08633).
+A prompt's form contains `{document}` and `{query}`. It is filled once per worked example, and up to the query for the
+document at hand. The text before that document is the same for all documents, so its keys and values can be computed
+once. `load.py` reads templates from files.
+Few-shot query generation: InPars (arXiv 2202.05144), Promptagator (2209.11755). Examples similar to the document give
+more varied and better queries than one fixed set; selection by BM25 (Robertson and Zaragoza, 2009): Rubin et al.
+(2112.08633).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -28,16 +27,16 @@ from inpars.text.words import words
 PLACEHOLDERS = ("document", "query", "bad_query", "number")
 DEFAULT_STOP = ("\n",)
 DEFAULT_SEPARATOR = "\n\n"
-K1, B = 0.9, 0.4  # BM25's constants as Anserini has them
-COMPARED_WORDS = 30  # texts that begin with the same words are the same
-NOT_HASHED = ("name", "description", "source")  # they change no output
+K1, B = 0.9, 0.4  # Anserini's defaults
+COMPARED_WORDS = 30  # texts that share their first words are taken for the same
+NOT_HASHED = ("name", "description", "source")  # fields without effect on the output
 
 PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z_]\w*)\}\}(?!\})|\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A document and the query a searcher would type for it; the ids where they come from a collection."""
+    """A document and a query for it, with ids if they come from a collection."""
 
     document: str
     query: str
@@ -48,11 +47,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template that turns a document into the text, or the chat turns, a model continues with a query.
+    """A template that turns a document into text, or chat turns, for a model to continue with a query.
 
-    `form` lays out one example; what follows its `{query}` is shown for the examples only. `{number}` counts from 1.
-    Braces in documents, examples, `instruction` and `system` are plain text. Raises PromptError for a form that cannot
-    work. `wants_examples` is true for templates that are made to be filled with a collection's own examples.
+    `form` lays out one example; text after its `{query}` is used for examples only. `{number}` counts from 1. Braces in
+    documents, examples, `instruction` and `system` are plain text. `wants_examples` marks templates meant for a
+    collection's own examples. The constructor raises PromptError for an invalid form.
     """
 
     name: str
@@ -77,12 +76,12 @@ class Prompt:
             _check_example(example, number, self.form, where)
 
     def render(self, document: str) -> str:
-        """The text to be continued: instruction, examples, the document, and the cue with no blank after it."""
+        """The model's input: instruction, examples, document and cue, without trailing whitespace after the cue."""
         return self.prefix + document.strip() + self.suffix
 
     @cached_property
     def prefix(self) -> str:
-        """What precedes the document, the same for every document."""
+        """The text before the document, the same for every document."""
         before, _ = split_at(self._head, "document")
         filled = [fill(self.form, _values(example, n)) for n, example in enumerate(self.examples, start=1)]
         start = fill(before, {"number": self._next_number})
@@ -90,44 +89,40 @@ class Prompt:
 
     @cached_property
     def suffix(self) -> str:
-        """What follows the document, up to the query; a line break where the form has no cue word."""
+        """The text between document and query; a newline if the form has no cue."""
         _, after = split_at(self._head, "document")
         return fill(after, {"number": self._next_number}).rstrip() or "\n"
 
     @property
     def cue(self) -> str:
-        """The words right before the query, `Relevant Query:` for instance; empty where there are none."""
+        """The words right before the query, `Relevant Query:` for instance; may be empty."""
         return self.suffix.rpartition("\n")[2].strip()
 
     def messages(self, document: str) -> list[dict[str, str]]:
-        """Turns for an instruct model: system, a user and an assistant turn per example, then the document."""
-        shown = [(self._question(example.document), example.query) for example in self.examples]
-        return chat(self.system or self.instruction, shown, self._question(document))
+        """Chat turns: system, a user and an assistant turn per example, then the document."""
+        examples = [(self._question(example.document), example.query) for example in self.examples]
+        return chat(self.system or self.instruction, examples, self._question(document))
 
     def parse(self, generated: str) -> str:
-        """The query in a continuation: up to the first stop string, outer blanks removed."""
+        """The query in a continuation: up to the first stop string, stripped."""
         return generated[: self.stop_position(generated)].strip()
 
     def stop_position(self, generated: str) -> int:
-        """Where the first stop string begins; the length where there is none."""
+        """Position of the first stop string; the text's length if there is none."""
         positions = [position for stop in self.stop if (position := generated.find(stop)) >= 0]
         return min(positions, default=len(generated))
 
     def for_document(self, document: Document) -> Prompt:
-        """The prompt itself, for any document."""
+        """The prompt itself, for every document."""
         return self
 
     def longest(self) -> Prompt:
-        """The prompt itself."""
+        """The prompt itself, whose length does not vary."""
         return self
 
     def name_for(self, doc_id: str) -> str:
-        """The name, for any document."""
+        """The prompt's name, for every document."""
         return self.name
-
-    def form_of(self, doc_id: str) -> Prompt:
-        """The prompt itself, which reads the replies for any document."""
-        return self
 
     def with_examples(self, examples: Iterable[Example]) -> Prompt:
         """The same prompt with other examples."""
@@ -135,13 +130,8 @@ class Prompt:
 
     @cached_property
     def text(self) -> str:
-        """Everything that decides what a model is shown, in one string to be hashed or kept."""
+        """Everything that affects the model's input, as one string to hash or store."""
         return hashed_text(asdict(self))
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of `text`, hexadecimal."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def _head(self) -> str:
@@ -152,14 +142,14 @@ class Prompt:
         return str(len(self.examples) + 1)
 
     def _question(self, document: str) -> str:
-        """The form up to the query, without the lines that count examples."""
+        """The form up to the query, without lines that only number the examples."""
         lines = [line for line in self._head.split("\n") if "{number}" not in line or "{document}" in line]
         return fill("\n".join(lines), {"document": document.strip()}).strip()
 
 
 @dataclass(frozen=True)
 class PromptChoice:
-    """A prompt whose examples differ from document to document; never a document's own example."""
+    """A prompt with `count` examples chosen per document, never one made from that document."""
 
     prompt: Prompt
     examples: tuple[Example, ...]
@@ -169,18 +159,18 @@ class PromptChoice:
 
     @property
     def name(self) -> str:
-        """The prompt's name with the choice, `inpars+nearest3` for instance."""
+        """The prompt's name and the choice, `inpars+nearest3` for instance."""
         return f"{self.prompt.name}+{self.how}{self.count}"
 
     @cached_property
     def text(self) -> str:
-        """Everything that decides what a model is shown, to be hashed."""
+        """Everything that affects the model's input, as one string to hash."""
         examples = [asdict(example) for example in self.examples]
         values = {"prompt": self.prompt.text, "examples": examples, "how": self.how, "count": self.count}
         return json.dumps({**values, "seed": self.seed}, ensure_ascii=False, sort_keys=True)
 
     def for_document(self, document: Document) -> Prompt:
-        """The prompt with this document's examples; the likest stands last, next to the document."""
+        """The prompt with this document's examples, the most similar one last, next to the document."""
         positions = [n for n, example in enumerate(self.examples) if not _is_own(example, document)]
         if self.how == "random":
             positions.sort(key=lambda n: sampling_key(self.seed, f"{document.doc_id}\0{n}"))
@@ -190,21 +180,17 @@ class PromptChoice:
         return self.prompt.with_examples(self.examples[n] for n in reversed(positions[: self.count]))
 
     def longest(self) -> Prompt:
-        """The prompt with the longest examples, for checks of room."""
+        """The prompt with the longest examples, for length checks."""
         by_length = sorted(self.examples, key=lambda example: -len(example.document))
         return self.prompt.with_examples(by_length[: self.count])
 
     def stop_position(self, generated: str) -> int:
-        """Where the first stop string begins; the length where there is none."""
+        """Position of the first stop string; the text's length if there is none."""
         return self.prompt.stop_position(generated)
 
     def name_for(self, doc_id: str) -> str:
-        """The name, for any document."""
+        """The name, for every document."""
         return self.name
-
-    def form_of(self, doc_id: str) -> Prompt:
-        """A prompt that reads replies as every document's does."""
-        return self.longest()
 
     @cached_property
     def _ranking(self) -> BM25Scores:
@@ -212,30 +198,30 @@ class PromptChoice:
 
 
 class BM25Scores:
-    """BM25 over a few texts, in memory."""
+    """In-memory BM25 over a few texts."""
 
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:
         self._size = len(texts)
         mean = sum(map(len, texts)) / max(1, len(texts))
-        self._weights: dict[str, list[tuple[int, float]]] = {}  # word -> (text, weight)
+        self._postings: dict[str, list[tuple[int, float]]] = {}  # word -> (text, weight)
         for number, text in enumerate(texts):
             norm = K1 * (1 - B + B * len(text) / mean) if mean else K1
             for word, count in Counter(text).items():
-                self._weights.setdefault(word, []).append((number, count / (count + norm)))
+                self._postings.setdefault(word, []).append((number, count / (count + norm)))
 
     def scores(self, query: str) -> list[float]:
-        """Each text's score; every distinct word of the query counts once, as queries here are whole documents."""
+        """Score per text. Each distinct query word counts once, since queries here are whole documents."""
         scores = [0.0] * self._size
         for word in sorted(set(words(query))):
-            holders = self._weights.get(word, ())
-            idf = math.log1p((self._size - len(holders) + 0.5) / (len(holders) + 0.5))
-            for number, weight in holders:
+            postings = self._postings.get(word, ())
+            idf = math.log1p((self._size - len(postings) + 0.5) / (len(postings) + 0.5))
+            for number, weight in postings:
                 scores[number] += idf * weight
         return scores
 
 
 def _is_own(example: Example, document: Document) -> bool:
-    """Whether the example was made from this very document."""
+    """Whether the example was made from this document."""
     if example.doc_id and example.doc_id == document.doc_id:
         return True
     start = example.document.split()[:COMPARED_WORDS]
@@ -243,16 +229,16 @@ def _is_own(example: Example, document: Document) -> bool:
 
 
 def hashed_text(fields: Mapping[str, object]) -> str:
-    """The fields of a prompt that decide what a model is shown, as JSON."""
-    shown = {name: value for name, value in fields.items() if name not in NOT_HASHED}
-    return json.dumps(shown, ensure_ascii=False, sort_keys=True)
+    """The prompt's fields that affect the model's input, as JSON."""
+    hashed = {name: value for name, value in fields.items() if name not in NOT_HASHED}
+    return json.dumps(hashed, ensure_ascii=False, sort_keys=True)
 
 
-def chat(system: str, shown: Iterable[tuple[str, str]], question: str) -> list[dict[str, str]]:
-    """Turns for an instruct model: the system's if any, those of each example and its answer, then the question."""
+def chat(system: str, examples: Iterable[tuple[str, str]], question: str) -> list[dict[str, str]]:
+    """Chat turns: the system prompt if any, question and answer of each example, then the question."""
     turns = [("system", system.strip())] if system.strip() else []
-    for asked, answered in shown:
-        turns += [("user", asked), ("assistant", answered)]
+    for example_question, answer in examples:
+        turns += [("user", example_question), ("assistant", answer)]
     return [{"role": role, "content": content} for role, content in (*turns, ("user", question))]
 
 
@@ -264,14 +250,13 @@ def _check_form(form: str, where: str) -> None:
         literal = f"{{{{{unknown[0]}}}}}"
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
         raise PromptError(f"{where}: unknown placeholder {listed} (known: {known}); write {literal} for plain braces")
-    if names.count("document") != 1:
-        count = names.count("document")
+    if (count := names.count("document")) != 1:
         problem = "has no {document}" if not count else f"has {{document}} {count} times"
         raise PromptError(f"{where}: the template {problem}; put it once, in single braces, where the document goes")
     order = [name for name in names if name != "number"]
     if order[:2] not in (["document"], ["document", "query"]):
         raise PromptError(
-            f"{where}: {{{order[0]}}} stands before {{{order[1]}}}; the order is document, query, bad_query"
+            f"{where}: {{{order[0]}}} comes before {{{order[1]}}}; the order is document, query, bad_query"
         )
 
 
@@ -291,12 +276,12 @@ def _values(example: Example, number: int) -> dict[str, str]:
 
 
 def fill(form: str, values: Mapping[str, str]) -> str:
-    """Put values in place of placeholders in one pass, so that braces inside values stay; `{{name}}` gives `{name}`."""
+    """Replace placeholders in one pass, so that braces inside values stay; `{{name}}` becomes `{name}`."""
     return PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else values.get(match[2], ""), form)
 
 
 def split_at(form: str, name: str) -> tuple[str, str]:
-    """The form before and after the first placeholder of that name; all and nothing where it has none."""
+    """The form before and after the first placeholder of this name; the whole form and "" if there is none."""
     for match in PLACEHOLDER.finditer(form):
         if match[2] == name:
             return form[: match.start()], form[match.end() :]

@@ -15,7 +15,7 @@ from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.decoding import StopCondition, decode_rows
 from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.settings import DecodingSettings
-from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
+from inpars.generation.shared_prefix import ExchangedAttention, SharedPrefixRows, best_forward
 from inpars.models import loading as models
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
@@ -47,6 +47,10 @@ def writer_of(generator):
 
 def load(folder):
     return models.load_causal_lm(folder, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def shared_prefix_rows(network, prefix, pad):
+    return SharedPrefixRows(network, prefix, pad, ExchangedAttention(network))
 
 
 def by_hugging_face(folder, prompts, new_tokens=NEW_TOKENS):
@@ -85,7 +89,7 @@ def same(found, expected):
 @pytest.mark.parametrize("kind", SHARING)
 def test_shared_prefix_rows_agree_with_generate(tiny, kind, prefix):
     expected = by_hugging_face(tiny(kind), [prefix + prompt for prompt in PROMPTS])
-    same(by_rows(SharedPrefixRows(load(tiny(kind))[0], prefix, pad=0), PROMPTS), expected)
+    same(by_rows(shared_prefix_rows(load(tiny(kind))[0], prefix, pad=0), PROMPTS), expected)
 
 
 @pytest.mark.parametrize("prefix", [PREFIX, []], ids=["prefix", "no prefix"])
@@ -109,7 +113,7 @@ def test_rows_that_are_kept_go_on_as_they_would_have(tiny, kind):
         assert rows.step(tokens[kept, step]).argmax(-1).tolist() == tokens[kept, step + 1].tolist()
 
 
-@pytest.mark.parametrize("kind", [SharedPrefixRows, HFCacheDecoder])
+@pytest.mark.parametrize("kind", [shared_prefix_rows, HFCacheDecoder])
 def test_a_prefix_may_be_used_in_part_and_rows_be_started_again(tiny, kind):
     rows = kind(load(tiny("llama"))[0], PREFIX, pad=0)
     for used in (len(PREFIX), 5, 0, len(PREFIX)):
@@ -118,7 +122,7 @@ def test_a_prefix_may_be_used_in_part_and_rows_be_started_again(tiny, kind):
         assert tokens == [tokens[0] for tokens, _ in expected]
 
 
-@pytest.mark.parametrize("kind", [SharedPrefixRows, HFCacheDecoder])
+@pytest.mark.parametrize("kind", [shared_prefix_rows, HFCacheDecoder])
 @pytest.mark.parametrize("kept", [[4, 2], [1], [0, 2, 3]])
 def test_rows_that_leave_change_nothing_for_the_others(tiny, kind, kept):
     rows = kind(load(tiny("llama"))[0], PREFIX, pad=0)
@@ -133,9 +137,9 @@ def test_rows_that_leave_change_nothing_for_the_others(tiny, kind, kept):
 
 
 def test_long_prompts_are_read_in_parts(tiny, monkeypatch):
-    expected = by_rows(SharedPrefixRows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS)
+    expected = by_rows(shared_prefix_rows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS)
     monkeypatch.setattr("inpars.generation.shared_prefix.PREFILL_TOKENS", 34)  # two rows of 17 tokens
-    same(by_rows(SharedPrefixRows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS), expected)
+    same(by_rows(shared_prefix_rows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS), expected)
 
 
 @pytest.mark.parametrize("kind", SHARING)

@@ -8,10 +8,6 @@ from inpars.generation.shared_prefix import _attend_one, _attend_prompts
 ROWS, HEADS, KINDS, WIDTH = 3, 6, 2, 16
 
 
-def causal(tokens):
-    return torch.ones(1, tokens, tokens, dtype=torch.bool).tril()
-
-
 def tensors(tokens, prefix_tokens, dtype, seed=0):
     generator = torch.Generator().manual_seed(seed)
 
@@ -41,7 +37,7 @@ def textbook(query, key, value, prefix, scale):
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_prompts_attend_to_prefix_and_their_own_past(prefix_tokens, dtype, tolerance, tokens):
     query, key, value, prefix = tensors(tokens, prefix_tokens, dtype)
-    found = _attend_prompts(query, key, value, prefix, causal(tokens), scale=0.25)
+    found = _attend_prompts(query, key, value, prefix, scale=0.25)
     expected = textbook(query, key, value, prefix, 0.25)
     assert found.shape == expected.shape
     assert (found.double() - expected).abs().max() < tolerance
@@ -51,7 +47,7 @@ def test_scores_far_apart_stay_numbers_in_bfloat16():
     query, key, value, prefix = tensors(4, 6, torch.bfloat16)
     keys, values = prefix
     prefix = (keys * 300, values)  # the first key's weight vanishes beside others'
-    found = _attend_prompts(query * 10, key, value, prefix, causal(4), scale=0.25)
+    found = _attend_prompts(query * 10, key, value, prefix, scale=0.25)
     assert torch.isfinite(found).all()
 
 

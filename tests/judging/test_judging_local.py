@@ -78,7 +78,7 @@ def test_a_model_with_a_chat_template_is_shown_its_turns(tiny, tmp_path, templat
 def test_only_the_document_is_cut(tiny):
     long = Pair("q", "amber anchor", Document("d", sentence(1, 200)))
     judges = judge(tiny("llama"), max_doc_tokens=8)
-    text = judges._cut([long.document.text])[0]
+    (text,) = judges._cut_documents([long])
     assert long.document.text.startswith(text)
     assert judges.judge([long]) == judges.judge([Pair("q", "amber anchor", Document("d", text))])
 

@@ -108,7 +108,7 @@ def test_long_examples_are_cut_at_a_word(tmp_path):
 def test_a_prompt_that_wants_examples_is_refused_without_any(tmp_path):
     path = tmp_path / "templates.yaml"
     path.write_text("d:\n  mode: dynamic\n  template: |\n    {document}\n    {query}\n", encoding="utf-8")
-    with pytest.raises(PromptError, match=r"templates.yaml:d: made to be filled .* give some with --examples FILE"):
+    with pytest.raises(PromptError, match=r"templates.yaml:d: needs the .* give some with --examples FILE"):
         choose_prompt(load_prompt(str(path)), ExampleOptions())
     with pytest.raises(PromptError, match="no examples to choose"):
         choose_prompt(FORM, ExampleOptions(examples_choice="nearest"))

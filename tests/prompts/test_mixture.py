@@ -75,7 +75,6 @@ def test_a_document_is_shown_its_prompt(doc_id, text):
     document = Document(doc_id, text)
     part = MIXTURE.part_of(doc_id)
     assert MIXTURE.for_document(document) == part
-    assert MIXTURE.form_of(doc_id) == part
     assert part.name == MIXTURE.name_for(doc_id)
 
 

@@ -103,8 +103,8 @@ def test_literal_braces_in_a_custom_template_stay():
         ("{document} {document}", "has {document} 2 times"),
         ("{document} {text} {answer}", "unknown placeholder {answer}, {text} (known: {document}, {query}, "),
         ("{document} {text}", "write {{text}} for plain braces"),
-        ("{query} {document}", "{query} stands before {document}"),
-        ("{document} {bad_query} {query}", "{document} stands before {bad_query}; the order is document, query"),
+        ("{query} {document}", "{query} comes before {document}"),
+        ("{document} {bad_query} {query}", "{document} comes before {bad_query}; the order is document, query"),
     ],
 )
 def test_forms_that_cannot_work_are_refused(form, message):
@@ -186,7 +186,7 @@ def test_other_examples_make_another_prompt():
     assert len(GBQ.examples) == 2
 
 
-def test_the_fingerprint_follows_what_a_model_is_shown():
+def test_the_hashed_text_follows_what_a_model_is_shown():
     renamed = Prompt("other", FORM, TWO, description="words", source="else.yaml")
     changed = [
         GBQ.with_examples(TWO[::-1]),
@@ -196,6 +196,5 @@ def test_the_fingerprint_follows_what_a_model_is_shown():
         Prompt("gbq", FORM, TWO, system="s"),
         Prompt("gbq", FORM, TWO, instruction="s"),
     ]
-    assert renamed.fingerprint == GBQ.fingerprint
-    assert len({GBQ.fingerprint, *(prompt.fingerprint for prompt in changed)}) == 7
-    assert re.fullmatch("[0-9a-f]{64}", GBQ.fingerprint)
+    assert renamed.text == GBQ.text
+    assert len({GBQ.text, *(prompt.text for prompt in changed)}) == 7

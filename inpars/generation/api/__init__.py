@@ -1,1 +1,1 @@
-"""Queries by OpenAI-compatible servers. `generator` puts the parts together; each of them says what it knows."""
+"""Query generation with OpenAI-compatible servers; `generator` is the entry point."""

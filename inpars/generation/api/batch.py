@@ -1,7 +1,7 @@
 """The Batch API: requests as a file, answers within a day, at a lower price.
 
-What was sent is written down before and after sending, and every batch carries a mark, so that after any interruption
-a batch is found again rather than sent twice. Answers may come in any order; failed lines are sent again.
+Batches are recorded before and after sending, and each carries a mark, so that after an interruption a batch is found
+again rather than sent twice. Answers may come in any order; failed lines are sent again.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from inpars.generation.api.requests import PATHS, Answer, ApiRequest, RequestAda
 from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
 from inpars.generation.api.worker_pool import all_refused
 from inpars.io.json_text import JsonError, parse_json
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
 
-def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str, Any]], int]:
-    """The records of these requests, in the file's order, and the number of lines that are broken or another's."""
+def _result_records(content: bytes, requests: Collection[str]) -> tuple[list[dict[str, Any]], int]:
+    """The records of these requests in file order, and the number of broken or unrelated lines."""
     lines = [line for line in content.splitlines() if line.strip()]
     records = []
     for line in lines:
@@ -56,8 +56,8 @@ def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str,
     return records, len(lines) - len(records)
 
 
-def body_of(record: dict[str, Any]) -> Any:
-    """The answer in a line of results. Raises FaultError where it is a failure."""
+def _response_body(record: dict[str, Any]) -> Any:
+    """The answer in a result record. Raises FaultError if the request failed."""
     response = record.get("response")
     if not isinstance(response, dict):
         raise FaultError(fault_in(record) or fault_in(response) or Fault(None, "no response"))
@@ -72,40 +72,40 @@ def body_of(record: dict[str, Any]) -> Any:
 
 SUFFIX = ".batches.json"
 MARK = "inpars"  # the key of our mark in a batch's metadata
-MAX_REQUESTS = 50_000  # of one batch; OpenAI's limit
-MAX_BYTES = 150_000_000  # of one batch's file; OpenAI allows 200 MB
-MAX_ROUNDS = 4  # times a request is sent before it counts as failed
-COST_SAFETY_FACTOR = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
-LATER_COST_SAFETY_FACTOR = 1.25  # times what answers came to
-LISTED = 1000  # batches that are looked through for our mark
+MAX_REQUESTS = 50_000  # per batch; OpenAI's limit
+MAX_BYTES = 150_000_000  # per batch file; OpenAI allows 200 MB
+MAX_ROUNDS = 4  # batches a request is sent in before it counts as failed
+COST_SAFETY_FACTOR = 2.0  # assumed actual over estimated input tokens before the first answers
+LATER_COST_SAFETY_FACTOR = 1.25  # on the ratio that earlier answers showed
+LISTED = 1000  # latest batches searched for our mark
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
 def state_path(output: Path) -> Path:
-    """Where the batches of an output are written down."""
+    """The file that records the batches of an output."""
     return output.with_name(output.name + SUFFIX)
 
 
 def refuse_open_batches(path: Path, settings: str) -> None:
-    """Raise ConfigError where a batch with these settings is under way, whose requests would be paid for twice."""
+    """Raise ConfigError if a batch with these settings is unfinished: its requests would be paid for twice."""
     if any(not entry["collected"] for entry in read_state(path) if entry["settings"] == settings):
         raise ConfigError(f"{path} holds a batch that is not collected yet; give --batch, or remove that file")
 
 
 class _Failure(NamedTuple):
-    """Why a line holds no answer; `status` where the server was asked in the right spelling."""
+    """Why a request has no answer; `status` is None if another spelling of its parameters may help."""
 
     reason: str
     status: int | None = None
 
     @property
     def refused(self) -> bool:
-        """Whether sending it again is pointless."""
+        """Whether retrying is pointless."""
         return self.status in REFUSED | FINAL
 
 
 class Batches:
-    """Sends, waits and collects until every request has its answer in the journal."""
+    """Sends batches and collects results until the journal has an answer to every request."""
 
     def __init__(
         self,
@@ -119,13 +119,13 @@ class Batches:
         self._server, self._adapter, self._journal, self._path = server, adapter, journal, state
         self._max_usd, self._poll_seconds, self._progress = options.max_usd, options.poll_seconds, progress
         self._entries: list[dict[str, Any]] = []
-        self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
-        self._estimated = self._used = 0  # input tokens of the answers that came
-        self._failures: dict[str, _Failure] = {}  # request -> why its last line holds no answer
-        self._sent_as: dict[str, Body] = {}  # request -> its parameters as they were spelled
+        self._sent: Counter[str] = Counter()  # digest -> times sent by this process
+        self._estimated = self._used = 0  # input tokens of the answers so far
+        self._failures: dict[str, _Failure] = {}  # digest -> latest failure
+        self._sent_as: dict[str, Body] = {}  # digest -> parameters as spelled when sent
 
     def run(self, requests: Sequence[ApiRequest]) -> None:
-        """Fill the journal. Raises BackendError for batches that failed, and for requests that did each time."""
+        """Fill the journal. Raises BackendError for failed batches, and for requests that failed in every round."""
         known = {request.digest: request for request in requests}
         self._entries = read_state(self._path)
         while True:
@@ -137,10 +137,9 @@ class Batches:
             failures = [self._failures.get(request.digest) for request in missing]
             if all(failure and failure.refused for failure in failures):
                 raise all_refused(self._server.url, next(failure.reason for failure in failures if failure))
-            hopeless = [request for request in missing if self._sent[request.digest] >= MAX_ROUNDS]
             remaining = [request for request in missing if self._sent[request.digest] < MAX_ROUNDS]
             if not remaining:
-                raise self._failure(hopeless, len(requests))
+                raise self._failure(missing, len(requests))
             for part in self._affordable(remaining):
                 self._begin(part)
 
@@ -149,16 +148,16 @@ class Batches:
         return [entry for entry in self._entries if entry["settings"] == digest and not entry["collected"]]
 
     def _affordable(self, requests: Sequence[ApiRequest]) -> Iterator[list[ApiRequest]]:
-        """Parts that keep the API's limits, as many requests as the cap allows for."""
+        """Split requests into batches within the API's limits, up to the spending cap."""
         usd_left = float("inf") if self._max_usd is None else self._max_usd - self._journal.spent.usd
         part: list[ApiRequest] = []
         size, fits = 0, False
-        caution = LATER_COST_SAFETY_FACTOR * self._used / self._estimated if self._estimated else COST_SAFETY_FACTOR
+        factor = LATER_COST_SAFETY_FACTOR * self._used / self._estimated if self._estimated else COST_SAFETY_FACTOR
         for request in requests:
-            usd_left -= self._journal.usd(replace(request, input_tokens=math.ceil(caution * request.input_tokens)))
+            usd_left -= self._journal.usd(replace(request, input_tokens=math.ceil(factor * request.input_tokens)))
             if usd_left < 0:
                 break
-            line = len(json.dumps(request.body)) + 200  # with what stands around it
+            line = len(json.dumps(request.body)) + 200  # plus the surrounding fields
             if part and (len(part) == MAX_REQUESTS or size + line > MAX_BYTES):
                 yield part
                 part, size = [], 0
@@ -174,7 +173,7 @@ class Batches:
             )
 
     def _begin(self, requests: Sequence[ApiRequest]) -> None:
-        """Write a batch down, then send it."""
+        """Record a batch; `_finish` sends it."""
         number = sum(entry["settings"] == self._adapter.digest for entry in self._entries)
         names = [request.digest for request in requests]
         mark = hashlib.sha256(json.dumps([self._adapter.digest, number, names]).encode()).hexdigest()
@@ -185,12 +184,12 @@ class Batches:
         self._progress.note(f"batch {mark[:8]}: {len(requests)} requests")
 
     def _finish(self, entry: dict[str, Any], known: dict[str, ApiRequest]) -> None:
-        """Send a batch unless the server has it already, wait for its end, and collect."""
+        """Send a batch unless the server already has it, wait until it ends, and collect its results."""
         if entry["batch_id"] is None:
             requests = [known[name] for name in entry["requests"] if name in known]
             batch_id = self._marked(entry["mark"])
             if batch_id is None and len(requests) < len(entry["requests"]):
-                self._entries.remove(entry)  # never sent, and now other documents are wanted
+                self._entries.remove(entry)  # never sent, and the documents have changed
                 self._write_state()
                 return
             entry["batch_id"] = batch_id or self._send(entry["mark"], requests)
@@ -209,16 +208,16 @@ class Batches:
             )
 
     def _marked(self, mark: str) -> str | None:
-        """The batch that carries the mark, where the server has one."""
+        """The server's batch with this mark, or None."""
 
-        def look(client: Any) -> str | None:
+        def find(client: Any) -> str | None:
             listed = islice(client.batches.list(limit=100), LISTED)
             return next((str(batch.id) for batch in listed if (batch.metadata or {}).get(MARK) == mark), None)
 
-        return self._server.call(look)
+        return self._server.call(find)
 
     def _send(self, mark: str, requests: Sequence[ApiRequest]) -> str:
-        """Send once; after a broken connection look for the batch before sending again."""
+        """Send once; after a broken connection, look for the batch before sending again."""
         path = PATHS[self._adapter.endpoint]
         self._sent_as |= {request.digest: self._server.spelling.applied(request.body) for request in requests}
         bodies = ((request.digest, self._sent_as[request.digest]) for request in requests)
@@ -251,7 +250,7 @@ class Batches:
                 attempt += 1
 
     def _ended(self, batch_id: str) -> Batch:
-        """The batch once the server is through with it."""
+        """Poll until the batch has ended."""
         last_line = ""
         while True:
             batch = self._server.call(lambda client: client.batches.retrieve(batch_id))
@@ -268,16 +267,16 @@ class Batches:
         time.sleep(self._poll_seconds)
 
     def _collect(self, batch: Batch, entry: dict[str, Any], known: dict[str, ApiRequest]) -> None:
-        """Keep what a batch's files answer. Lines may come in any order, more than once, or not at all."""
+        """Store a batch's answers. Lines may come in any order, more than once, or not at all."""
         lines: list[dict[str, Any]] = []
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 content = self._server.call(lambda client, name=file_id: client.files.content(name).content)  # type: ignore[misc]
-                own, others = own_lines(content, frozenset(entry["requests"]))
-                lines += own
-                others += len(own) - len({record["custom_id"] for record in own})
-                if others:
-                    self._progress.note(f"{file_id}: {others} lines are broken, doubled or of no request of this batch")
+                records, skipped = _result_records(content, frozenset(entry["requests"]))
+                lines += records
+                skipped += len(records) - len({record["custom_id"] for record in records})
+                if skipped:
+                    self._progress.note(f"{file_id}: {skipped} lines are broken, duplicate or belong to no request")
         self._journal.add(self._rows(lines, known))
         refused = [name for name, failure in self._failures.items() if failure.status in REFUSED and name in known]
         if refused and self._journal.written:
@@ -285,7 +284,7 @@ class Batches:
             self._journal.add({name: (known[name].query_id, answer) for name in refused})
 
     def _rows(self, lines: Sequence[dict[str, Any]], known: dict[str, ApiRequest]) -> dict[str, tuple[str, Answer]]:
-        """The answers in result lines, the first of several; of lines without one the failure is kept."""
+        """The first answer to each request; failures are recorded."""
         rows: dict[str, tuple[str, Answer]] = {}
         for record in lines:
             name = record["custom_id"]
@@ -301,7 +300,7 @@ class Batches:
 
     def _read(self, record: dict[str, Any], request: ApiRequest | None) -> Answer | _Failure:
         try:
-            answer = self._adapter.read(body_of(record), request)
+            answer = self._adapter.read(_response_body(record), request)
         except FaultError as error:
             if error.fault.filtered:
                 return Answer(refusal(), 0, 0, (FILTERED,))
@@ -313,7 +312,7 @@ class Batches:
         return answer
 
     def _classified(self, fault: Fault, request: ApiRequest | None) -> _Failure:
-        """A failure that is final, unless another spelling of the request's parameters may help."""
+        """The failure; it is not final if another spelling of the request's parameters may help."""
         reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
         if request is not None:
             sent = self._sent_as.get(request.digest, request.body)
@@ -321,23 +320,21 @@ class Batches:
                 return _Failure(reason)
         return _Failure(f"{reason}; {flag}" if (flag := advice(fault.message)) else reason, fault.status)
 
-    def _failure(self, hopeless: Sequence[ApiRequest], total: int) -> BackendError:
+    def _failure(self, missing: Sequence[ApiRequest], total: int) -> BackendError:
         unanswered = _Failure("no line in the results")
-        reasons = Counter(self._failures.get(request.digest, unanswered).reason for request in hopeless)
+        reasons = Counter(self._failures.get(request.digest, unanswered).reason for request in missing)
         why = "; ".join(f"{count} times {reason}" for reason, count in reasons.most_common(3))
         return BackendError(
-            f"{len(hopeless)} of {total} requests have no answer after {MAX_ROUNDS} batches ({why}); the others are "
+            f"{len(missing)} of {total} requests have no answer after {MAX_ROUNDS} batches ({why}); the others are "
             f"kept in {self._journal.path}, and the same command asks for these again"
         )
 
     def _write_state(self) -> None:
-        with atomic_writer(self._path) as stream:
-            json.dump({"batches": self._entries}, stream, indent=1)
-            stream.write("\n")
+        write_json(self._path, {"batches": self._entries})
 
 
 def read_state(path: Path) -> list[dict[str, Any]]:
-    """The batches that were written down, oldest first."""
+    """The recorded batches, oldest first."""
     if not path.exists():
         return []
     try:

@@ -1,7 +1,7 @@
 """Rate limits (requests and tokens per minute), prices, estimates and a spending cap for API calls.
 
-Prices stand in an editable file; tokens are estimated from bytes, since the server's tokenizer is not at hand. Knows
-nothing of HTTP. Limits and the cap may be used by many threads at once.
+Prices come from an editable file. Tokens are estimated from bytes, since the server's tokenizer is not available.
+Limits and cap are thread-safe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 from inpars.errors import BackendError, DataFormatError
 from inpars.io.storage import open_lines
 
-BURST_SECONDS = 6.0  # a bucket that was left alone holds what flows into it in this time
+BURST_SECONDS = 6.0  # capacity of a bucket, in seconds of its rate
 
 
 class CapReachedError(BackendError):
@@ -28,7 +28,7 @@ class CapReachedError(BackendError):
 
 
 class Bucket:
-    """A token bucket that may be overdrawn; the caller then waits until it is level again."""
+    """A token bucket that may be overdrawn; the caller then waits until it is refilled."""
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_minute / 60
@@ -37,7 +37,7 @@ class Bucket:
         self._lock = threading.Lock()
 
     def take(self, amount: float) -> float:
-        """Take so much and return the seconds to wait before using it."""
+        """Take an amount and return the seconds to wait before using it."""
         with self._lock:
             now = self._clock()
             self._level = min(self._capacity, self._level + (now - self._last) * self._rate) - amount
@@ -71,16 +71,16 @@ class RateLimits:
             self._sleep(delay)
 
     def pause(self, seconds: float) -> None:
-        """Keep everyone back for a while."""
+        """Delay all requests."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
 
 class Budget:
-    """Money: what is spent, what requests under way may cost, and the cap on both together."""
+    """A spending cap on what was spent plus what running requests may cost."""
 
     def __init__(self, cap: float | None = None, spent: float = 0.0) -> None:
         self.cap, self._spent, self._reserved = cap, spent, 0.0
-        self._under_way = 0
+        self._running = 0
         self._changed = threading.Condition()
 
     @property
@@ -89,43 +89,43 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """USD that are neither spent nor reserved."""
+        """USD neither spent nor reserved."""
         return float("inf") if self.cap is None else self.cap - self._spent - self._reserved
 
     def reserve(self, usd: float) -> None:
-        """Set aside what a request may cost, waiting for those under way if need be.
+        """Reserve a request's maximum cost, waiting for running requests if necessary.
 
-        Raises CapReachedError where it would not fit even if they cost nothing more.
+        Raises CapReachedError if it does not fit and no request is running.
         """
         with self._changed:
             while usd > self.left:
-                if not self._under_way:
+                if not self._running:
                     raise CapReachedError(
                         f"${self._spent:.4f} of ${self.cap} are spent; the next request may cost more"
                     )
                 self._changed.wait()
             self._reserved += usd
-            self._under_way += 1
+            self._running += 1
 
     def settle(self, reserved: float, usd: float) -> None:
-        """Replace a reservation by what the request did cost."""
+        """Replace a reservation with the request's actual cost."""
         with self._changed:
-            self._under_way -= 1
-            self._reserved = self._reserved - reserved if self._under_way else 0.0
+            self._running -= 1
+            self._reserved = self._reserved - reserved if self._running else 0.0
             self._spent += usd
             self._changed.notify_all()
 
 
-BYTES_PER_TOKEN = 4  # of English text in today's vocabularies; other scripts have more bytes a letter
-TOKENS_PER_TURN = 4  # what a chat form adds around each turn
-PER_PRICE = 1_000_000  # tokens that a price is for
-MAX_PRICE = 1_000_000  # USD per million tokens; also the largest factor of a batch
+BYTES_PER_TOKEN = 4  # English text with current vocabularies; other scripts have more bytes per letter
+TOKENS_PER_TURN = 4  # added around each turn by chat templates
+PER_PRICE = 1_000_000  # tokens
+MAX_PRICE = 1_000_000  # USD per million tokens; also the maximum batch factor
 SHIPPED = "prices.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens read and written."""
+    """USD per million input and output tokens."""
 
     input: float
     output: float
@@ -134,14 +134,10 @@ class Price:
         """The cost of these tokens in USD."""
         return (input_tokens * self.input + output_tokens * self.output) / PER_PRICE
 
-    def times(self, factor: float) -> Price:
-        """The same price, cheaper or dearer."""
-        return Price(self.input * factor, self.output * factor)
-
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """One price file."""
+    """The contents of a price file."""
 
     as_of: str
     batch_factor: float
@@ -150,12 +146,14 @@ class Prices:
     def find(self, model: str, *, batch: bool = False) -> Price | None:
         """The price of a model or of a dated snapshot of it; None if it is not listed."""
         price = self.models.get(model) or self.models.get(re.sub(r"-\d{4}(-?\d\d){0,2}$", "", model))
-        return price.times(self.batch_factor) if price and batch else price
+        if price and batch:
+            return Price(price.input * self.batch_factor, price.output * self.batch_factor)
+        return price
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would ask for; output tokens are the most that may be written."""
+    """Requests and cost of a run, with the maximum number of output tokens."""
 
     requests: int
     answered: int
@@ -174,7 +172,7 @@ class Estimate:
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """The prices of a file, the shipped ones by default."""
+    """Read a price file, the shipped one by default."""
     if path is None:
         source, text = Path(SHIPPED), resources.files("inpars.data").joinpath(SHIPPED).read_text(encoding="utf-8")
     else:
@@ -203,14 +201,14 @@ def _number(value: Any) -> float:
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """Approximate number of tokens."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 def cut_text(text: str, max_tokens: int) -> str:
-    """The beginning of a text that has about so many tokens, whole words where there are blanks."""
+    """Cut a text to about `max_tokens` tokens, at a space if possible."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= max_tokens * BYTES_PER_TOKEN:
         return text
-    beginning = raw[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
-    return beginning if text[len(beginning)].isspace() else (beginning.rpartition(" ")[0] or beginning)
+    start = raw[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
+    return start if text[len(start)].isspace() else (start.rpartition(" ")[0] or start)

@@ -1,8 +1,8 @@
-"""One request to an OpenAI-compatible server, repeated while there is hope.
+"""Requests to an OpenAI-compatible server, with retries.
 
-Repeated: rate limits, failing servers, timeouts, broken connections and broken answers. Not repeated: what the server
-refuses, whichever HTTP status it comes with, except once where another spelling of a parameter is asked for. The key
-comes from the environment and is taken out of every message.
+Rate limits, server errors, timeouts, broken connections and broken answers are retried. Refusals are not, whatever
+their HTTP status, unless the server asks for another spelling of a parameter. The key comes from the environment and is
+removed from every message.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ from inpars.generation.api.parameters import Spelling, advice
 from inpars.generation.api.requests import Endpoint
 
 Value = TypeVar("Value")
-FIRST_DELAY_SECONDS = 0.5  # doubled by every further attempt
+FIRST_DELAY_SECONDS = 0.5  # doubled with each attempt
 LONGEST_DELAY_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 600.0  # the longest Retry-After that is believed
+LONGEST_PAUSE_SECONDS = 600.0  # cap on Retry-After
 ADVICE = {
     401: f"check {KEY_VARIABLE}",
     402: "fill the account and run the same command",
     403: f"check what the key in {KEY_VARIABLE} may do",
     404: "check --base-url, --model and --backend",
 }
-NO_KEY = "none"  # servers of one's own ask for none, but the SDK does
-AZURE_KEY = "api-key"  # the header that Azure reads
+NO_KEY = "none"  # the SDK requires a key even if the server does not
+AZURE_KEY = "api-key"  # Azure's header
 MESSAGE_CHARACTERS = 200
 Read: TypeAlias = Callable[[dict[str, Any]], Value]
 
 
 class RefusedError(BackendError):
-    """The server will not do this request, however often it is asked. `said` are the server's own words in full."""
+    """The server refuses this request; retrying is pointless. `message` is the server's full message."""
 
-    def __init__(self, reason: str, said: str = "") -> None:
+    def __init__(self, reason: str, message: str = "") -> None:
         super().__init__(reason)
-        self.said = said
+        self.message = message
 
 
 class FilteredError(RefusedError):
-    """The server's content filter will not let this request pass, which is an answer."""
+    """The server's content filter blocks this request, which counts as an answer."""
 
 
 class NoAnswerError(BackendError):
-    """An attempt that failed and may be repeated, or the last one of several.
+    """A failed attempt that may be retried.
 
-    `kind` is the reason without what differs from request to request, `after` the seconds that the server asks to wait;
-    `perhaps_paid` where it may have done its part, `settles` where it did answer, without a text: after the last
-    attempt that is its refusal.
+    `kind` is the reason without request-specific details, `after` the seconds that the server asks to wait.
+    `perhaps_paid`: the server may have generated an answer. `settles`: it answered without a text, which counts as a
+    refusal after the last attempt.
     """
 
     def __init__(
@@ -84,45 +84,47 @@ class NoAnswerError(BackendError):
 
 
 class RateLimiter:
-    """What every attempt passes: limits on speed and money. This one is always open."""
+    """Limits on the rate and cost of attempts. This one never waits."""
 
     def acquire(self) -> None:
-        """Wait until an attempt may begin."""
+        """Wait until an attempt may start."""
 
     def release(self, *, lost: bool) -> None:
-        """An attempt failed; `lost` where it was perhaps paid for."""
+        """Called after a failed attempt; `lost` if it may have cost money."""
 
     def pause(self, seconds: float) -> None:
-        """The server asks everybody to wait."""
+        """Called when the server asks to wait."""
 
 
 class Server:
-    """A server and how patiently it is asked. `stopped` ends all waiting."""
+    """A server with timeout and retries. `stopped` ends all waiting."""
 
     def __init__(self, url: str, *, timeout_seconds: float, retries: int, stopped: threading.Event) -> None:
-        """Raises ConfigError where the key is absent or cannot be one."""
+        """Raises ConfigError if the key is missing or malformed."""
         self.url, self.retries, self._timeout, self._stopped = url, retries, timeout_seconds, stopped
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not self._key and url == OPENAI_URL:
             raise ConfigError(f"{KEY_VARIABLE} is not set; export it, or name another server with --base-url")
         if not (self._key.isascii() and self._key.isprintable()):
-            raise ConfigError(f"{KEY_VARIABLE} holds signs that no key has; set it again")
+            raise ConfigError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
         self.spelling, self._works = Spelling(), False
-        address, query = _split(url)
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        is_azure = (parts.hostname or "").endswith(".azure.com") or "api-version" in query  # a resource or a gateway
         self._client = openai.OpenAI(
             api_key=self._key or NO_KEY,
-            base_url=address,
-            default_query=query,
-            default_headers={AZURE_KEY: self._key} if self._key and is_azure(url) else None,
+            base_url=urlunsplit(parts._replace(query="")),
+            default_query=query or None,  # sent after each request's path
+            default_headers={AZURE_KEY: self._key} if self._key and is_azure else None,
             timeout=timeout_seconds,
-            max_retries=0,  # each attempt passes the limiter
+            max_retries=0,  # `ask` retries, through the limiter
         )
 
     def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], limiter: RateLimiter) -> Value:
-        """What `read` finds in the server's answer.
+        """The result of `read` on the server's answer.
 
-        Raises RefusedError, NoAnswerError, or BackendError where no request can succeed. The last attempt's place
-        behind the limiter is left to the caller to settle.
+        Raises RefusedError, NoAnswerError, or BackendError if no request can succeed. After success the caller settles
+        the cost that `limiter` reserved.
         """
         failures = 0
         while True:
@@ -141,11 +143,11 @@ class Server:
             except BaseException as error:
                 limiter.release(lost=False)
                 refused = isinstance(error, RefusedError) and not isinstance(error, FilteredError)
-                if not (refused and self.spelling.learns(error.said, sent, body)):  # type: ignore[attr-defined]
+                if not (refused and self.spelling.learns(error.message, sent, body)):  # type: ignore[attr-defined]
                     raise
 
     def call(self, request: Callable[[openai.OpenAI], Value]) -> Value:
-        """Any other call of the SDK, which costs nothing and is repeated by the SDK."""
+        """Any other SDK call; these cost nothing, and the SDK retries them."""
         try:
             with self._failures():
                 return request(self._client.with_options(max_retries=self.retries))
@@ -158,7 +160,7 @@ class Server:
         self._client.close()
 
     def scrub(self, text: str) -> str:
-        """A server's message in one short line without the key or what looks like one."""
+        """A server's message as one short line, without anything that looks like a key."""
         line = " ".join(text.split())
         if self._key:
             line = line.replace(self._key, "[key]")
@@ -167,13 +169,13 @@ class Server:
 
     def _answer(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value]) -> Value:
         with self._failures():
-            value = read(self._sent(endpoint, body))
+            value = read(self._send(endpoint, body))
         self._works = True
         return value
 
-    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:
+    def _send(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:
         if self.url == LITELLM:
-            from inpars.generation.api import litellm_client  # an extra of its own, slow to import
+            from inpars.generation.api import litellm_client  # an optional dependency, slow to import
 
             return litellm_client.ask(endpoint, body, self._timeout)
         target: Any = self._client.completions if endpoint == "completions" else self._client.chat.completions
@@ -181,7 +183,7 @@ class Server:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Whatever goes wrong in an attempt, as one of our errors."""
+        """Translate every failure of an attempt to one of our errors."""
         try:
             yield
         except openai.APIStatusError as error:
@@ -204,7 +206,7 @@ class Server:
             raise BackendError(f"{self.url}: {self.scrub(str(error))}; check the server and its address") from None
 
     def _odd(self, error: OddReplyError) -> Exception:
-        """An answer without a text; a web page before any answer is what a wrong address gives."""
+        """The error for an answer without a text; a web page before any answer suggests a wrong address."""
         reason = self.scrub(str(error))
         if error.page and not self._works:
             return BackendError(f"{self.url} answers with a web page, {reason}; check --base-url, most end in /v1")
@@ -224,20 +226,8 @@ class Server:
         return BackendError(f"{self.url} answers with {reason}; {ADVICE.get(status, 'check --base-url')}")
 
 
-def is_azure(url: str) -> bool:
-    """Whether an address is that of an Azure resource, or of a gateway before one."""
-    parts = urlsplit(url)
-    return (parts.hostname or "").endswith(".azure.com") or "api-version" in dict(parse_qsl(parts.query))
-
-
-def _split(url: str) -> tuple[str, dict[str, object] | None]:
-    """The address that paths are added to, and what follows the question mark, which stays behind them."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query="")), dict(parse_qsl(parts.query)) or None
-
-
 def _delay(attempt: int, after: float | None) -> float:
-    """Seconds before the next attempt: what the server says, else exponentially more, both with some chance in it."""
+    """Seconds before the next attempt: the server's wish, or exponential backoff; both with jitter."""
     if after is not None:
         return after * random.uniform(1.0, 1.1)
     longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0**attempt)
@@ -245,7 +235,7 @@ def _delay(attempt: int, after: float | None) -> float:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds a server asks to wait, in any of the three forms; None where it does not say."""
+    """The seconds that a server asks to wait, in any of the three header formats, or None."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000

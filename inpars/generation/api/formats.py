@@ -1,12 +1,11 @@
-"""A server's answer, whichever server it is: its bytes as one JSON object, and what that object says.
+"""Parse the answers and errors of any OpenAI-compatible server.
 
-Of the object: the text, how it ended, its log-probabilities, what it took. The table of reasons to finish is that of
-the servers' own words; a refusal in any form is an answer; a word that is not in the table is told.
+Answers: text, finish reason, log-probabilities and token usage. Servers use many words for the finish reason; a refusal
+in any form counts as an answer, and unknown words become remarks.
 
-A server that does not answer says so in some form of its own, under any status. OpenAI's servers send `{"error":
-{"message", "type", "param", "code"}}`; others a plain string, FastAPI's `detail`, Google's list of one object, or a web
-page; gateways send such a thing with status 200. A content filter's refusal is told from all else, since it is an
-answer: asking again changes nothing. Knows nothing of HTTP, and nothing of queries.
+Errors come in many forms, under any status. OpenAI sends `{"error": {"message", "type", "param", "code"}}`; others a
+plain string, FastAPI's `detail`, Google's list of one object, or a web page; gateways send them with status 200.
+Content filters are recognized, since their refusal counts as an answer: retrying is pointless.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from typing import Any
 from inpars.io.json_text import JsonError, parse_json, replace_surrogates
 from inpars.records import FinishReason
 
-FINAL = {401, 402, 403, 404, 405}  # no request can succeed
-REFUSED = {400, 413, 414, 422}  # not this one
-AGAIN = {408, 409, 425, 429}  # besides everything from 500 on
+FINAL = {401, 402, 403, 404, 405}  # every request will fail
+REFUSED = {400, 413, 414, 422}  # this request will fail
+AGAIN = {408, 409, 425, 429}  # retry, as from 500 on
 _MESSAGES = ("message", "msg", "detail", "error_description", "error_message", "error_msg", "reason", "title")
 _CODES = ("code", "status", "status_code", "statusCode", "type", "param", "innererror", "inner_error")
 _STATUS_OF_WORDS = (
@@ -48,7 +47,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One refusal or failure; `status` is the code that the message names, else HTTP's, None where neither is known."""
+    """An error reported by a server; `status` is HTTP's if it is a failure, else a code in the message, or None."""
 
     status: int | None
     message: str
@@ -57,7 +56,7 @@ class Fault:
 
 
 class FaultError(Exception):
-    """A fault in an answer that HTTP calls a success."""
+    """A fault in an answer with a successful HTTP status."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -65,16 +64,16 @@ class FaultError(Exception):
 
 
 class OddReplyError(ValueError):
-    """An answer in which no text is to be found: what is odd about it, and how it begins."""
+    """An answer without a text; describes the problem and quotes the beginning."""
 
     def __init__(self, problem: str, excerpt: str = "", *, page: bool = False, settles: bool = False) -> None:
-        """`page` for a web page; `settles` where the server is through and another try is a matter of luck."""
+        """`page`: it is a web page; `settles`: the server did process the request, retries may or may not help."""
         super().__init__(f"{problem}: {excerpt}" if excerpt else problem)
         self.problem, self.page, self.settles = problem, page, settles
 
 
 def fault_of_status(status: int, content: bytes) -> Fault:
-    """What a server says under an HTTP status of failure."""
+    """The fault in the body of a failed HTTP response."""
     text = content.decode("utf-8", "replace").strip()
     try:
         payload = parse_json(text) if text else None
@@ -84,7 +83,7 @@ def fault_of_status(status: int, content: bytes) -> Fault:
 
 
 def fault_in(payload: Any, status: int | None = None) -> Fault | None:
-    """The fault that a JSON value speaks of, None where of none; an HTTP status of failure goes before its codes."""
+    """The fault in a JSON value, or None; a failed HTTP `status` takes precedence over codes in the value."""
     error = _error(payload, failed=status is not None)
     if error is None:
         return None
@@ -108,7 +107,7 @@ def _error(payload: Any, *, failed: bool) -> Any:
 
 
 def _message(error: Any, depth: int = 3) -> str:
-    """The words in a fault of any form."""
+    """The message in an error of any form."""
     if isinstance(error, str):
         return error.strip()
     if not depth:
@@ -120,13 +119,13 @@ def _message(error: Any, depth: int = 3) -> str:
     message = next((text for name in _MESSAGES if (text := _message(error.get(name), depth - 1))), "")
     location, metadata = error.get("loc"), error.get("metadata")
     where = ".".join(map(str, location)) if isinstance(location, list) else ""
-    behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the provider's own words
-    message = f"{message} ({behind})" if message and isinstance(behind, str) else message
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the provider's message
+    message = f"{message} ({raw})" if message and isinstance(raw, str) else message
     return f"{where}: {message}" if where and message else message or _message(error.get("error"), depth - 1)
 
 
 def _codes(error: Any) -> Iterator[str]:
-    """Words and numbers that name the kind of fault."""
+    """Words and numbers that identify the kind of error."""
     if isinstance(error, dict):
         for name in _CODES:
             if isinstance(value := error.get(name), str | int):
@@ -140,7 +139,7 @@ def _status_of(words: str) -> int | None:
 
 
 def is_filtered(payload: Mapping[str, Any]) -> bool:
-    """Whether an answer without a text says that a filter took it."""
+    """Whether an answer without a text was blocked by a content filter."""
     for name in ("promptFeedback", "prompt_feedback"):
         feedback = payload.get(name)
         if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
@@ -155,7 +154,7 @@ def _is_filtered(value: Any, depth: int = 5) -> bool:
 
 
 def visible(page: str) -> str:
-    """What a reader of a web page sees of it, on one line."""
+    """A web page's visible text on one line."""
     return " ".join(unescape(_TAG.sub(" ", _HIDDEN.sub(" ", page))).split()) or "an empty page"
 
 
@@ -164,7 +163,7 @@ SHOWN_CHARACTERS = 100
 
 
 def read_payload(content: bytes) -> dict[str, Any]:
-    """The answer's object. Raises FaultError for a server's complaint, OddReplyError where there is neither."""
+    """Parse an answer's bytes. Raises FaultError if it reports an error, OddReplyError if it is something else."""
     text = content.decode("utf-8-sig", "replace").strip()
     if not text:
         raise OddReplyError("an empty answer")
@@ -177,7 +176,7 @@ def read_payload(content: bytes) -> dict[str, Any]:
 
 
 def answer_in(payload: Any) -> dict[str, Any]:
-    """The object that a JSON value is. Raises FaultError, and OddReplyError for any other value."""
+    """The value if it is an answer's object. Raises FaultError, and OddReplyError for other values."""
     if (fault := fault_in(payload)) is not None and not (isinstance(payload, dict) and payload.get("choices")):
         raise FaultError(fault)
     if isinstance(payload, dict):
@@ -188,7 +187,7 @@ def answer_in(payload: Any) -> dict[str, Any]:
 
 
 def excerpt(value: Any) -> str:
-    """The beginning of an answer, for a message."""
+    """The beginning of an answer, for error messages."""
     line = " ".join(str(value).split())
     return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
 
@@ -212,21 +211,21 @@ FILTERED, NO_FINISH, UNKNOWN_FINISH, PARTS = "filtered", "no_finish_reason", "fi
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of either endpoint. `log_probs` are as the server sent them."""
+    """An answer of either endpoint. `log_probs` are unparsed."""
 
     text: str
     finish: FinishReason
     log_probs: Any
-    thoughts: bool  # beside the text, in a field or a part of their own
-    is_turn: bool  # in the form of a chat's message
+    thoughts: bool  # the server sent reasoning separately from the text
+    is_turn: bool  # has the form of a chat message
     usage: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
 
 
 def read_reply(payload: Mapping[str, Any], *, token_limit: int | None = None) -> Reply:
-    """The first answer; one that has `token_limit` tokens and no reason to finish was cut by length.
+    """The first answer; without a finish reason it counts as cut off if it has `token_limit` tokens.
 
-    Raises FaultError for a failure in its place, and OddReplyError where no text is to be found.
+    Raises FaultError if it reports an error, OddReplyError if it has no text.
     """
     choice = _choice(payload)
     usage = payload["usage"] if isinstance(payload.get("usage"), dict) else {}
@@ -238,25 +237,14 @@ def read_reply(payload: Mapping[str, Any], *, token_limit: int | None = None) ->
     refused = isinstance(turn, dict) and bool(turn.get("refusal")) and not text.strip()
     if refused or (finish == "error") or (not text.strip() and is_filtered(choice)):
         return Reply("", "error", None, thoughts, False, usage, (*remarks, FILTERED))
-    sources = (
-        choice.get("logprobs"),
-        turn.get("logprobs") if isinstance(turn, dict) else None,
-        payload.get("logprobs"),
-    )
-    log_probs = next((value for value in sources if value), None)
-    return Reply(
-        replace_surrogates(text),
-        finish,
-        log_probs,
-        thoughts,
-        isinstance(turn, dict),
-        usage,
-        (*remarks, *finish_remarks),
-    )
+    sources = (choice, turn if isinstance(turn, dict) else {}, payload)
+    log_probs = next((source["logprobs"] for source in sources if source.get("logprobs")), None)
+    remarks = (*remarks, *finish_remarks)
+    return Reply(replace_surrogates(text), finish, log_probs, thoughts, isinstance(turn, dict), usage, remarks)
 
 
 def tokens_used(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
-    """A count of tokens; `otherwise` where the server gives none that is a number."""
+    """A token count; `otherwise` if the server sent no valid number."""
     value = usage.get(name)
     try:
         number = float(value) if not isinstance(value, bool) else math.nan  # type: ignore[arg-type]
@@ -266,7 +254,7 @@ def tokens_used(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
 
 
 def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The answer of index 0; None where a filter took it."""
+    """The choice with index 0; None if a content filter blocked it."""
     choices = payload.get("choices")
     usable = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
     if not usable:
@@ -281,7 +269,7 @@ def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
-    """The text of an answer, whether thoughts came beside it, and remarks."""
+    """The text of a choice, whether it has separate reasoning, and remarks."""
     turn = choice["message"] if isinstance(choice.get("message"), dict) else None
     candidates = (choice.get(name) for name in ("text", "content", "message"))
     content = (
@@ -305,7 +293,7 @@ def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
 
 
 def _part(part: Any) -> tuple[str | None, bool]:
-    """A part's text, None where it has none; and whether it is a thought."""
+    """The text of a content part, or None, and whether the part is reasoning."""
     if isinstance(part, str):
         return part, False
     if not isinstance(part, dict):
@@ -320,10 +308,10 @@ def _part(part: Any) -> tuple[str | None, bool]:
 def _finish(
     payload: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, Any], token_limit: int | None
 ) -> tuple[FinishReason, tuple[str, ...]]:
-    """How the answer ended. Raises OddReplyError where the server says that it failed."""
+    """The finish reason. Raises OddReplyError if generation failed."""
     names = ("finish_reason", "finishReason", "stop_reason", "finish_details", "native_finish_reason", "done_reason")
     reason = next((value for source in (choice, payload) for name in names if (value := source.get(name))), None)
-    word = _word(reason)
+    word = _normalized(reason)
     if word in FINISH:
         return FINISH[word], ()
     if word in _FAILED:
@@ -333,7 +321,7 @@ def _finish(
     return "length" if cut else "stop", (remark,)
 
 
-def _word(reason: Any) -> str:
+def _normalized(reason: Any) -> str:
     if isinstance(reason, dict):
         reason = reason.get("type") or reason.get("reason")
     if not isinstance(reason, str):

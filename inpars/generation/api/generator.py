@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server that is asked about items: documents to write queries for, pairs to grade.
+"""Answers from an OpenAI-compatible server about items: documents to write queries for, or pairs to grade.
 
-Answers lie in a journal beside the output; what is there is never asked for again. Single requests are
-`worker_pool.py`'s matter, batches `batch.py`'s.
+Answers are stored in a journal next to the output and never requested twice. `worker_pool.py` sends single requests,
+`batch.py` batches.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from inpars.progress import SILENT, Progress
 from inpars.records import LogProbKind
 
 Item = TypeVar("Item")
-CHUNK_ITEMS = 64  # stored as a whole; the answers are in the journal before
+CHUNK_ITEMS = 64  # stored in the output as a whole; the journal has each answer earlier
 
 
 class ApiGenerator(Generic[Item]):
-    """Asks a server for completions or for chat replies; with documents as items it is a query generator."""
+    """Requests completions or chat replies; with documents as items it is a `QueryGenerator`."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class ApiGenerator(Generic[Item]):
         output: Path,
         progress: Progress = SILENT,
     ) -> None:
-        """Open the journal beside `output`. Raises ConfigError where the key is missing or a batch is under way."""
+        """Open the journal next to `output`. Raises ConfigError if the key is missing or a batch is unfinished."""
         self.name, self.device = adapter.model, f"server {adapter.url}"
         self.log_prob_kind: LogProbKind = options.log_prob_kind
         self._adapter, self._priced, self._items = adapter, price is not None, list[Item]()
         self._positions: dict[str, int] = {}
-        self._remarks, self._answers = Counter[str](), 0  # of the answers that were handed out
-        self._made: dict[str, list[ApiRequest]] = {}  # of items that are asked about and not yet handed out
-        self._ahead = max(CHUNK_ITEMS, 2 * options.concurrency)
+        self._remarks, self._answers = Counter[str](), 0  # of the answers returned so far
+        self._open_requests: dict[str, list[ApiRequest]] = {}  # by item, until its answers are returned
+        self._lookahead = max(CHUNK_ITEMS, 2 * options.concurrency)
         state, stopped = state_path(output), threading.Event()
         if not options.batch:
             refuse_open_batches(state, adapter.digest)
@@ -64,9 +64,9 @@ class ApiGenerator(Generic[Item]):
         return [list(chunk) for chunk in slices(range(len(items)), CHUNK_ITEMS)]
 
     def generate(self, items: Sequence[Item]) -> list[list[GeneratedQuery]]:
-        """The answers about each item of the chunk; those that follow in the plan are asked about meanwhile.
+        """The answers for each item of the chunk; requests for the next items of the plan are sent meanwhile.
 
-        Raises BackendError where items are left without an answer, after everything else was asked.
+        Raises BackendError if items remain without an answer, after all others were requested.
         """
         requests_per_item = [self._requests_of(item) for item in items]
         missing = [
@@ -77,26 +77,26 @@ class ApiGenerator(Generic[Item]):
         elif missing:
             self._ask(items)
         for item in items:
-            del self._made[self._adapter.key(item)]
+            del self._open_requests[self._adapter.key(item)]
         self._count(request for requests in requests_per_item for request in requests)
         return [[self._journal[request.digest] for request in requests] for requests in requests_per_item]
 
     def status(self) -> str:
-        """`$0.0123 spent, 2 failed`; tokens where the price is not known."""
+        """`$0.0123 spent, 2 failed`; the number of tokens if the price is unknown."""
         spent, failed = self._journal.spent, len(self._request_pool.failures) + self._journal.refused
         tokens = spent.input_tokens + spent.output_tokens
         cost = f"${spent.usd:.4f} spent" if self._priced else f"{tokens:,} tokens"
         return f"{cost}, {failed} failed"
 
     def results(self) -> Mapping[str, Any]:
-        """What the journal's answers cost, those of earlier runs and other settings included; and what was odd."""
+        """Cost of all answers in the journal, including earlier runs and other settings, and counts of remarks."""
         spent = self._journal.spent
         usd = round(spent.usd, 6) if self._priced else None
-        odd = {"remarks": dict(sorted(self._remarks.items()))} if self._remarks else {}
-        return {"usd": usd, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, **odd}
+        remarks = {"remarks": dict(sorted(self._remarks.items()))} if self._remarks else {}
+        return {"usd": usd, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, **remarks}
 
     def notes(self) -> list[str]:
-        """What was odd about the answers that the output is made of, a line a kind."""
+        """Remarks on the answers in the output, one line per kind."""
         reasons = self._request_pool.refusals.most_common(1)
         example = [f"the server's reason, {reasons[0][1]} times: {reasons[0][0]}"] if reasons else []
         return [
@@ -106,13 +106,13 @@ class ApiGenerator(Generic[Item]):
         ]
 
     def close(self) -> None:
-        """Let requests under way come to their end, then close the journal."""
+        """Wait for running requests, then close the journal."""
         self._request_pool.close()
         self._server.close()
         self._journal.close()
 
     def skipped(self, items: Sequence[Item]) -> None:
-        """Count what was odd about answers that an interrupted run has stored already."""
+        """Count the remarks on answers that an interrupted run already stored."""
         self._count(request for item in items for request in self._adapter.requests(item))
 
     def _count(self, requests: Iterable[ApiRequest]) -> None:
@@ -121,8 +121,7 @@ class ApiGenerator(Generic[Item]):
             self._remarks.update(self._journal.remarks(request.digest))
 
     def _ask(self, items: Sequence[Item]) -> None:
-        ahead = self._requests(self._rest(items, len(items) + self._ahead))
-        self._request_pool.start(ahead)
+        self._request_pool.start(self._requests(self._rest(items, len(items) + self._lookahead)))
         if self._request_pool.finish(self._requests(items)):
             rest = self._requests(self._rest(items))
             self._request_pool.start(rest)
@@ -130,7 +129,7 @@ class ApiGenerator(Generic[Item]):
             raise self._request_pool.failure(rest)
 
     def _rest(self, items: Sequence[Item], count: int | None = None) -> list[Item]:
-        """The plan, or `count` items of it, from these items on; only they where they are not of the plan."""
+        """The plan, or `count` items of it, starting with these items; just these items if they are not planned."""
         start = self._positions.get(self._adapter.key(items[0]))
         if start is None:
             return list(items)
@@ -141,6 +140,6 @@ class ApiGenerator(Generic[Item]):
 
     def _requests_of(self, item: Item) -> list[ApiRequest]:
         key = self._adapter.key(item)
-        if key not in self._made:
-            self._made[key] = self._adapter.requests(item)
-        return self._made[key]
+        if key not in self._open_requests:
+            self._open_requests[key] = self._adapter.requests(item)
+        return self._open_requests[key]

@@ -1,6 +1,6 @@
-"""The journal of a server's answers: one line each, on the disk before it counts, so that nothing is paid for twice.
+"""The journal of a server's answers: each is written to disk before it is used, so that nothing is paid for twice.
 
-It stays next to the output as the receipt. Lines hold what was answered and what it cost, never a key.
+It stays next to the output as a receipt. Lines contain answers and their cost, never a key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SUFFIX = ".answers.jsonl"
 
 @dataclass(slots=True)
 class Spent:
-    """Totals over a journal."""
+    """Totals of a journal."""
 
     usd: float = 0.0
     input_tokens: int = 0
@@ -37,7 +37,7 @@ def journal_path(output: Path) -> Path:
 
 
 def read_answers(path: Path) -> Iterator[dict[str, Any]]:
-    """The journal's whole lines; a torn last one is left out. The file may be absent and is not touched."""
+    """Records of the journal without an incomplete last line. The file may be missing and is not modified."""
     if not path.exists():
         return
     with open_lines(path) as stream:
@@ -54,7 +54,7 @@ def read_answers(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class AnswerJournal:
-    """Answers by the digest of their request, and their price. Safe to use from many threads."""
+    """Answers by their request's digest, and their price. Thread-safe."""
 
     def __init__(self, path: Path, price: Price | None = None) -> None:
         self.path, self.spent, self.refused, self._price = path, Spent(), 0, price
@@ -79,26 +79,26 @@ class AnswerJournal:
         return self._answers[digest]
 
     def remarks(self, digest: str) -> tuple[str, ...]:
-        """What was odd about the server's answer."""
+        """Remarks on an answer."""
         return self._remarks.get(digest, ())
 
     @property
     def written(self) -> int:
-        """Answers that hold a query, refusals left out."""
+        """Number of answers without refusals."""
         return len(self._answers) - self.refused
 
     def usd(self, item: ApiRequest | Answer) -> float:
-        """What a request may cost, or an answer did, in USD; 0 without a price."""
+        """Maximum cost of a request or actual cost of an answer in USD; 0 without a price."""
         return self._price.usd(item.input_tokens, item.output_tokens) if self._price else 0.0
 
     def add(self, answers: Mapping[str, tuple[str, Answer]]) -> None:
-        """Make answers durable, by digest with their query's id; those that are known already are left out."""
+        """Write answers (digest -> query_id, answer) to disk, except those already known."""
         with self._lock:
             new = {digest: row for digest, row in answers.items() if digest not in self._answers}
             self._append([_record(digest, *row, self.usd(row[1])) for digest, row in new.items()])
 
     def add_lost(self, usd: float) -> None:
-        """Note money for an answer that was perhaps written but never arrived."""
+        """Record the cost of an answer that may have been generated but never arrived."""
         if usd:
             with self._lock:
                 self._append([{"lost_usd": usd}])
@@ -108,7 +108,7 @@ class AnswerJournal:
             self._lines.close()
 
     def _append(self, records: list[dict[str, Any]]) -> None:
-        if self._broken:  # nothing may follow a line that was perhaps torn
+        if self._broken:  # nothing may follow a possibly incomplete line
             raise StorageError(f"{self.path}: cannot be written any more; make room and run the same command again")
         try:
             if records:

@@ -1,7 +1,7 @@
-"""Azure, Anthropic, Gemini, Bedrock and others by LiteLLM in this process (`--base-url litellm:`).
+"""Azure, Anthropic, Gemini, Bedrock and others through LiteLLM in this process (`--base-url litellm:`).
 
-The provider stands in the model's name, and its own environment variables hold the key. LiteLLM's errors are those of
-the OpenAI SDK, and its answers have the same form.
+The model's name contains the provider, whose environment variables hold the key. LiteLLM raises the OpenAI SDK's
+errors and returns OpenAI's response format.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from inpars.errors import BackendError
 from inpars.generation.api.requests import Endpoint
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would fetch one on import
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise importing it downloads one
 import litellm
 
 litellm.suppress_debug_info = True
@@ -20,14 +20,14 @@ litellm.telemetry = False
 
 
 def ask(endpoint: Endpoint, body: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
-    """The provider's answer in OpenAI's form. Raises BackendError where it lacks what every request needs."""
+    """The response in OpenAI's format. Raises BackendError if the provider is unknown or has no log-probs."""
     model = body["model"]
-    known = litellm.get_supported_openai_params(model=model)
-    if known is None:
+    supported = litellm.get_supported_openai_params(model=model)
+    if supported is None:
         raise BackendError(f"LiteLLM does not know the provider of {model!r}; name it: anthropic/{model}, for instance")
-    if "logprobs" in body and "logprobs" not in known:
+    if "logprobs" in body and "logprobs" not in supported:
         raise BackendError(f"the provider of {model!r} gives no log-probs; add --log-prob-kind absent")
-    sent = {name: value for name, value in body.items() if name != "seed" or name in known}  # most lack one
+    sent = {name: value for name, value in body.items() if name != "seed" or name in supported}
     call: Any = litellm.text_completion if endpoint == "completions" else litellm.completion
-    answer: dict[str, Any] = call(**sent, timeout=timeout_seconds, max_retries=0, num_retries=0).model_dump()
-    return answer
+    response: dict[str, Any] = call(**sent, timeout=timeout_seconds, max_retries=0, num_retries=0).model_dump()
+    return response

@@ -1,4 +1,4 @@
-"""What a server is told and how hard it may be asked. Importing it loads no SDK."""
+"""Options for OpenAI-compatible servers: address, limits, prices. Importing it loads no SDK."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from inpars.options import FlagGroup, check, option
 from inpars.records import LogProbKind
 
 OPENAI_URL = "https://api.openai.com/v1"
-LITELLM = "litellm:"  # in place of an address: no server of one kind, LiteLLM in this process
+LITELLM = "litellm:"  # instead of an address: use LiteLLM in this process
 KEY_VARIABLE = "OPENAI_API_KEY"
 KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
-_VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # what may follow a question mark: Azure's ?api-version=
+_VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # values of Azure's ?api-version=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOptions:
-    """How an OpenAI-compatible server is asked; for --backend completions and chat only."""
+    """How requests are sent to an OpenAI-compatible server (--backend completions or chat)."""
 
     FLAG_GROUP: ClassVar = FlagGroup("server")
 
@@ -52,13 +52,13 @@ class ApiOptions:
 
     @property
     def url(self) -> str:
-        """The server's address without a slash at the end of its path."""
-        address, mark, query = (self.base_url or OPENAI_URL).partition("?")
-        return f"{address.rstrip('/')}{mark}{query}".rstrip("?/")
+        """The server's address without a trailing slash in its path."""
+        address, question_mark, query = (self.base_url or OPENAI_URL).partition("?")
+        return f"{address.rstrip('/')}{question_mark}{query}".rstrip("?/")
 
 
 def check_api(options: ApiOptions, *, asks_server: bool) -> None:
-    """Raise ConfigError for an address that cannot be used and, where no server is asked, for flags that need one."""
+    """Raise ConfigError for an invalid address, or without a server for flags that need one."""
     check(options)
     if not asks_server:
         unused = [name for name in ("base_url", "batch", "max_usd", "dry_run") if getattr(options, name)]
@@ -68,17 +68,17 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
         return
     if options.url == LITELLM:
         if options.batch:
-            raise ConfigError(f"--batch: there is no Batch API behind --base-url {LITELLM}; leave one of them out")
+            raise ConfigError(f"--batch: --base-url {LITELLM} has no Batch API; leave one of them out")
         return
     parts = urlsplit(options.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--base-url {options.url!r} is no address; it looks like http://localhost:8000/v1")
+        raise ConfigError(f"--base-url {options.url!r} is not an address like http://localhost:8000/v1")
     if (reason := _secret(parts)) is not None:
         raise ConfigError(f"--base-url {reason}; it must hold no password and no key, since it is stored")
 
 
 def _secret(parts: SplitResult) -> str | None:
-    """What in an address may be a secret, without repeating it."""
+    """Describe a possible secret in the address without repeating it."""
     if parts.username or parts.password:
         return f"has a user or a password before the host; the key goes into {KEY_VARIABLE}"
     if parts.fragment or KEY_LIKE.search(unquote(parts.geturl())):
@@ -87,7 +87,7 @@ def _secret(parts: SplitResult) -> str | None:
         if name not in ("api-version", "api_version") or not _VERSION.fullmatch(value):
             parameter = repr(name) if value else "something"
             return (
-                f"has {parameter} behind its question mark, where only ?api-version=... may stand; a key goes into "
+                f"has {parameter} after its question mark, where only ?api-version=... is allowed; a key goes into "
                 f"{KEY_VARIABLE}"
             )
     return None

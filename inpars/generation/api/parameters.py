@@ -1,8 +1,7 @@
-"""Parameters that some servers spell differently, learnt from the first request that a server refuses for one.
+"""Parameters that some servers spell differently, learned from the first refused request.
 
-A refused request costs nothing. What was learnt holds for the rest of the run; it changes neither what is asked nor
-the digest by which an answer is found again. Parameters that decide the answer are never changed here: the advice
-names the flag.
+A refused request costs nothing. Learned changes apply to the rest of the run and do not affect the request's digest.
+Parameters that affect the answer are never changed; the error message names the flag to change instead.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a server's words ask for; `apply` leaves bodies alone that it does not concern."""
+    """A change that a refusal matching `pattern` asks for; `apply` returns other bodies unchanged."""
 
     pattern: re.Pattern[str]
     apply: Callable[[Body], Body]
@@ -30,7 +29,7 @@ class _Change:
 
 
 def _both_ways(name: str, more: str = _UNSUPPORTED) -> re.Pattern[str]:
-    """The parameter's name, and words of refusal before or behind it."""
+    """Match the parameter's name with words of refusal before or after it."""
     return re.compile(rf"\b{name}\b.*{more}|{more}.*\b{name}\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -51,7 +50,7 @@ _CHANGES = (
         _both_ways(r"top[_ ]logprobs", r"(?:must|required?|needs?|set|missing)"),
         lambda body: {"top_logprobs": 1} | body if body.get("logprobs") is True else body,
     ),
-    _dropped("seed", "the server takes no seed: what it draws cannot be repeated"),
+    _dropped("seed", "the server takes no seed: sampled queries are not reproducible"),
 )
 _NO_TEMPERATURE = _dropped("temperature")
 _ADVICE = (
@@ -65,38 +64,38 @@ _ADVICE = (
 
 
 class Spelling:
-    """The parameter changes that this server requires. Thread-safe.
+    """The parameter changes that one server requires. Thread-safe.
 
-    `may_drop_temperature` for requests that take whatever temperature there is.
+    `may_drop_temperature` allows sending requests without a temperature.
     """
 
     def __init__(self) -> None:
         self.may_drop_temperature = False
-        self._learnt: tuple[_Change, ...] = ()
+        self._learned: tuple[_Change, ...] = ()
         self._lock = threading.Lock()
 
     @property
     def notes(self) -> list[str]:
-        """What the changes mean for the answers, where they mean anything."""
-        return [change.note for change in self._learnt if change.note]
+        """Effects of the learned changes on the answers."""
+        return [change.note for change in self._learned if change.note]
 
     def applied(self, body: Body) -> Body:
-        """The body spelled as this server accepts it, as far as known."""
-        for change in self._learnt:
+        """The body with all learned changes."""
+        for change in self._learned:
             body = change.apply(body)
         return body
 
     def learns(self, message: str, sent: Body, body: Body) -> bool:
-        """Whether a refusal of `sent`, made of `body`, asks for a change that it was sent without."""
+        """Learn from the refusal of `sent`, made from `body`; whether the body would now be sent differently."""
         for change in (*_CHANGES, _NO_TEMPERATURE) if self.may_drop_temperature else _CHANGES:
             if change.pattern.search(message) and change.apply(sent) != sent:
                 with self._lock:
-                    if change not in self._learnt:
-                        self._learnt = (*self._learnt, change)
+                    if change not in self._learned:
+                        self._learned = (*self._learned, change)
                 return self.applied(body) != sent
         return False
 
 
 def advice(message: str) -> str:
-    """The flag that helps against a refusal; empty where none is known."""
+    """The flag that helps against a refusal, or empty."""
     return next((flag for pattern, flag in _ADVICE if re.search(pattern, message, re.IGNORECASE)), "")

@@ -1,11 +1,11 @@
-"""Where the query stands in what a model wrote, for both kinds of servers' answers.
+"""Locate the query in a model's output: a chat reply or a continuation.
 
-A chat model's reply may hold thoughts, a preamble, labels and markdown; a continuation holds the query up to its stop
-string. Positions are returned, not texts, so that log-probabilities can be kept for the query's tokens alone.
+A chat reply may contain reasoning, a preamble, labels and markdown; a continuation contains the query up to its stop
+string. Positions are returned instead of texts, to select the log-probabilities of the query's tokens.
 
-Reasoning models write their thoughts between marks of their family's own, and servers that know no parser for them pass
-all of it on. The opening mark may be missing (the chat template wrote it), the closing one too (the token limit came
-first). A mark counts only where such marks stand, so that a query about a `<think>` tag stays whole.
+Reasoning models enclose their reasoning in marks that differ by family, and servers without a parser for them pass
+everything on. The opening mark may be missing (it was part of the chat template), and so may the closing one (the token
+limit was reached). A mark counts only in plausible positions, so that a query about a `<think>` tag stays whole.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TURN = re.compile(
 
 
 class AnswerSpan(NamedTuple):
-    """The answer is `text[start:end]`; `thoughts` says that something was left out."""
+    """The answer is `text[start:end]`; `thoughts`: reasoning was removed."""
 
     start: int
     end: int
@@ -46,7 +46,7 @@ class AnswerSpan(NamedTuple):
 
 
 def find_answer(text: str) -> AnswerSpan:
-    """What follows the thoughts, empty where they never end; the whole text where there are none."""
+    """The text after the reasoning, empty if it never ends; the whole text if there is none."""
     if match := _BARE_CHANNEL.match(text):
         final = text.rfind(_BARE_FINAL, match.end())
         return AnswerSpan(len(text) if final < 0 else final + len(_BARE_FINAL), len(text), True)
@@ -59,7 +59,7 @@ def find_answer(text: str) -> AnswerSpan:
     if not _TURN.fullmatch(text[start:end]):
         return AnswerSpan(start, end, True)
     if openings and not _TURN.fullmatch(text[: openings[0].start()]):
-        return AnswerSpan(0, openings[0].start(), True)  # an answer, and thoughts about it
+        return AnswerSpan(0, openings[0].start(), True)  # an answer followed by reasoning
     return AnswerSpan(len(text), len(text), True)
 
 
@@ -69,15 +69,15 @@ def _begins_line(text: str, position: int) -> bool:
 
 
 def _closes(text: str, mark: re.Match[str], openings: list[re.Match[str]]) -> bool:
-    """Whether a closing mark ends thoughts: one was opened, or it stands as no mark within a query does."""
+    """Whether a closing mark ends reasoning: an opening mark precedes it, or it is in no position a query has one."""
     if any(opening.end() <= mark.start() for opening in openings):
         return True
-    before, behind = text[: mark.start()], text[mark.end() :]
+    before, after = text[: mark.start()], text[mark.end() :]
     line = before.rpartition("\n")[2]
     if _OPENING.search(line):
         return False
-    a_word = line[-1:].isspace() and behind[:1].isspace() and line.rstrip()[-1:] not in tuple(".!?:;)")
-    return not line.strip() or (bool(behind.strip()) and not (a_word and "\n" not in before.strip()))
+    is_word = line[-1:].isspace() and after[:1].isspace() and line.rstrip()[-1:] not in tuple(".!?:;)")
+    return not line.strip() or (bool(after.strip()) and not (is_word and "\n" not in before.strip()))
 
 
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "‚": "‘", "「": "」", "『": "』", "`": "`"}
@@ -98,14 +98,8 @@ _JSON = re.compile(
 Span = tuple[int, int]
 
 
-def json_value(text: str, start: int, end: int) -> Span | None:
-    """The query in `{"query": "..."}`, fenced or not."""
-    match = _JSON.match(text, start, end)
-    return match.span(1) if match else None
-
-
 def trimmed(text: str, start: int, end: int) -> Span:
-    """The span without blanks at its ends."""
+    """The span without surrounding whitespace."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
@@ -114,7 +108,7 @@ def trimmed(text: str, start: int, end: int) -> Span:
 
 
 def without_lead(text: str, start: int, end: int, *, listed: bool) -> Span:
-    """Without a bullet, a heading's mark or a number; `listed` where more of a list or an announcement is in sight."""
+    """Without a leading bullet, heading mark or number; `listed` if the reply has further items or a preamble."""
     for pattern in (_BULLET, _HEADING):
         if match := pattern.match(text, start, end):
             return match.end(), end
@@ -126,19 +120,19 @@ def without_lead(text: str, start: int, end: int, *, listed: bool) -> Span:
 
 
 def _counts(number: re.Match[str], rest: str) -> bool:
-    """Whether a number counts queries: German and others write ordinals in the same way."""
+    """Whether a number is a list item's: German and other languages write ordinals the same way."""
     return ")" in number[2] or rest.endswith("?") or _ASKS.match(rest) is not None
 
 
 def without_pair(text: str, start: int, end: int) -> Span:
-    """Without one pair of marks around the whole."""
+    """Without one pair of marks around the whole span."""
     if (match := _TAG.match(text, start, end)) and (close := text.find(f"</{match[1]}>", match.end(), end)) >= 0:
         return match.end(), close
     if (boxed := _BOXED.match(text, start, end)) and boxed.end() == end:
         return boxed.span(1)
     if glued := _GLUED.search(text[start:end]):
         return start, start + glued.start()
-    stop = end - 1 if text[end - 1 : end] in (".", ",", ";") else end  # behind the closing mark
+    stop = end - 1 if text[end - 1 : end] in (".", ",", ";") else end  # after the closing mark
     for edge in dict.fromkeys((end, stop)):
         if (inner := _quoted(text, start, edge) or _emphasised(text, start, edge)) is not None:
             return inner
@@ -149,7 +143,7 @@ def _quoted(text: str, start: int, end: int) -> Span | None:
     if end - start < 3 or QUOTES.get(text[start]) != text[end - 1]:
         return None
     inner, close = text[start + 1 : end - 1], text[end - 1]
-    if close in "'’":  # apostrophes are no quotes
+    if close in "'’":  # do not take apostrophes for quotes
         inner = re.sub(r"(?<=\w)['’](?=\w)", "", inner)
     if (position := inner.find(close)) >= 0 and (position == 0 or not inner[position - 1].isspace()):
         return None  # two quoted phrases
@@ -208,11 +202,11 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _TAG_LINE = re.compile(r"<[a-z_]+>", re.IGNORECASE)
-_LONGEST = 240  # characters of a line that announces something
+_LONGEST = 240  # characters of a preamble line
 
 
 def is_preamble(line: str, *, blank_follows: bool) -> bool:
-    """Whether a line only announces the ones behind it."""
+    """Whether a line only announces the following ones."""
     bare = line.strip('*_#>`" \t')
     if (
         (not bare and len(line) > 1)
@@ -229,22 +223,20 @@ def is_preamble(line: str, *, blank_follows: bool) -> bool:
 
 
 def refuses(text: str) -> bool:
-    """Whether a reply says in words that the model will not answer."""
+    """Whether the model declines to answer in words."""
     return _REFUSAL.match(text.strip()) is not None
 
 
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _SECOND = re.compile(r"\s*(?:2[.)]|[-*•–])\s")
-_LAYERS = 8  # marks around a query, one within the other
+_LAYERS = 8  # maximum nested marks around a query
 
-THOUGHTS, ONLY_THOUGHTS, PREAMBLE, MARKUP, REFUSED, ECHO = (
-    *("thoughts", "only_thoughts", "preamble", "markup"),
-    *("refused_in_words", "echo"),
-)
+THOUGHTS, ONLY_THOUGHTS, PREAMBLE, MARKUP = "thoughts", "only_thoughts", "preamble", "markup"
+REFUSED, ECHO = "refused_in_words", "echo"
 
 
 class QuerySpan(NamedTuple):
-    """The query is `text[start:end]`; `remarks` say what else was there."""
+    """The query is `text[start:end]`; `remarks` name what was removed."""
 
     start: int
     end: int
@@ -252,7 +244,7 @@ class QuerySpan(NamedTuple):
 
 
 def find_continued(text: str, form: Prompt, prompt: str = "") -> QuerySpan:
-    """The query in a continuation; some servers repeat the prompt before it."""
+    """Locate the query in a continuation; some servers repeat the prompt before it."""
     echo = len(prompt) if prompt and text.startswith(prompt) else 0
     answer = find_answer(text[echo:])
     start, end = echo + answer.start, echo + answer.end
@@ -264,14 +256,14 @@ def find_continued(text: str, form: Prompt, prompt: str = "") -> QuerySpan:
 
 
 def find_replied(text: str, form: Prompt) -> QuerySpan:
-    """The query in a chat model's turn."""
+    """Locate the query in a chat reply."""
     answer = find_answer(text)
     start, end = trimmed(text, answer.start, answer.end)
     remarks = _thought_remarks(answer.thoughts, start == end)
     if refuses(text[start:end]):
         return QuerySpan(start, start, (*remarks, REFUSED))
-    if (value := json_value(text, start, end)) is not None:
-        return QuerySpan(*trimmed(text, *value), (*remarks, MARKUP))
+    if match := _JSON.match(text, start, end):
+        return QuerySpan(*trimmed(text, *match.span(1)), (*remarks, MARKUP))
     lines = [trimmed(text, *match.span()) for match in _LINE.finditer(text, start, end)]
     first = _first_line(text, lines, form)
     if not lines:
@@ -289,7 +281,7 @@ def _thought_remarks(thoughts: bool, nothing_else: bool) -> tuple[str, ...]:
 
 
 def _first_line(text: str, lines: list[tuple[int, int]], form: Prompt) -> int:
-    """Which line the query stands on: the first that does not only announce the next, or that repeats the form."""
+    """Index of the query's line: the first that is no preamble and does not repeat the prompt's form."""
     label, cue = form.prefix.rpartition("\n")[2].strip().lower(), form.cue.lower()
     cues = [
         number
@@ -310,7 +302,7 @@ def _first_line(text: str, lines: list[tuple[int, int]], form: Prompt) -> int:
 
 
 def _bare(text: str, start: int, end: int, cue: str, *, listed: bool) -> tuple[int, int]:
-    """The span without what stands around the query in it."""
+    """The span without labels, list marks, quotes and markdown around the query."""
     for layer in range(_LAYERS):
         before = start, end
         start, end = trimmed(text, start, end)

@@ -1,6 +1,6 @@
-"""What is sent to an OpenAI-compatible server for a document, and what its answer says.
+"""Requests for a document's queries to an OpenAI-compatible server, and how its answers are read.
 
-Prompts begin with what all documents share, so that the server's prefix cache hits. Knows nothing of HTTP.
+Prompts start with the prefix that all documents share, so that the server's prefix cache hits.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from inpars.generation.api.formats import (
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE, THOUGHTS, find_continued, find_replied
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, query_ids
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
-from inpars.prompts.mixture import PromptSource
+from inpars.prompts.judging import JudgingPrompt
+from inpars.prompts.mixture import PromptSource, prompt_named
 from inpars.prompts.templates import Prompt
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
@@ -39,23 +40,23 @@ Item_contra = TypeVar("Item_contra", contravariant=True)
 REFUSED = "refused"
 SCORE = "`inpars score` computes comparable ones, --log-prob-kind absent asks for none"
 SENTENCES: Mapping[str, str] = {
-    THOUGHTS: "held the model's thoughts, which were left out",
-    ONLY_THOUGHTS: "hold thoughts and no query; raise --max-new-tokens, or turn thinking off at the server",
-    PREAMBLE: "began with a preamble, which was left out",
-    MARKUP: "had quotes, a label or markdown around the query, which was taken off",
-    ECHO: "repeated the prompt, which was left out",
+    THOUGHTS: "held the model's thoughts, which were removed",
+    ONLY_THOUGHTS: "contain reasoning and no query; raise --max-new-tokens, or turn thinking off at the server",
+    PREAMBLE: "began with a preamble, which was removed",
+    MARKUP: "had quotes, a label or markdown around the query, which were removed",
+    ECHO: "repeated the prompt, which was removed",
     FILTERED: "were refused by a content filter or the model; their queries are empty, with finish_reason error",
     REFUSED: "were refused by the server; their queries are empty, with finish_reason error",
-    REFUSED_IN_WORDS: "decline in words to write a query; their queries are empty, with finish_reason error",
-    PARTS: "had parts that are no text, which were left out",
-    BROKEN: "hold letters that did not arrive whole, shown as U+FFFD",
-    NO_FINISH: "have no finish_reason; taken for stop, or for length where the token limit was reached",
-    UNKNOWN_FINISH: "have a finish_reason that is not known; taken for stop, or for length at the token limit",
+    REFUSED_IN_WORDS: "decline to write a query; their queries are empty, with finish_reason error",
+    PARTS: "had parts other than text, which were ignored",
+    BROKEN: "contain broken characters, shown as U+FFFD",
+    NO_FINISH: "have no finish_reason; counted as length if the token limit was reached, else as stop",
+    UNKNOWN_FINISH: "have an unknown finish_reason; counted as length if the token limit was reached, else as stop",
     NONE: f"have no log-probs, since the server sent none; {SCORE}",
-    FORM: f"have no log-probs, since the server's are in no known form; {SCORE}",
+    FORM: f"have no log-probs, since the server's have an unknown format; {SCORE}",
     LENGTH: f"have no log-probs, since the server sent more or fewer values than tokens; {SCORE}",
     TEXT: f"have no log-probs, since the server's tokens do not cover the query; {SCORE}",
-    VALUE: f"have no log-probs, since some of the server's are none (null, infinite, text, above 0); {SCORE}",
+    VALUE: f"have no log-probs, since some of the server's are invalid (null, infinite, text, above 0); {SCORE}",
 }
 
 
@@ -72,28 +73,28 @@ def remark_lines(counts: Mapping[str, int], answers: int, sentences: Mapping[str
 
 
 Endpoint: TypeAlias = Literal["completions", "chat"]
-Shown: TypeAlias = str | list[dict[str, str]]
-"""A prompt's text, or the turns of a chat."""
+Content: TypeAlias = str | list[dict[str, str]]
+"""A prompt's text, or chat turns."""
 
 PATHS: dict[Endpoint, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
-STOP_STRINGS = 4  # the most that the API takes
+STOP_STRINGS = 4  # the API's maximum
 SEED_BITS = 31
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One query to be written. `digest` says what is asked, whose answer is never asked for again."""
+    """One request. `digest` identifies everything that affects its answer, and thus the answer in the journal."""
 
     query_id: str
     digest: str
     body: dict[str, Any]
-    input_tokens: int  # estimated
-    output_tokens: int  # at most
+    input_tokens: int  # estimate
+    output_tokens: int  # maximum
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A query, what it took, and what was odd about the server's answer (`api_remarks`)."""
+    """A query, its token counts, and remarks on how it was read (keys of `SENTENCES`)."""
 
     query: GeneratedQuery
     input_tokens: int
@@ -102,7 +103,7 @@ class Answer:
 
 
 class RequestAdapter(Protocol[Item_contra]):
-    """How items (documents, pairs) become requests and replies become answers, for one model at one server."""
+    """Turns items (documents, pairs) into requests and replies into answers, for one model on one server."""
 
     @property
     def endpoint(self) -> Endpoint: ...
@@ -114,26 +115,31 @@ class RequestAdapter(Protocol[Item_contra]):
     def url(self) -> str: ...
 
     @property
+    def settings(self) -> DecodingSettings: ...
+
+    @property
+    def log_probs(self) -> bool: ...
+
+    @property
     def digest(self) -> str:
-        """What decides all answers besides the items."""
+        """Hash of everything but the items that affects the answers."""
 
     @property
     def sentences(self) -> Mapping[str, str]:
-        """What a remark on an answer means, for people."""
+        """Description of each remark, for notes."""
 
     def key(self, item: Item_contra) -> str:
-        """What tells the item from others."""
+        """Unique key of an item."""
 
-    def requests(self, item: Item_contra) -> list[ApiRequest]:
-        """What is asked about an item."""
+    def requests(self, item: Item_contra) -> list[ApiRequest]: ...
 
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
-        """What a server's answer says. Raises OddReplyError where nothing, FaultError where the server complains."""
+        """Parse a server's answer. Raises OddReplyError if it has no text, FaultError if it reports an error."""
 
 
 @dataclass(frozen=True)
 class RequestFormat:
-    """How documents become requests and replies become queries, for one model at one server."""
+    """Turns documents into requests and replies into queries, for one model on one server."""
 
     endpoint: Endpoint
     model: str
@@ -146,56 +152,48 @@ class RequestFormat:
     def requests(self, document: Document) -> list[ApiRequest]:
         text = cut_text(document.full_text, self.settings.max_doc_tokens)
         content = self._content(self.prompt.for_document(document), text)
-        return [self._request(f"{document.doc_id}-q{number}", content) for number in range(self.settings.num_queries)]
+        return [self._request(query_id, content) for query_id in query_ids([document], self.settings.num_queries)]
 
     def key(self, document: Document) -> str:
         return document.doc_id
 
     @cached_property
     def digest(self) -> str:
-        """What decides all answers besides the documents."""
-        return digest_of([self.prompt.text, self._request("", self._content(self._form, "")).digest])
+        """Hash of everything but the documents that affects the answers."""
+        return digest_of([self.prompt.text, self._request("", self._content(self._longest, "")).digest])
 
     @cached_property
-    def _form(self) -> Prompt:
-        """A prompt that reads replies as all documents' prompts do."""
+    def _longest(self) -> Prompt:
         return self.prompt.longest()
 
-    def _form_of(self, query_id: str) -> Prompt:
-        """As `_form`, of the query's document."""
-        return self.prompt.form_of(query_id.rpartition("-q")[0])
+    def _prompt_of(self, query_id: str) -> Prompt:
+        """A prompt with form and stop strings as for the query's document; its examples may differ."""
+        if not query_id:
+            return self._longest
+        return prompt_named(self.prompt, self.prompt.name_for(query_id.rpartition("-q")[0])).longest()
 
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:
-        """The query in a server's answer, with the remarks on how it had to be read.
-
-        Raises OddReplyError where there is none to be found, FaultError where the server complains.
-        """
+        """The query in a server's answer. Raises OddReplyError if it has no text, FaultError if it reports an error."""
         reply = read_reply(answer_in(payload), token_limit=self.settings.max_new_tokens)
-        query, about_query = self._query(reply, request)
-        expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
-        return Answer(
-            query,
-            tokens_used(reply.usage, "prompt_tokens", expected[0]),
-            tokens_used(reply.usage, "completion_tokens", expected[1]),
-            (*reply.remarks, *about_query),
-        )
+        query, remarks = self._query(reply, request)
+        return answer_of(query, reply, request, (*reply.remarks, *remarks))
 
     def _query(self, reply: Reply, request: ApiRequest | None) -> tuple[GeneratedQuery, tuple[str, ...]]:
         if reply.finish == "error":
             return refusal(), ()
         text = reply.text
         prompt = str(request.body.get("prompt", "")) if request else ""
-        replied = self.endpoint == "chat" or reply.is_turn
-        form = self._form_of(request.query_id) if request else self._form
-        span = find_replied(text, form) if replied else find_continued(text, form, prompt)
-        if REFUSED_IN_WORDS in span.remarks:
-            return refusal(), span.remarks
+        is_chat = self.endpoint == "chat" or reply.is_turn
+        form = self._prompt_of(request.query_id if request else "")
+        span = find_replied(text, form) if is_chat else find_continued(text, form, prompt)
         remarks = span.remarks
+        if REFUSED_IN_WORDS in remarks:
+            return refusal(), remarks
         if reply.thoughts:
             remarks = (ONLY_THOUGHTS if span.start == span.end else THOUGHTS, *remarks)
         query, rest = text[span.start : span.end], text[span.end :]
         remarks += (BROKEN,) * ("\ufffd" in query)
-        unstopped = reply.finish == "length" and self._form.stop_position(rest) == len(rest)
+        unstopped = reply.finish == "length" and self._longest.stop_position(rest) == len(rest)
         reason: FinishReason = "length" if unstopped else "stop"
         try:
             tokens = keep(read_tokens(reply.log_probs), text, span.start, span.end, last=reply.thoughts)
@@ -204,48 +202,43 @@ class RequestFormat:
             return GeneratedQuery(query, (), (), None, reason, "absent" if query else None), (*remarks, *problems)
         return GeneratedQuery(query, (), tokens.values, tokens.stop if reason == "stop" else None, reason), remarks
 
-    def _content(self, prompt: Prompt, text: str) -> Shown:
+    def _content(self, prompt: Prompt, text: str) -> Content:
         return prompt.render(text) if self.endpoint == "completions" else prompt.messages(text)
 
-    def _request(self, query_id: str, content: Shown) -> ApiRequest:
-        form = self._form_of(query_id) if query_id else self._form
-        payload = PayloadFormat(self.endpoint, self.model, self.settings, self.url, form.stop, self.log_probs)
-        return payload.request(query_id, content, [form.form, form.stop])
+    def _request(self, query_id: str, content: Content) -> ApiRequest:
+        return build_request(self, query_id, content, self._prompt_of(query_id))
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadFormat:
-    """What all requests to one model at one server have in common."""
+def build_request(
+    adapter: RequestAdapter[Any], query_id: str, content: Content, prompt: Prompt | JudgingPrompt
+) -> ApiRequest:
+    """The request body and digest for one prompt; form and stop strings are hashed, as replies are parsed by them."""
+    settings, endpoint = adapter.settings, adapter.endpoint
+    body: dict[str, Any] = {"model": adapter.model, "temperature": settings.temperature}
+    if settings.top_p != 1:
+        body["top_p"] = settings.top_p
+    if settings.temperature:
+        body["seed"] = sampling_key(settings.seed, query_id) >> (64 - SEED_BITS)
+    if isinstance(content, str):
+        stop = {"stop": list(prompt.stop[:STOP_STRINGS])} if prompt.stop else {}
+        body |= {"prompt": content, "max_tokens": settings.max_new_tokens, **stop}
+        tokens = estimate_tokens(content)
+    else:
+        # OpenAI's newer models accept only the longer name, some other servers only the shorter one
+        limit = "max_completion_tokens" if adapter.url == OPENAI_URL else "max_tokens"
+        body |= {"messages": content, limit: settings.max_new_tokens}
+        tokens = sum(estimate_tokens(turn["content"]) + TOKENS_PER_TURN for turn in content)
+    if adapter.log_probs:
+        body["logprobs"] = 1 if endpoint == "completions" else True
+    digest = digest_of([query_id, adapter.url, endpoint, [prompt.form, prompt.stop], body])
+    return ApiRequest(query_id, digest, body, tokens, settings.max_new_tokens)
 
-    endpoint: Endpoint
-    model: str
-    settings: DecodingSettings
-    url: str
-    stop: tuple[str, ...]
-    log_probs: bool
 
-    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:
-        """The request for what has this name; `reading` is what decides, beside the reply, how it is understood."""
-        settings = self.settings
-        body: dict[str, Any] = {"model": self.model, "temperature": settings.temperature}
-        if settings.top_p != 1:
-            body["top_p"] = settings.top_p
-        if settings.temperature:
-            body["seed"] = sampling_key(settings.seed, name) >> (64 - SEED_BITS)
-        if isinstance(content, str):
-            stop = {"stop": list(self.stop[:STOP_STRINGS])} if self.stop else {}
-            body |= {"prompt": content, "max_tokens": settings.max_new_tokens, **stop}
-            tokens = estimate_tokens(content)
-        else:
-            # OpenAI's newer models know only the longer name, some other servers only the shorter one
-            limit = "max_completion_tokens" if self.url == OPENAI_URL else "max_tokens"
-            body |= {"messages": content, limit: settings.max_new_tokens}
-            tokens = sum(estimate_tokens(turn["content"]) + TOKENS_PER_TURN for turn in content)
-        if self.log_probs:
-            body["logprobs"] = 1 if self.endpoint == "completions" else True
-        # what is asked and how the answer is understood
-        digest = digest_of([name, self.url, self.endpoint, reading, body])
-        return ApiRequest(name, digest, body, tokens, settings.max_new_tokens)
+def answer_of(query: GeneratedQuery, reply: Reply, request: ApiRequest | None, remarks: tuple[str, ...]) -> Answer:
+    """The answer with the server's token counts, or the request's estimates if the server sent none."""
+    expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
+    input_tokens = tokens_used(reply.usage, "prompt_tokens", expected[0])
+    return Answer(query, input_tokens, tokens_used(reply.usage, "completion_tokens", expected[1]), remarks)
 
 
 def refusal() -> GeneratedQuery:
@@ -254,5 +247,5 @@ def refusal() -> GeneratedQuery:
 
 
 def digest_of(values: Any) -> str:
-    """A digest of JSON values."""
+    """SHA-256 of JSON values, hexadecimal."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,4 @@
-"""Many requests at a time: every answer goes to the journal first, failures are noted and told at the end.
-
-Knows nothing of documents.
-"""
+"""Concurrent requests: each answer goes to the journal at once, failures are collected and reported at the end."""
 
 from __future__ import annotations
 
@@ -20,17 +17,17 @@ from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, RequestAdapter, refusal
 
-REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
-FAILED_IN_A_ROW = 20  # requests; no more are tried then
+REFUSED_AT_FIRST = 20  # refusals before any answer; more suggest that the documents are not the cause
+FAILED_IN_A_ROW = 20  # consecutive failed requests after which no more are sent
 MESSAGE_REASONS = 3
 
 
 class _StoppedError(Exception):
-    """The request was not made."""
+    """The request was not sent."""
 
 
 class RequestPool:
-    """Threads that ask, one request each at a time."""
+    """A thread pool that sends requests."""
 
     def __init__(
         self,
@@ -40,32 +37,32 @@ class RequestPool:
         options: ApiOptions,
         stopped: threading.Event,
     ) -> None:
-        self.failures: dict[str, tuple[str, str]] = {}  # request -> kind of failure, and the failure in full
-        self.refusals: Counter[str] = Counter()  # the server's reasons
+        self.failures: dict[str, tuple[str, str]] = {}  # digest -> kind of failure, full message
+        self.refusals: Counter[str] = Counter()  # by the server's reason
         self.limits = RateLimits(options.requests_per_minute, options.tokens_per_minute, sleep=stopped.wait)
         self.budget = Budget(options.max_usd, journal.spent.usd)
         self.journal, self.stopped = journal, stopped
         self._server, self._adapter = server, adapter
         self._patience = max(FAILED_IN_A_ROW, 2 * options.concurrency)
         self._in_a_row = 0
-        self._refused: dict[str, tuple[ApiRequest, str]] = {}  # until an answer shows that the server works
+        self._refused: dict[str, tuple[ApiRequest, str]] = {}  # held back until the first answer
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="ask")
-        self._under_way: dict[str, Future[None]] = {}
+        self._running: dict[str, Future[None]] = {}
 
     def start(self, requests: Sequence[ApiRequest]) -> None:
-        """Ask what was not asked yet."""
+        """Send the requests that have no answer and are not running."""
         for request in requests:
-            if request.digest not in self.journal and request.digest not in self._under_way:
-                self._under_way[request.digest] = self._pool.submit(self._settle, request)
+            if request.digest not in self.journal and request.digest not in self._running:
+                self._running[request.digest] = self._pool.submit(self._settle, request)
 
     def finish(self, requests: Sequence[ApiRequest]) -> bool:
-        """Wait for these and say whether one is left without an answer.
+        """Wait for these requests; whether any of them has no answer.
 
-        Raises BackendError where no further request can succeed: a wrong key, the cap, a server that refuses all.
+        Raises BackendError if no further request can succeed: wrong key, spending cap, a server that refuses all.
         """
         for request in requests:
-            if (future := self._under_way.get(request.digest)) is not None:
+            if (future := self._running.get(request.digest)) is not None:
                 try:
                     future.result()
                 except CancelledError:
@@ -77,13 +74,13 @@ class RequestPool:
                         "the same command with a higher --max-usd resumes from there"
                     ) from None
                 if request.digest in self.journal:
-                    del self._under_way[request.digest]
-        if self._refused and all(future.done() for future in self._under_way.values()):
+                    del self._running[request.digest]
+        if self._refused and all(future.done() for future in self._running.values()):
             raise self._all_refused([reason for _, reason in self._refused.values()])
         return any(request.digest not in self.journal for request in requests)
 
     def failure(self, requests: Sequence[ApiRequest]) -> BackendError:
-        """How many are left without an answer, and why."""
+        """The error for requests without an answer, with counts and reasons."""
         missing = sum(request.digest not in self.journal for request in requests)
         example = dict(self.failures.values())
         reasons = Counter(kind for kind, _ in self.failures.values()).most_common(MESSAGE_REASONS)
@@ -97,12 +94,12 @@ class RequestPool:
         )
 
     def close(self) -> None:
-        """Begin nothing new and wait for what is under way."""
+        """Start no more requests and wait for running ones."""
         self.stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _settle(self, request: ApiRequest) -> None:
-        """Ask for one query; its answer or its failure is noted, only what ends everything is raised."""
+        """Send one request and record its answer or failure; raises only errors that end the run."""
         if self.stopped.is_set():
             return
         try:
@@ -127,17 +124,17 @@ class RequestPool:
         finally:
             self.budget.settle(self.journal.usd(request), self.journal.usd(answer))
         with self._lock:
-            held, self._refused = self._refused, {}
-        self._keep_refusals(held)
+            refused, self._refused = self._refused, {}
+        self._keep_refusals(refused)
 
     def _note_refusal(self, request: ApiRequest, reason: str) -> None:
         with self._lock:
             self._in_a_row = 0
-            works = self.journal.written > 0
-            if not works:
+            server_works = self.journal.written > 0
+            if not server_works:
                 self._refused[request.digest] = request, reason
             reasons = [reason for _, reason in self._refused.values()]
-        if works:
+        if server_works:
             self._keep_refusals({request.digest: (request, reason)})
         elif len(reasons) >= REFUSED_AT_FIRST:
             self.stopped.set()
@@ -162,28 +159,28 @@ class RequestPool:
 
 
 class _RequestLimiter(RateLimiter):
-    """What one request passes on each attempt. Raises _StoppedError once nothing more shall be asked."""
+    """The pool's limits for one request. `acquire` raises _StoppedError once the pool has stopped."""
 
-    def __init__(self, request_pool: RequestPool, request: ApiRequest) -> None:
-        self._request_pool, self._usd = request_pool, request_pool.journal.usd(request)
+    def __init__(self, pool: RequestPool, request: ApiRequest) -> None:
+        self._pool, self._usd = pool, pool.journal.usd(request)
         self._tokens = request.input_tokens + request.output_tokens
 
     def acquire(self) -> None:
-        self._request_pool.limits.wait(self._tokens)
-        self._request_pool.budget.reserve(self._usd)
-        if self._request_pool.stopped.is_set():
-            self._request_pool.budget.settle(self._usd, 0.0)
+        self._pool.limits.wait(self._tokens)
+        self._pool.budget.reserve(self._usd)
+        if self._pool.stopped.is_set():
+            self._pool.budget.settle(self._usd, 0.0)
             raise _StoppedError
 
     def release(self, *, lost: bool) -> None:
         if lost:
-            self._request_pool.journal.add_lost(self._usd)
-        self._request_pool.budget.settle(self._usd, self._usd if lost else 0.0)
+            self._pool.journal.add_lost(self._usd)
+        self._pool.budget.settle(self._usd, self._usd if lost else 0.0)
 
     def pause(self, seconds: float) -> None:
-        self._request_pool.limits.pause(seconds)
+        self._pool.limits.pause(seconds)
 
 
 def all_refused(url: str, reason: str) -> BackendError:
-    """The error for a server that answers nothing; the reason may name the flag that helps already."""
+    """The error for a server that refuses every request; `reason` may already name a flag that helps."""
     return BackendError(f"{url} refuses every request ({reason}); check --model, --backend and the token limits")
