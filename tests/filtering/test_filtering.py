@@ -1,4 +1,4 @@
-"""Filtering: each reason by example, what holds always by property."""
+"""Filtering: each reason by example, and properties."""
 
 import math
 import random
@@ -42,16 +42,16 @@ REASONS = {
 def test_each_reason(reason):
     wrong, settings = REASONS[reason]
     good = query("d2-q0", "how does dough grow", (-1.0, -1.0, -1.0))
-    found = filter_queries([wrong, good], document_text=lambda _: DOCUMENT, **settings)
-    assert dict(found.dropped) == {reason: 1}
-    assert [verdict.query for verdict in found.kept] == [good]
-    assert [verdict.reason for verdict in found.verdicts] == [reason, None]
+    result = filter_queries([wrong, good], document_text=lambda _: DOCUMENT, **settings)
+    assert dict(result.dropped) == {reason: 1}
+    assert [verdict.query for verdict in result.kept] == [good]
+    assert [verdict.reason for verdict in result.verdicts] == [reason, None]
 
 
 def test_a_query_without_tokens_is_empty_and_scores_least():
-    found = filter_queries([query(log_probs=())], min_tokens=0)
-    assert dict(found.dropped) == {"empty": 1}
-    assert found.verdicts[0].score == -math.inf
+    result = filter_queries([query(log_probs=())], min_tokens=0)
+    assert dict(result.dropped) == {"empty": 1}
+    assert result.verdicts[0].score == -math.inf
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_of_the_same_words_the_best_stays():
         query("d2-q0", "why does bread rise?", (-1.0,) * 4),
         query("d3-q0", "how is bread baked", (-3.0,) * 4),
     )
-    found = filter_queries([worse, best, other], top_k=2)
-    assert [verdict.query for verdict in found.kept] == [best, other]
-    assert dict(found.dropped) == {"duplicate": 1}
+    result = filter_queries([worse, best, other], top_k=2)
+    assert [verdict.query for verdict in result.kept] == [best, other]
+    assert dict(result.dropped) == {"duplicate": 1}
 
 
 # mean of logs: a (-1-1)/2 = -1, b (-0.1*5)/5 = -0.1 ; sums: a -2, b -0.5 ; c one sure and one odd token
@@ -91,17 +91,17 @@ SCORED = {
 )
 def test_scoring_functions_by_hand(function, order):
     queries = [query(name, f"query {name}", values) for name, values in SCORED.items()]
-    found = filter_queries(queries, scoring_function=function, min_tokens=1)
-    assert "".join(verdict.query.query_id for verdict in found.kept) == order
+    result = filter_queries(queries, scoring_function=function, min_tokens=1)
+    assert "".join(verdict.query.query_id for verdict in result.kept) == order
     if function == "mean_probs":
-        assert found.kept[1].score == pytest.approx((1 + math.exp(-3)) / 2)
+        assert result.kept[1].score == pytest.approx((1 + math.exp(-3)) / 2)
 
 
 def test_top_k_counts_the_rest():
     queries = [query(f"d{number}-q0", f"query number {number}", (-float(number),) * 3) for number in range(5)]
-    found = filter_queries(queries, top_k=2)
-    assert [verdict.query.query_id for verdict in found.kept] == ["d0-q0", "d1-q0"]
-    assert dict(found.dropped) == {"below_top_k": 3}
+    result = filter_queries(queries, top_k=2)
+    assert [verdict.query.query_id for verdict in result.kept] == ["d0-q0", "d1-q0"]
+    assert dict(result.dropped) == {"below_top_k": 3}
     assert len(filter_queries(queries, top_k=9).kept) == 5
 
 
@@ -144,21 +144,21 @@ SETTINGS = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(QUERIES, SETTINGS, st.randoms(use_true_random=False))
 def test_what_always_holds(queries, chosen, shuffler: random.Random):
-    found = filter_queries(queries, document_text=lambda _: DOCUMENT, **chosen)
-    kept = [verdict.query for verdict in found.kept]
+    result = filter_queries(queries, document_text=lambda _: DOCUMENT, **chosen)
+    kept = [verdict.query for verdict in result.kept]
     assert all(one in queries for one in kept)
-    assert len(kept) + found.dropped.total() == len(queries)
-    assert [verdict.query for verdict in found.verdicts] == queries
-    assert [verdict.score for verdict in found.kept] == sorted((v.score for v in found.kept), reverse=True)
+    assert len(kept) + result.dropped.total() == len(queries)
+    assert [verdict.query for verdict in result.verdicts] == queries
+    assert [verdict.score for verdict in result.kept] == sorted((v.score for v in result.kept), reverse=True)
     assert chosen["top_k"] is None or len(kept) <= chosen["top_k"]
     if chosen["drop_duplicates"]:
         assert len({words(one.text) for one in kept}) == len(kept)
-    worst_kept = min((verdict.score for verdict in found.kept), default=math.inf)
-    assert all(verdict.score <= worst_kept for verdict in found.verdicts if verdict.reason == "below_top_k")
+    worst_kept = min((verdict.score for verdict in result.kept), default=math.inf)
+    assert all(verdict.score <= worst_kept for verdict in result.verdicts if verdict.reason == "below_top_k")
     shuffled = shuffler.sample(queries, len(queries))
     again = filter_queries(shuffled, document_text=lambda _: DOCUMENT, **chosen)
     assert [verdict.query for verdict in again.kept] == kept
-    assert again.dropped == found.dropped
+    assert again.dropped == result.dropped
 
 
 def test_copies_are_whole_words_and_long_enough():

@@ -1,4 +1,4 @@
-"""The filter stage: files in and out, scores from files, packed files, what the manifest says; faults of others."""
+"""The filter stage: files in and out, score files, packed files, the manifest, and faults of other toolkits."""
 
 import gzip
 import json
@@ -217,14 +217,14 @@ ROWS = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, st.integers(1, 5), st.sampled_from(["x:top-k=3", "x:min=0", "x:best=0.5", "mean_probs:max=0.5"]))
-def test_filtered_is_a_subset_in_order_and_files_agree_with_records(tmp_path_factory, found, k, selection):
+def test_filtered_is_a_subset_in_order_and_files_agree_with_records(tmp_path_factory, result, k, selection):
     stage = Stage(tmp_path_factory.mktemp("stage"))
-    rows = [row(number, log_probs=log_probs) | {"query": text} for number, (text, log_probs, _) in enumerate(found)]
-    column = [{"query_id": f"d{number}-q0", "x": value} for number, (_, _, value) in enumerate(found)]
+    rows = [row(number, log_probs=log_probs) | {"query": text} for number, (text, log_probs, _) in enumerate(result)]
+    column = [{"query_id": f"d{number}-q0", "x": value} for number, (_, _, value) in enumerate(result)]
     settings = {"select": (selection,), "top_k": k, "scoring_function": "sum_log_probs", "min_tokens": 1}
     write_jsonl(stage.folder / "queries.jsonl", rows)
     queries = list(read_synthetic_queries(stage.folder / "queries.jsonl"))
-    values = [float("nan") if value is None else float(value) for _, _, value in found]
+    values = [float("nan") if value is None else float(value) for _, _, value in result]
     expected = filter_queries(queries, FilterOptions(**settings), scores={"x": values})
     try:
         manifest, kept = stage(rows, scores=[column], **settings)

@@ -1,4 +1,4 @@
-"""The language check: what it says of queries, and what it says where its package is absent."""
+"""The language check on queries, and its error without the package."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Score files: columns by place, what null means, what is refused."""
+"""Score files: columns by position, nulls, and errors."""
 
 import math
 
@@ -16,8 +16,8 @@ PLACES = {"q0": 0, "q1": 1, "q2": 2}
 def read(tmp_path):
     def call(rows, **settings):
         write_jsonl(tmp_path / "scores.jsonl", rows)
-        found = read_scores(tmp_path / "scores.jsonl", PLACES, **settings)
-        return {name: [None if math.isnan(value) else value for value in values] for name, values in found.items()}
+        result = read_scores(tmp_path / "scores.jsonl", PLACES, **settings)
+        return {name: [None if math.isnan(value) else value for value in values] for name, values in result.items()}
 
     return call
 

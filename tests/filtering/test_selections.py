@@ -1,4 +1,4 @@
-"""Selections: rules by hand, and that a threshold and a sort choose the same."""
+"""Selections: rules by hand, and agreement of threshold and sort."""
 
 import math
 

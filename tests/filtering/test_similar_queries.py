@@ -1,4 +1,4 @@
-"""Near-duplicate queries: what is near, that the estimate is near the truth, that order decides who stays."""
+"""Near-duplicate queries: similarity, error of the estimate, and that the order decides which one stays."""
 
 import itertools
 
@@ -73,7 +73,7 @@ def test_known_queries_are_recognised_equal_or_nearly():
 
 
 def test_many_queries_of_one_band_stay_quick():
-    """Every query shares most of its words with all others; only some of them are compared."""
+    """Every query shares most words with all others; only some of them are compared."""
     texts = [words(f"what is the use of {number} in the making of bread and of cake") for number in range(3000)]
-    found = near_duplicates(sketch_queries(texts), 0.95, MAX_COMPARED)
-    assert 0 <= found.sum() < 3000
+    result = near_duplicates(sketch_queries(texts), 0.95, MAX_COMPARED)
+    assert 0 <= result.sum() < 3000

@@ -1,4 +1,4 @@
-"""What an audit does with the triples of one query, by hand."""
+"""Audit actions on the triples of one query, by hand."""
 
 import pytest
 from hypothesis import given
@@ -43,9 +43,9 @@ def test_keep_keeps():
 
 
 def test_a_false_negative_becomes_a_positive_against_the_others():
-    found = apply_action(TRIPLES, "relabel")
-    assert ids(found) == [("p", "b"), ("p", "c"), ("p", "d"), ("a", "b"), ("a", "c"), ("a", "d")]
-    assert (found[3].positive, found[3].positive_score) == ("text a", 7.0)
+    result = apply_action(TRIPLES, "relabel")
+    assert ids(result) == [("p", "b"), ("p", "c"), ("p", "d"), ("a", "b"), ("a", "c"), ("a", "d")]
+    assert (result[3].positive, result[3].positive_score) == ("text a", 7.0)
     # margin 0.6: a, b and d are false, c alone is true; each of them is a positive against c
     assert ids(apply_action(TRIPLES, "relabel", 0.6)) == [("p", "c"), ("a", "c"), ("b", "c"), ("d", "c")]
 

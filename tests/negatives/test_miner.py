@@ -1,4 +1,4 @@
-"""Negatives block by block: never what answers the query, the same draw whatever else is asked for."""
+"""Mining block by block: never a relevant document, and the same draw in any block."""
 
 import zlib
 
@@ -20,11 +20,11 @@ SHELF = Shelf({f"d{number}": f"text {number}" for number in range(1, 6)})
 
 
 def finds(run):
-    """A retriever that has these answers."""
+    """A retriever with these results."""
 
     def search(queries, depth, pairs):
-        found = {query.query_id: dict(rank(run.get(query.query_id, {}), depth)) for query in queries}
-        return found, {(q, d): found[q][d] for q, d in pairs if d in found[q]}
+        result = {query.query_id: dict(rank(run.get(query.query_id, {}), depth)) for query in queries}
+        return result, {(q, d): result[q][d] for q, d in pairs if d in result[q]}
 
     return search
 
@@ -132,14 +132,14 @@ def test_both_sources_give_half_each_and_a_document_once():
     for seed in range(20):
         _, counts = mine({"q1": "d1"}, shelf=shelf, dense=dense, negatives="both", per_query=2, seed=seed)
         assert dict(counts.sources) == {"bm25": 1, "dense": 1}
-    found = drawn({"q1": "d1"}, shelf=shelf, dense=dense, negatives="both", per_query=9)
-    assert sorted(found) == ["d2", "d3", "d4", "d5", "d6", "d7"]
+    result = drawn({"q1": "d1"}, shelf=shelf, dense=dense, negatives="both", per_query=9)
+    assert sorted(result) == ["d2", "d3", "d4", "d5", "d6", "d7"]
 
 
 def test_every_relevant_document_is_a_positive_and_no_others_negative():
-    found = triples({"q1": ("d1", "d3")}, per_query=9)
-    assert {triple.positive_doc_id for triple in found} == {"d1", "d3"}
-    assert {triple.negative_doc_id for triple in found} == {"d2", "d4", "d5"}
+    result = triples({"q1": ("d1", "d3")}, per_query=9)
+    assert {triple.positive_doc_id for triple in result} == {"d1", "d3"}
+    assert {triple.negative_doc_id for triple in result} == {"d2", "d4", "d5"}
 
 
 def test_relevant_documents_make_room_in_the_ranking():
@@ -156,7 +156,7 @@ def test_a_query_that_is_a_document_is_not_its_own_negative():
 
 
 class Numbers:
-    """Scores a pair by the number in the document's text, 10 times for even ones; keeps what it was asked."""
+    """Scores a pair by the number in the document's text, 10 times for even ones; records the pairs."""
 
     name = "numbers"
 
@@ -215,7 +215,7 @@ GRADES = st.dictionaries(st.sampled_from(IDS), st.integers(-1, 2))
 
 
 class Noise:
-    """Scores that look random, negative ones too, and depend on the texts alone."""
+    """Pseudo-random scores, also negative, that depend only on the texts."""
 
     name = "noise"
 
@@ -224,7 +224,7 @@ class Noise:
 
 
 def noisy(shelf, salt):
-    """A retriever that finds three quarters of all documents, in an order without sense."""
+    """A retriever that finds three quarters of all documents in pseudo-random order."""
 
     def search(queries, depth, pairs):
         run = {}
@@ -268,9 +268,9 @@ def all_mined(case, draw, rescored, size, order):
 @given(cases(), DRAWS, st.booleans(), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_no_triple_breaks_a_rule_on_adversarial_corpora(case, draw, rescored, size, shuffler):
     shelf, queries, judged_texts, qrels = case
-    found, counts = all_mined(case, draw, rescored, 500, queries)
+    result, counts = all_mined(case, draw, rescored, 500, queries)
     by_id = {one.query.query_id: one for one in queries}
-    for (query_id, positive), negatives in found.items():
+    for (query_id, positive), negatives in result.items():
         text = by_id[query_id].query.text
         relevant = {positive, *by_id[query_id].positives} | {
             doc_id
@@ -290,10 +290,10 @@ def test_no_triple_breaks_a_rule_on_adversarial_corpora(case, draw, rescored, si
                 assert own <= against
                 assert draw.rule.margin is None or own <= against - draw.rule.margin
         assert len({shelf.text_key(negative.doc_id) for negative in negatives}) == len(negatives)
-    assert len(found) + counts.dropped.total() == sum(len(one.positives) for one in queries) == counts.pairs
+    assert len(result) + counts.dropped.total() == sum(len(one.positives) for one in queries) == counts.pairs
     # any block size and order of the input: the same draw
     again, _ = all_mined(case, draw, rescored, size, shuffler.sample(queries, len(queries)))
-    assert again == found
+    assert again == result
 
 
 def test_a_draw_depends_on_the_seed_and_its_own_query_alone():
@@ -333,11 +333,11 @@ def test_a_query_that_is_a_heading_is_mined_without_titles_and_not_below_itself(
         {"d1": ("Hot Bread", "one"), "d2": ("Hot Bread", "two"), "d3": ("Bread", "three"), "d4": ("Hot", "")}
     )
     run = {"q1": {"d1": 4.0, "d2": 3.0, "d3": 2.0, "d4": 1.0}}
-    for may_stand_above, found in ((True, ["d3"]), (False, ["d2", "d3", "d4"])):
+    for may_stand_above, result in ((True, ["d3"]), (False, ["d2", "d3", "d4"])):
         query = QueryWithPositives(Query("q1", "hot bread!"), ("d1",), may_stand_above)
         miner = NegativeMiner(shelf, MiningConfig(per_query=5), {"bm25": finds(run)})
         (mined,), _ = miner.mine([query])
-        assert sorted(triple.negative_doc_id for triple in mined.triples) == found
+        assert sorted(triple.negative_doc_id for triple in mined.triples) == result
         assert mined.text_of(mined.positive) == ("one" if may_stand_above else "Hot Bread one")
         reasons = {"below_the_same_heading": 1, "empty_text": 1} if may_stand_above else {}
         assert miner.counts.skipped == reasons

@@ -1,4 +1,4 @@
-"""Rules on scores and the choice among candidates, by hand."""
+"""Score rules and the selection of candidates, by hand."""
 
 from collections import Counter
 
@@ -93,14 +93,14 @@ def test_rules_that_make_no_sense(settings, problem):
 
 def test_ranks_are_counted_without_what_is_forbidden():
     forbidden = ExcludedDocuments.of(SHELF, ["d1", "d3"])
-    found = rank_window("bm25", SCORES, forbidden, SHELF, ranks=(2, 2), per_query=1)
-    assert found == [Negative("d4", "bm25", rank=2, score=6.0)]  # d2 is first, d4 second
+    result = rank_window("bm25", SCORES, forbidden, SHELF, ranks=(2, 2), per_query=1)
+    assert result == [Negative("d4", "bm25", rank=2, score=6.0)]  # d2 is first, d4 second
 
 
 def test_a_window_beyond_a_ranking_moves_to_its_last_allowed_documents():
     shelf = Shelf(SHELF | {"d5": "text 1"})  # the last one has the positive's text
-    found = rank_window("bm25", SCORES, ExcludedDocuments.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
-    assert names(found) == ["d4", "d3"]
+    result = rank_window("bm25", SCORES, ExcludedDocuments.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
+    assert names(result) == ["d4", "d3"]
 
 
 def test_sources_take_turns_and_a_document_comes_once():
@@ -108,24 +108,24 @@ def test_sources_take_turns_and_a_document_comes_once():
     dense = [Negative(f"c{n}", "dense") for n in range(4)] + [Negative("x", "dense")]
     firsts = set()
     for key in range(40):
-        found = list(interleave_shuffled([bm25, dense], key))
-        assert len(found) == len(set(names(found))) == 9
-        assert Counter(candidate.source for candidate in found[:4])["bm25"] in (2, 1, 3)
-        firsts.add(found[0].source)
+        result = list(interleave_shuffled([bm25, dense], key))
+        assert len(result) == len(set(names(result))) == 9
+        assert Counter(candidate.source for candidate in result[:4])["bm25"] in (2, 1, 3)
+        firsts.add(result[0].source)
     assert firsts == {"bm25", "dense"}
     without = [Negative(f"b{n}", "bm25") for n in range(4)], [Negative(f"c{n}", "dense") for n in range(4)]
     assert all(
-        {found[n].source, found[n + 1].source} == {"bm25", "dense"}
+        {result[n].source, result[n + 1].source} == {"bm25", "dense"}
         for key in range(20)
-        for found in [list(interleave_shuffled(without, key))]
+        for result in [list(interleave_shuffled(without, key))]
         for n in (0, 2, 4, 6)
     )
 
 
 def chosen(candidates, shelf=SHELF, forbidden=("d1",), **settings):
     skipped = Counter()
-    found = select_negatives(candidates, ExcludedDocuments.of(shelf, forbidden), shelf, skipped=skipped, **settings)
-    return names(found), dict(skipped)
+    result = select_negatives(candidates, ExcludedDocuments.of(shelf, forbidden), shelf, skipped=skipped, **settings)
+    return names(result), dict(skipped)
 
 
 def test_what_is_passed_over_is_counted():
@@ -147,10 +147,10 @@ def test_rules_compare_scores_of_one_retriever():
 
 def test_random_documents_are_few_tries_and_all_different():
     shelf = Shelf({f"d{number}": str(number) for number in range(500)})
-    found = names(random_documents(shelf, 3, count=1))
-    assert len(set(found)) == len(found) == 100
-    assert found == names(random_documents(shelf, 3, count=1))
-    assert found != names(random_documents(shelf, 4, count=1))
+    result = names(random_documents(shelf, 3, count=1))
+    assert len(set(result)) == len(result) == 100
+    assert result == names(random_documents(shelf, 3, count=1))
+    assert result != names(random_documents(shelf, 4, count=1))
     assert sorted(names(random_documents(SHELF, 3, count=1))) == sorted(SHELF)
 
 

@@ -1,4 +1,4 @@
-"""The audit stage: what it scores, writes, carries over and resumes. The reranker is a fake that reads numbers."""
+"""The audit stage: what it scores, writes, carries over and resumes, with a fake reranker that reads numbers."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from inpars.stages.triple_files import ids_path, negatives_path
 
 
 class Numbers:
-    """The score of a pair is the number at the end of the document; breaks down at its nth batch."""
+    """The score of a pair is the number at the end of the document; fails at its nth batch."""
 
     name = "numbers"
 
@@ -98,10 +98,17 @@ def test_keep_carries_everything_over_and_notes_the_scores(source, tmp_path):
         row | {"reranker_score": float(n), "positive_reranker_score": float(p)}
         for row, (_, p, n) in zip(before, ROWS, strict=True)
     ]
-    found = report(output)
-    examples = found.pop("examples")
+    result = report(output)
+    examples = result.pop("examples")
     counts = {"triples": 5, "above_positive": 2, "above_margin": 2}
-    assert found == {"queries": 3, **counts, "written": 5, "dropped": 0, "relabelled": 0, "by_source": {"bm25": counts}}
+    assert result == {
+        "queries": 3,
+        **counts,
+        "written": 5,
+        "dropped": 0,
+        "relabelled": 0,
+        "by_source": {"bm25": counts},
+    }
     # the worst first: 9 against 2, then 7 against 5
     assert [(one["query"], one["reranker_score"], one["positive_reranker_score"]) for one in examples] == [
         *(("ask q3", 9.0, 2.0), ("ask q1", 7.0, 5.0))
@@ -131,9 +138,9 @@ def test_drop_and_relabel(source, tmp_path):
 
 
 def test_a_margin(source, tmp_path):
-    found = audit(source, tmp_path / "out.tsv", margin=2.5).results
+    result = audit(source, tmp_path / "out.tsv", margin=2.5).results
     # above 5 - 2.5: 7 and 5; above 3 - 2.5: 1; above 2 - 2.5: 9; not 1 against 5
-    assert (found["above_positive"], found["above_margin"]) == (2, 4)
+    assert (result["above_positive"], result["above_margin"]) == (2, 4)
 
 
 def test_no_more_examples_than_asked_for(source, tmp_path):
@@ -144,8 +151,8 @@ def test_no_more_examples_than_asked_for(source, tmp_path):
 def test_triples_without_ids(tmp_path):
     write(tmp_path / "texts.tsv", ROWS, sides=False)
     output = tmp_path / "out.tsv"
-    found = audit(tmp_path / "texts.tsv", output, action="drop").results
-    assert (found["written"], found["by_source"]["unknown"]["above_positive"]) == (3, 2)
+    result = audit(tmp_path / "texts.tsv", output, action="drop").results
+    assert (result["written"], result["by_source"]["unknown"]["above_positive"]) == (3, 2)
     assert not ids_path(output).exists()
     assert not negatives_path(output).exists()
     assert report(output)["examples"][0]["negative"] == "doc 9"

@@ -1,4 +1,4 @@
-"""Whose work is whose, and that the parts become the whole again."""
+"""Shards: which items each one gets, and that their output merges into the whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from inpars.stages.shards import (
 
 
 def shuffled_plan(seed: int, size: int) -> shards.Plan:
-    """Chunks of `size` items in an order of their own, as by length."""
+    """Chunks of `size` items in another order, as if sorted by length."""
 
     def plan(block: range) -> list[list[int]]:
         order = list(range(len(block)))
@@ -85,7 +85,7 @@ def test_shards_have_every_item_once_in_chunks_of_the_whole(
 
 @given(total=st.integers(1, 200), count=st.integers(1, 5), data=st.data())
 def test_whose_item_is_whose_does_not_depend_on_the_size_of_chunks(total: int, count: int, data: st.DataObject) -> None:
-    """A processor and a GPU have chunks of different sizes and may each do some of the shards."""
+    """A CPU and a GPU have different chunk sizes and may share the shards."""
     number = data.draw(st.integers(1, count))
     kept = [
         [

@@ -1,4 +1,4 @@
-"""Score files from scorers of all kinds: values, what is null, going on after an interruption, what is refused."""
+"""Score files of all kinds: values, nulls, resuming, and errors."""
 
 import json
 import math
@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(stage, blocks):
     with pytest.raises(BackendError):
         stage.columns(Counter(blocks))
     with stage.output.with_name("scores.jsonl.partial").open("ab") as stream:
-        stream.write(b'{"query_id": "d0-')  # a torn line
+        stream.write(b'{"query_id": "d0-')  # a truncated line
     scorer = Counter()
     stage.columns(scorer)
     assert stage.output.read_bytes() == expected
@@ -151,7 +151,7 @@ def test_ranks_are_those_of_trec_eval_under_ties():
 
 
 class Letters:
-    """Queries about even documents lie at one end, about odd ones at the other; raises after `blocks` blocks."""
+    """Separates queries about even and odd documents; raises after `blocks` blocks."""
 
     def __init__(self, blocks=99):
         self.blocks, self.seen = blocks, []
@@ -167,9 +167,9 @@ class Letters:
 
 def test_clusters_by_embedding(stage):
     manifest = stage.clusters(Letters(), clusters=2)
-    found = [row["cluster"] for row in stage.rows()]
-    assert len({*found[::2]}) == len({*found[1::2]}) == 1
-    assert found[0] != found[1]
+    result = [row["cluster"] for row in stage.rows()]
+    assert len({*result[::2]}) == len({*result[1::2]}) == 1
+    assert result[0] != result[1]
     assert manifest.results == {"clusters": 2, "largest": 4}
     assert not stage.output.with_name("scores.jsonl.partial").exists()
     assert stage.clusters(Letters(), limit=3).output.records == 3
@@ -183,7 +183,7 @@ def test_an_interrupted_clustering_goes_on_where_it_stopped(stage, blocks):
     with pytest.raises(BackendError):
         stage.clusters(Letters(blocks))
     with stage.output.with_name("scores.jsonl.partial").open("ab") as stream:
-        stream.write(b'{"embedding": "AA')  # a torn row
+        stream.write(b'{"embedding": "AA')  # a truncated row
     encoder = Letters()
     stage.clusters(encoder)
     assert stage.output.read_bytes() == expected

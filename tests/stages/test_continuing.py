@@ -1,4 +1,4 @@
-"""What was written for some of the documents is not written again."""
+"""Queries of an earlier output for fewer documents are reused."""
 
 import dataclasses
 
@@ -75,7 +75,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(write):
     few, *_ = write(FEW, "few.jsonl")
     alone, *_ = write(MANY, "alone.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        write(MANY, "both.jsonl", few, most=2)  # the four that are known and two others
+        write(MANY, "both.jsonl", few, most=2)  # four known documents and two others
     both, documents, *_ = write(MANY, "both.jsonl", few)
     assert len(documents) == 3
     assert both.read_bytes() == alone.read_bytes()

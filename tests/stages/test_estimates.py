@@ -1,4 +1,4 @@
-"""Estimates: the rate of random parts, start-up apart, intervals, and what came of earlier ones."""
+"""Estimates: rate of random parts, separate start-up, intervals, and checks of earlier predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inpars.stages.estimates import (
 
 
 class Clock:
-    """Time that passes only where work is done."""
+    """A clock that advances only with work."""
 
     def __init__(self):
         self.now = 0.0
@@ -46,12 +46,12 @@ def test_the_start_and_the_first_part_are_no_part_of_the_rate():
         clock.now += 20  # loading
         return [clock.part(10, 7), clock.part(10, 2), clock.part(20, 4), clock.part(20, 4), clock.part(10, 99)]
 
-    found = measure(start, 8, clock)
-    assert found.startup_seconds == 27
+    result = measure(start, 8, clock)
+    assert result.startup_seconds == 27
     # the time of 8 seconds is over after 2 + 4 = 6 and 10: three parts
-    assert found.parts == ((10, 2.0), (20, 4.0), (20, 4.0))
-    assert found.seconds_per_item == pytest.approx(10 / 50)
-    assert found.margin == pytest.approx(0)  # all parts say 0.2 seconds an item
+    assert result.parts == ((10, 2.0), (20, 4.0), (20, 4.0))
+    assert result.seconds_per_item == pytest.approx(10 / 50)
+    assert result.margin == pytest.approx(0)  # all parts take 0.2 seconds per item
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -64,20 +64,20 @@ def test_too_little_to_measure_on_is_told(count):
 def test_the_margin_is_students():
     # parts of 10 items and 1, 2, 3 seconds: ratio 6/30 = 0.2, deviations -1, 0, 1, their squares 2,
     # error sqrt(2 / (3 * 2)) / 10 = 0.057735, as a share of 0.2 0.288675; t(0.975, 2) = 4.302653
-    found = Measurement(0.0, ((10, 1.0), (10, 2.0), (10, 3.0)))
-    assert found.margin == pytest.approx(4.302653 * 0.288675, rel=1e-5)
+    result = Measurement(0.0, ((10, 1.0), (10, 2.0), (10, 3.0)))
+    assert result.margin == pytest.approx(4.302653 * 0.288675, rel=1e-5)
     assert Measurement(0.0, ((10, 1.0),)).margin is None
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
-    """2,000 chunks whose seconds grow with their length; 30 of them at random tell the mean within the interval."""
+    """2,000 chunks whose seconds grow with their length; 30 random ones estimate the mean within the interval."""
     draw = random.Random(7)
     everything = [(32, 1 + 3 * draw.random() ** 2) for _ in range(2000)]
     truth = sum(seconds for _, seconds in everything) / (32 * 2000)
     hits = 0
     for _ in range(200):
-        found = Measurement(0.0, tuple(draw.sample(everything, 30)))
-        hits += abs(found.seconds_per_item - truth) <= found.margin * found.seconds_per_item
+        result = Measurement(0.0, tuple(draw.sample(everything, 30)))
+        hits += abs(result.seconds_per_item - truth) <= result.margin * result.seconds_per_item
     assert 0.88 <= hits / 200 <= 1.0
 
 
@@ -87,13 +87,13 @@ def prediction(**changes):
 
 
 def test_workers_start_once_and_share():
-    found = prediction()
+    result = prediction()
     # 1000 / 4 = 250 items of 0.2 seconds, after 10 seconds
-    assert found.seconds == pytest.approx(60)
-    assert found.worker_hours == pytest.approx(4 * 60 / 3600)
+    assert result.seconds == pytest.approx(60)
+    assert result.worker_hours == pytest.approx(4 * 60 / 3600)
     # the margin is 124%, so that the low end has no work left in it
-    assert found.low == pytest.approx(10)
-    assert found.high == pytest.approx(10 + 50 * (1 + 4.302653 * 0.288675), rel=1e-5)
+    assert result.low == pytest.approx(10)
+    assert result.high == pytest.approx(10 + 50 * (1 + 4.302653 * 0.288675), rel=1e-5)
 
 
 def finished(output, seconds, results):
@@ -111,9 +111,9 @@ def test_the_error_of_an_earlier_estimate_is_known_once_its_output_is_there(tmp_
     shards = [{"seconds": seconds} for seconds in (30.0, 50.0, 48.0, 40.0)]
     finished(output, 168.0, {"documents": 1000, "shards": shards})
     remember(prediction(model="other"), file)
-    found = last_checked(file, "generate", "m")
-    assert (found.prediction.seconds, found.seconds) == (pytest.approx(60), 50.0)
-    assert found.error == pytest.approx(0.2)
+    result = last_checked(file, "generate", "m")
+    assert (result.prediction.seconds, result.seconds) == (pytest.approx(60), 50.0)
+    assert result.error == pytest.approx(0.2)
     assert last_checked(file, "embed", "m") is None
 
 

@@ -1,4 +1,4 @@
-"""TREC runs fused: which of them is BM25's, its manifest tells."""
+"""Fusion of TREC runs; the manifest tells which run is BM25's."""
 
 from pathlib import Path
 

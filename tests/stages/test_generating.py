@@ -1,4 +1,4 @@
-"""The generation stage: order, skipping, and going on after any interruption with the same bytes."""
+"""The generate stage: order, skipping, and resuming after any interruption with the same bytes."""
 
 import json
 
@@ -56,7 +56,7 @@ class Writer:
 
 
 class Stage:
-    """The stage over one corpus, with everything that may differ between two runs as an argument."""
+    """The stage over one corpus; arguments are what may differ between two runs."""
 
     def __init__(self, folder):
         self.folder, self.output = folder, folder / "queries.jsonl"

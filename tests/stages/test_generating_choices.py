@@ -1,4 +1,4 @@
-"""The generation stage's choices: examples of a collection, lists of ids, near-duplicates, the canary, the detail."""
+"""Options of the generate stage: examples of a collection, lists of ids, near-duplicates, canary, progress detail."""
 
 import pytest
 from tiny_models import sentence
@@ -35,7 +35,7 @@ class Watcher(Silent):
 
 
 class Writer:
-    """Says the same of every document, or the document's id."""
+    """Generates the same query for every document, or the document's id."""
 
     log_prob_kind, device = "raw", "abacus"
 

@@ -1,4 +1,4 @@
-"""The ingest stage: what it writes is a dataset again, what it read is never overwritten."""
+"""The ingest stage: its output is a dataset, and its input is never overwritten."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ingesting files: documents that know their place, what is dropped and why, and only what changed is read again."""
+"""Ingesting files: documents with their positions, drops by reason, and rereading only changed files."""
 
 import json
 import random
@@ -109,12 +109,12 @@ def test_five_passages_are_found_verbatim_where_they_stand(tmp_path, output):
         ("Run make. Then wait.", "guide.md", None, ["Guide", "Setup"]),
         ("Erste Größe.", "note.txt", None, None),
     ]:
-        (found,) = [row for row in rows(output) if text in row["text"]]
-        told = found["metadata"]
-        assert (told["source"], told.get("page"), told.get("headings")) == (source, page, headings)
+        (result,) = [row for row in rows(output) if text in row["text"]]
+        metadata = result["metadata"]
+        assert (metadata["source"], metadata.get("page"), metadata.get("headings")) == (source, page, headings)
     raw = (place / "guide.md").read_text(encoding="utf-8")
-    (told,) = [row["metadata"] for row in rows(output) if row["_id"].startswith("guide.md")]
-    assert raw[told["start"] : told["end"]] == "Run `make`\\. Then *wait*\\."
+    (metadata,) = [row["metadata"] for row in rows(output) if row["_id"].startswith("guide.md")]
+    assert raw[metadata["start"] : metadata["end"]] == "Run `make`\\. Then *wait*\\."
 
 
 def test_files_that_cannot_be_read_are_named_and_the_rest_goes_on(folder, output):

@@ -1,4 +1,4 @@
-"""What stands beside a run's numbers, from files alone: manifests behind it, training queries, examples, BM25."""
+"""Caveats of runs from files alone: manifests of inputs, training queries, examples, BM25."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def made(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reranked(made):
-    """A run of a tuned reranker over BM25's, with everything behind it."""
+    """A run of a tuned reranker over BM25, with all manifests."""
     made("synthetic.jsonl", "generate")
     Path("synthetic.jsonl.example_query_ids.txt").write_text("q2\nq9\n", encoding="utf-8")
     made("triples.tsv", "triples", "how do bees dance?\ta\tb\nwhat else\ta\tb\n", queries="synthetic.jsonl")
@@ -47,18 +47,18 @@ def reranked(made):
 
 
 def test_everything_behind_a_run_is_found(reranked):
-    found = lineage(reranked)
-    assert {manifest.stage for _, manifest in found.steps} == {
+    result = lineage(reranked)
+    assert {manifest.stage for _, manifest in result.steps} == {
         "rerank",
         "search",
         "train reranker",
         "triples",
         "generate",
     }
-    assert found.bm25 == ("BM25 flat (title and text in one field), k1 0.9, b 0.4",)
-    assert found.triples == (Path("triples.tsv"),)
-    assert found.example_ids == (Path("synthetic.jsonl.example_query_ids.txt"),)
-    assert found.synthetic_validation == ("12 synthetic dev queries",)
+    assert result.bm25 == ("BM25 flat (title and text in one field), k1 0.9, b 0.4",)
+    assert result.triples == (Path("triples.tsv"),)
+    assert result.example_ids == (Path("synthetic.jsonl.example_query_ids.txt"),)
+    assert result.synthetic_validation == ("12 synthetic dev queries",)
 
 
 def test_a_file_that_was_made_again_is_not_followed(reranked, made):
@@ -77,22 +77,22 @@ def test_files_without_manifests_say_nothing(tmp_path):
 
 
 def test_what_was_seen_before_is_said(reranked):
-    found = find_caveats({"reranked": reranked}, {"reranked": "t"}, QRELS, TEXTS)
-    assert found.bm25 == {"reranked": "BM25 flat (title and text in one field), k1 0.9, b 0.4"}
-    examples, training = found.overlaps["reranked"]
+    result = find_caveats({"reranked": reranked}, {"reranked": "t"}, QRELS, TEXTS)
+    assert result.bm25 == {"reranked": "BM25 flat (title and text in one field), k1 0.9, b 0.4"}
+    examples, training = result.overlaps["reranked"]
     assert (examples.same, training.same) == (("q2",), ("q1",))
     assert (
-        "reranked: 1 of 2 test queries stand in its prompt's examples (1 word for word, 0 nearly): q2" in found.remarks
+        "reranked: 1 of 2 test queries stand in its prompt's examples (1 word for word, 0 nearly): q2" in result.remarks
     )
-    assert "reranked: its weights were chosen by 12 synthetic dev queries, which a model wrote" in found.remarks
+    assert "reranked: its weights were chosen by 12 synthetic dev queries, which a model wrote" in result.remarks
 
 
 def test_runs_of_the_same_bm25_share_a_line(made):
     search = {"retriever": ["bm25"], "k1": 0.9, "b": 0.4, "language": "en"}
     runs = {name: made(f"{name}.trec", "search", arguments=search) for name in ("one", "two")}
     runs["three"] = made("three.trec", "search", arguments=search | {"k1": 1.2})
-    found = find_caveats(runs, {}, QRELS, TEXTS).remarks
-    assert [line for line in found if "BM25" in line] == [
+    result = find_caveats(runs, {}, QRELS, TEXTS).remarks
+    assert [line for line in result if "BM25" in line] == [
         "one, two: BM25 flat (title and text in one field), k1 0.9, b 0.4",
         "three: BM25 flat (title and text in one field), k1 1.2, b 0.4",
     ]
@@ -104,10 +104,10 @@ def test_what_the_user_names_is_looked_for_too(tmp_path):
         "training": [tmp_path / "train.jsonl"],
         "examples": {"the examples of prompt 'p'": ["how do bees dance"]},
     }
-    found = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, **known)
-    assert [one.same for one in found.overlaps["all runs"]] == [("q2",), ("q1",)]
+    result = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, **known)
+    assert [one.same for one in result.overlaps["all runs"]] == [("q2",), ("q1",)]
     (line,) = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, {}, **known).remarks
-    assert line.startswith("without the texts of the test queries nothing can be said")
+    assert line.startswith("overlaps cannot be found without the texts")
 
 
 def test_which_bm25_is_asked_for_where_nobody_knows(tmp_path):
@@ -154,15 +154,15 @@ def judge(runs, **options):
 
 
 def test_a_whole_evaluation(runs):
-    found = judge(runs, wins=2)
-    assert found.results["second"].means == {"RR@10": 0.25, "P@1": 0.0}  # (1/2 + 0) / 2
-    assert found.results["second"].missing == 1
-    assert found.results["second"].judged_at_10 == 0.5  # of u and a
-    gains, losses = found.changes["second"]
+    result = judge(runs, wins=2)
+    assert result.results["second"].means == {"RR@10": 0.25, "P@1": 0.0}  # (1/2 + 0) / 2
+    assert result.results["second"].missing == 1
+    assert result.results["second"].judged_at_10 == 0.5  # of u and a
+    gains, losses = result.changes["second"]
     assert gains == []
     assert [(one.change.query_id, one.query) for one in losses] == [("q2", TEXTS["q2"]), ("q1", TEXTS["q1"])]
     assert [one.doc_id for one in losses[1].system_first] == ["u", "a"]
-    text = evaluation_text(found)
+    text = evaluation_text(result)
     assert "second: 1 judged query has no result, which counts as 0" in text
     assert "2 judged queries\n" in text
     assert "note: second: 1 result repeats a document of their query" in text
@@ -182,9 +182,9 @@ def test_all_of_it_is_json(runs):
 
 
 def test_unjudged_documents_can_be_left_out(runs):
-    found = judge(runs, judged_only=True)
-    assert found.results["second"].means["RR@10"] == 0.5  # u is gone: (1 + 0) / 2
-    assert found.changes == {}
+    result = judge(runs, judged_only=True)
+    assert result.results["second"].means["RR@10"] == 0.5  # u is gone: (1 + 0) / 2
+    assert result.changes == {}
 
 
 NAMES = {name: name.replace("@", "(judged_only=True)@") for name in ("nDCG@1", "P@2", "R@10")}
@@ -210,15 +210,15 @@ def test_leaving_unjudged_documents_out_is_trec_evals_flag(tmp_path):
 def test_a_run_of_other_queries_is_called_no_result_first(tmp_path):
     path = tmp_path / "other.trec"
     path.write_text("1 Q0 a 1 2.0 t\n", encoding="utf-8")
-    found = judge({"other": path})
-    assert evaluation_text(found).startswith("not a result: other has none of the 2 judged queries")
-    assert evaluation_values(found)["problems"] == found.problems != []
+    result = judge({"other": path})
+    assert evaluation_text(result).startswith("not a result: other has none of the 2 judged queries")
+    assert evaluation_values(result)["problems"] == result.problems != []
 
 
 def test_another_baseline(runs):
-    found = judge(runs, baseline="second")
-    assert list(found.differences["RR@10"]) == ["first"]
-    assert found.differences["RR@10"]["first"].mean == pytest.approx(0.75)
+    result = judge(runs, baseline="second")
+    assert list(result.differences["RR@10"]) == ["first"]
+    assert result.differences["RR@10"]["first"].mean == pytest.approx(0.75)
     with pytest.raises(ConfigError, match="baseline 'third' is none of"):
         judge(runs, baseline="third")
 

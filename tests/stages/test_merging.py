@@ -28,7 +28,7 @@ PROMPT = Prompt(name="test", form="Document: {document}\nQuery: {query}", stop=(
 
 
 class Writer:
-    """Repeats a document's first word as often as the document's number says; sorted by length, 3 a chunk."""
+    """Repeats a document's first word as often as the document's number says; sorted by length, 3 per chunk."""
 
     name, log_prob_kind, device = "writer", "raw", "abacus"
 
@@ -334,7 +334,7 @@ def test_reranking_in_shards_has_the_same_bytes(commands):
 
 
 class BatchSums:
-    """A scorer whose scores depend on all that is read together."""
+    """A scorer whose scores depend on the whole batch."""
 
     name = "sums"
 

@@ -1,4 +1,4 @@
-"""The triples stage: which files it writes, when it writes them again, and what it refuses. BM25 is a fake here."""
+"""The triples stage with a fake BM25: which files it writes, when it rewrites them, and errors."""
 
 import shutil
 from pathlib import Path
@@ -222,7 +222,7 @@ def test_random_negatives_do_not_depend_on_the_order_of_the_corpus(tmp_path, mon
 
 
 class Lengths:
-    """Scores a pair by the length of the document's text, and breaks down at its nth batch."""
+    """Scores a pair by the length of the document's text, and fails at its nth batch."""
 
     name = "lengths"
 

@@ -1,4 +1,4 @@
-"""Queries of people: what is read out of headings, FAQs, logs and votes, and what the later stages do with them."""
+"""Queries of people: extraction from headings, FAQs, logs and votes, and their use in later stages."""
 
 import json
 from collections import Counter
@@ -47,7 +47,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_title_and_each_heading_stand_for_their_first_passage():
     dropped = Counter()
-    found = heading_pairs(
+    result = heading_pairs(
         [
             chunk("d1", LONG),
             chunk("d2", "too short", "Refunds"),  # 2 of 8 words: the next passage of the section is taken
@@ -58,7 +58,7 @@ def test_a_title_and_each_heading_stand_for_their_first_passage():
         ],
         dropped,
     )
-    assert [(pair.kind, pair.text, [*pair.grades]) for pair in found] == [
+    assert [(pair.kind, pair.text, [*pair.grades]) for pair in result] == [
         ("title", "Guide", ["d1"]),
         ("heading", "Refunds", ["d3"]),
         ("heading", "Guide Set up", ["d5"]),
@@ -99,8 +99,8 @@ FAQS = {
 @pytest.mark.parametrize("name", FAQS)
 def test_tables_of_questions(name, tmp_path):
     dropped = Counter()
-    found = [(one.question, one.answer, one.doc_id) for one in read_faq(write(tmp_path / name, FAQS[name]), dropped)]
-    assert found == [("How, then?", "So,\nand so.", None), ("Why?", "Because.", "d7")]
+    result = [(one.question, one.answer, one.doc_id) for one in read_faq(write(tmp_path / name, FAQS[name]), dropped)]
+    assert result == [("How, then?", "So,\nand so.", None), ("Why?", "Because.", "d7")]
     assert dropped == {"empty": 1}
 
 
@@ -110,8 +110,8 @@ def test_pages_whose_headings_or_bold_words_ask(tmp_path):
         "# FAQ\n\nIntroduction\n\n## How are refunds *paid*?\n\nBy card.\n\nWithin a week.\n\n## Contact\n\nWrite.\n\n"
         "1. **Is it free?**\n\n   Yes.\n\n**And after?**  \nNo.\n",
     )
-    found = [(one.question, one.answer) for one in read_faq(page, Counter())]
-    assert found == [
+    result = [(one.question, one.answer) for one in read_faq(page, Counter())]
+    assert result == [
         ("How are refunds paid?", "By card.\nWithin a week."),
         ("Is it free?", "Yes."),
         ("And after?", "No."),
@@ -132,9 +132,9 @@ def test_answers_are_found_whole_or_in_part():
         Document("titled", "one", "short"),
     ]
     # the first answer is a document itself; the second holds `same` and `begin`, and `holds` holds it
-    found = [{"same": 1}, {"same": 1, "begin": 1, "holds": 1}, {"titled": 1}, {}]
-    assert match_answers(answers, documents) == found
-    assert match_answers(answers, documents[::-1]) == found
+    result = [{"same": 1}, {"same": 1, "begin": 1, "holds": 1}, {"titled": 1}, {}]
+    assert match_answers(answers, documents) == result
+    assert match_answers(answers, documents[::-1]) == result
 
 
 LOG = (
@@ -185,8 +185,8 @@ def test_clicks_that_are_no_number_are_named(tmp_path):
 @given(st.permutations([("a b", "d1"), ("a  B", "d1"), ("a b", "d2"), ("c d", "d2"), ("c d", "d1"), ("c d", "d2")]))
 def test_the_order_of_a_log_does_not_matter(tmp_path_factory, rows):
     log = write(tmp_path_factory.mktemp("log") / "log.tsv", "".join(f"{q}\t{d}\n" for q, d in rows))
-    found = click_pairs([log], min_clicks=1, min_click_rate=0.0, dropped=Counter())
-    assert {pair.text: [*pair.grades] for pair in found} == {"a b": ["d1", "d2"], "c d": ["d2", "d1"]}
+    result = click_pairs([log], min_clicks=1, min_click_rate=0.0, dropped=Counter())
+    assert {pair.text: [*pair.grades] for pair in result} == {"a b": ["d1", "d2"], "c d": ["d2", "d1"]}
 
 
 def test_the_last_vote_counts(tmp_path):
@@ -234,9 +234,9 @@ def pairs(folder, *, headings=True, **files):
 def test_the_stage_joins_all_sources_and_counts_by_reason(tmp_path):
     log = write(tmp_path / "log.tsv", "refunds\td4\nrefunds\td9\nbaker street\td8\n")
     _, manifest = pairs(tmp_path, clicks=[log])
-    found = {query.text: query for query in read_synthetic_queries(tmp_path / "pairs.jsonl")}
+    result = {query.text: query for query in read_synthetic_queries(tmp_path / "pairs.jsonl")}
     # the heading Refunds (of d3) has the words of the clicked query; the other one stands in its passage
-    assert {text: (query.prompt, dict(query.positives)) for text, query in found.items()} == {
+    assert {text: (query.prompt, dict(query.positives)) for text, query in result.items()} == {
         "refunds": ("click", {"d4": 1, "d3": 1}),
         "Guide": ("title", {"d1": 1}),
     }
@@ -282,15 +282,15 @@ def written(number, mean=-1.0, text=None):
 def test_a_filter_by_likelihood_keeps_what_people_wrote():
     people = [Pair(f"people ask number {number}", "click", {"d1": 1}).query() for number in range(3)]
     same = Pair("query number 1 of many", "faq", {"d7": 1}).query()
-    found = filter_queries([*(written(n, -n) for n in range(4)), *people, same], FilterOptions(top_k=2))
+    result = filter_queries([*(written(n, -n) for n in range(4)), *people, same], FilterOptions(top_k=2))
     # two of a model's are kept: 0 is the likeliest, 1 has the words of a person's, 2 is the next
-    assert {outcome.query.query_id for outcome in found.kept} == {
+    assert {outcome.query.query_id for outcome in result.kept} == {
         "d0-q0",
         "d2-q0",
         same.query_id,
         *(p.query_id for p in people),
     }
-    assert found.dropped == {"below_top_k": 1, "duplicate": 1}
+    assert result.dropped == {"below_top_k": 1, "duplicate": 1}
 
 
 def test_headings_are_on_no_side_where_their_document_is_held_out(tmp_path):

@@ -1,4 +1,4 @@
-"""Partial files: headers that tell settings apart, whole lines, chunks; the stages' own tests show the going on."""
+"""Partial files: headers by settings, whole lines, chunks. The tests of the stages cover resuming."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Scores made again by the models that gave them: the same in an honest folder, others where a number was changed."""
+"""Scores recomputed by their models: equal in an unchanged folder, different where a number was edited."""
 
 import json
 import shutil
@@ -83,9 +83,9 @@ def copy(made, tmp_path):
 
 def findings(folder, dataset, options=OPTIONS):
     run = read_run_folder(folder)
-    found = check_folder(run)
-    recompute(run, options, dataset, found)
-    return found
+    result = check_folder(run)
+    recompute(run, options, dataset, result)
+    return result
 
 
 def restamp(path):
@@ -94,9 +94,9 @@ def restamp(path):
 
 
 def test_an_honest_folder_comes_out_the_same(made, dataset):
-    found = findings(made, dataset)
-    assert (found.problems, found.unchecked) == ([], [])
-    counts = {name.removesuffix(" recomputed"): count for name, count in found.checked.items() if "recomputed" in name}
+    result = findings(made, dataset)
+    assert (result.problems, result.unchecked) == ([], [])
+    counts = {name.removesuffix(" recomputed"): count for name, count in result.checked.items() if "recomputed" in name}
     queries = len(dataset.topics("test").qrels)
     assert counts == {
         "measures": 4 * queries,  # two systems, two measures
@@ -105,7 +105,7 @@ def test_an_honest_folder_comes_out_the_same(made, dataset):
         "fused scores": 3,
         "reranked scores": 3,
     }
-    assert all(difference <= 1e-4 for difference in found.largest.values())
+    assert all(difference <= 1e-4 for difference in result.largest.values())
 
 
 def test_the_same_sample_is_drawn_each_time(made, dataset):
@@ -149,10 +149,10 @@ def test_a_model_that_was_exchanged_is_found(copy, dataset, tiny):
 
 
 def test_without_the_documents_what_needs_them_is_named(made):
-    found = findings(made, None)
-    assert found.problems == []
-    assert [line.split(":")[0] for line in found.unchecked] == ["runs/dense.trec", "runs/fusion.reranked.trec"]
-    assert "log-probs recomputed" in found.checked, "their documents stand beside the queries"
+    result = findings(made, None)
+    assert result.problems == []
+    assert [line.split(":")[0] for line in result.unchecked] == ["runs/dense.trec", "runs/fusion.reranked.trec"]
+    assert "log-probs recomputed" in result.checked, "their documents stand beside the queries"
 
 
 def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
@@ -160,9 +160,11 @@ def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
     manifest = read_manifest(path)
     prompt = replace(manifest.inputs["prompt"], sha256="0" * 64)
     write_manifest(replace(manifest, inputs={**manifest.inputs, "prompt": prompt}), path)
-    found = findings(copy, dataset)
-    assert any(line.startswith("queries.synthetic.jsonl: the prompt is not the one it was") for line in found.unchecked)
-    assert "log-probs recomputed" not in found.checked
+    result = findings(copy, dataset)
+    assert any(
+        line.startswith("queries.synthetic.jsonl: the prompt is not the one it was") for line in result.unchecked
+    )
+    assert "log-probs recomputed" not in result.checked
 
 
 def test_a_mixture_is_recomputed(copy, dataset, tiny):
@@ -179,19 +181,19 @@ def test_a_mixture_is_recomputed(copy, dataset, tiny):
     )
     assert len(manifest.results[BY_PROMPT]) == 2
     (copy / "run.json").write_text(json.dumps({"dataset": "toy", "prompt": mixture}))
-    found = findings(copy, dataset)
-    assert (found.problems, found.unchecked) == ([], [])
-    assert found.largest["log-probs"] <= 1e-4
+    result = findings(copy, dataset)
+    assert (result.problems, result.unchecked) == ([], [])
+    assert result.largest["log-probs"] <= 1e-4
 
 
 def test_without_a_sample_no_model_is_loaded(made, dataset):
-    found = findings(made, dataset, VerifyOptions(sample=0))
-    assert found.problems == []
-    assert {name for name in found.checked if "recomputed" in name} == {"measures recomputed"}
+    result = findings(made, dataset, VerifyOptions(sample=0))
+    assert result.problems == []
+    assert {name for name in result.checked if "recomputed" in name} == {"measures recomputed"}
 
 
 def test_findings_count():
-    found = VerifyFindings()
-    found.count("a")
-    found.count("a", 2)
-    assert found.checked == {"a": 3}
+    result = VerifyFindings()
+    result.count("a")
+    result.count("a", 2)
+    assert result.checked == {"a": 3}

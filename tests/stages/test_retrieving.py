@@ -1,4 +1,4 @@
-"""The search stage: depth, a query's own document, fusion, and what is refused. The indexes are fakes here."""
+"""The search stage with fake indexes: depth, queries that are documents, fusion, and errors."""
 
 import sys
 import types
@@ -97,7 +97,7 @@ def test_one_retriever_is_asked_for_k(corpus, bm25):
 
 
 def test_queries_are_searched_block_by_block(corpus, bm25, monkeypatch):
-    """A run of a million queries is never in memory as a whole."""
+    """A large run is never in memory as a whole."""
     queries = [Query("a", "Pears."), Query("b", "Pears."), Query("q", "x")]
     whole = retrieved(corpus, queries, SearchOptions(k=2))
     monkeypatch.setattr(search_stage, "QUERIES_PER_BLOCK", 2)

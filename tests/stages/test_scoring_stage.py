@@ -1,4 +1,4 @@
-"""The scoring stage: rows as they were with new numbers, documents from the corpus or the rows, going on."""
+"""The score stage: unchanged rows with new numbers, documents from the corpus or the rows, resuming."""
 
 import json
 
@@ -35,7 +35,7 @@ ROWS = [
 
 
 class Abacus:
-    """Two tokens a query: minus the number in its document's id, and minus a half; raises after `chunks` chunks."""
+    """Two tokens per query: minus the number in its document's id, and minus a half; raises after `chunks` chunks."""
 
     name, device = "abacus", "wood"
 
@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(stage, chunks):
     with pytest.raises(BackendError):
         stage(Abacus(chunks))
     with stage.partial.open("ab") as stream:
-        stream.write(b'{"query_id": "d0-')  # a torn line
+        stream.write(b'{"query_id": "d0-')  # a truncated line
     stage()
     assert stage.output.read_bytes() == expected
     assert len(stage.abacus.seen) == 7 - 3 * chunks

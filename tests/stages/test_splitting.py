@@ -1,4 +1,4 @@
-"""Splits: whole clusters of documents on one side, the same ones in any order, files that other commands read."""
+"""Splits: whole clusters on one side, independent of the order, with files that other commands read."""
 
 import json
 import random
@@ -35,7 +35,7 @@ def corpus(tmp_path, monkeypatch):
 
 
 def write_queries(path, order=range(DOCUMENTS), text="question {n} about {doc_id}"):
-    """Two queries a document, in the toolkit's form without ids."""
+    """Two queries per document, in the toolkit's format without ids."""
     rows = [
         {"doc_id": f"d{number}", "query": text.format(n=n, doc_id=f"d{number}"), "text": "t", "log_probs": [-1.0]}
         for number in order
@@ -182,7 +182,7 @@ def joined(places, clusters):
 
 
 def same(labels):
-    """Labels by the place of the first that is the same."""
+    """Each label replaced by the position of its first occurrence."""
     return [labels.index(label) for label in labels]
 
 

@@ -1,4 +1,4 @@
-"""The stage runner: skipping, redoing, saying why, and writing the manifest last."""
+"""The stage runner: skipping, redoing with a reason, and writing the manifest last."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ class Notes(Silent):
 
 
 class Runner:
-    """A stage that writes its input in capitals and counts how often it did."""
+    """A stage that writes its input in capitals and counts its runs."""
 
     def __init__(self, folder):
         self.output = folder / "out.txt"
@@ -70,11 +70,11 @@ def test_the_manifest_tells_what_was_done(runner):
 
 
 def test_what_a_finished_stage_held_is_returned(runner, monkeypatch):
-    told = []
-    monkeypatch.setattr("inpars.stages.stage.return_freed_memory", lambda: told.append(runner.runs))
+    runs_when_freed = []
+    monkeypatch.setattr("inpars.stages.stage.return_freed_memory", lambda: runs_when_freed.append(runner.runs))
     runner()
     runner()  # nothing was done, nothing is held
-    assert told == [1]
+    assert runs_when_freed == [1]
 
 
 def test_what_is_done_is_skipped(runner):

@@ -1,4 +1,4 @@
-"""The training stage around the trainers: validation, harm that is undone, teachers, recipes, what is refused."""
+"""The training stages around the trainers: validation, restored weights, teachers, recipes, and errors."""
 
 import json
 import random
@@ -36,7 +36,7 @@ class Noting(Silent):
 
 
 def triples(folder, name="triples.tsv", count=24, swapped=False, negatives=1):
-    """Positives speak of other words than negatives, which a model can learn; swapped, it learns the contrary."""
+    """Positives and negatives with different words, which a model can learn; `swapped` teaches the opposite."""
     chooser = random.Random(4)
     lines = []
     for _ in range(count):
@@ -56,7 +56,7 @@ def train(source, output, progress=None, **settings):
 
 @pytest.fixture(scope="module")
 def learnt(tiny, tmp_path_factory):
-    """A cross-encoder that tells the positives."""
+    """A cross-encoder that recognizes the positives."""
     folder = tmp_path_factory.mktemp("learnt")
     settings = {"model": tiny("bert_classifier"), "epochs": 2, "learning_rate": 5e-3, "validate_every": 10}
     more = {"dev_depth": 2, "patience": 99}
@@ -102,7 +102,7 @@ def test_training_that_harms_says_so_in_capitals_and_keeps_the_start(learnt, tmp
 
 
 def test_training_stops_when_it_is_long_past_its_best(learnt, tmp_path):
-    folder, _ = learnt  # it is as good as can be: no value is better than the start's
+    folder, _ = learnt  # the start is perfect already, so no later value is better
     settings = {
         "model": str(folder),
         "epochs": 9,
@@ -165,7 +165,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path, monkeypatch):
 
 
 def mined(source):
-    """What `inpars triples --rescore` leaves beside triples."""
+    """Writes what `inpars triples --rescore` stores next to triples."""
     rows, ids = [], []
     for number, _ in enumerate(source.read_text().splitlines()):
         name = {"query_id": f"q{number}", "positive_doc_id": f"p{number}", "negative_doc_id": f"n{number}"}
@@ -210,7 +210,7 @@ def test_a_validation_by_half_is_refused(tiny, tmp_path, settings, message):
         train(triples(tmp_path), tmp_path / "model", model=tiny("bert_classifier"), **paths)
 
 
-# golden losses: taken from this code (torch 2.13, transformers 5.23); another value says that training has changed
+# golden losses from this code (torch 2.13, transformers 5.23); other values mean that training has changed
 GOLDEN = {
     "bce": [1.79987, 1.12811, 1.43406],
     "pairwise": [1.11816, 0.70671, 0.8041],
@@ -273,13 +273,13 @@ def test_a_recipe_is_overridden_by_flags_wherever_they_stand():
     plain = parsed()
     assert plain == RerankerOptions()
     inpars = parsed("--recipe", "inpars")
-    found = (
+    result = (
         inpars.max_steps,
         inpars.batch_size * (1 + inpars.negatives),
         inpars.learning_rate,
         inpars.optimizer,
     )
-    assert found == (156, 128, 3e-4, "adamw")
+    assert result == (156, 128, 3e-4, "adamw")
     assert inpars.model == "castorini/monot5-base-msmarco"
     for flags in (("--batch-size", "8", "--recipe", "inpars"), ("--recipe", "inpars", "--batch-size", "8")):
         assert (parsed(*flags).batch_size, parsed(*flags).max_steps) == (8, 156), "8 is the default too, but was given"

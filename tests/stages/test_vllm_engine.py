@@ -48,17 +48,17 @@ class StandIn:
         return [self._answer(p["prompt_token_ids"], w) for p, w in zip(prompts, wanted, strict=True)]
 
     def _answer(self, ids, wanted):
-        tokens, found = [], []
+        tokens, log_probs = [], []
         with torch.inference_mode():
             while len(tokens) < wanted.max_tokens:
                 logits = self._network(torch.tensor([[*ids, *tokens]])).logits[0, -1]
                 token = int(logits.argmax())
                 tokens.append(token)
-                found.append({token: SimpleNamespace(logprob=float(logits.log_softmax(-1)[token]))})
+                log_probs.append({token: SimpleNamespace(logprob=float(logits.log_softmax(-1)[token]))})
                 text = self._tokenizer.decode(tokens)
                 if token == self._tokenizer.eos_token_id or any(stop in text for stop in getattr(wanted, "stop", ())):
                     break
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens, logprobs=found)])
+        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens, logprobs=log_probs)])
 
 
 class OutOfMemory(StandIn):
@@ -81,10 +81,10 @@ def vllm(monkeypatch):
 @pytest.mark.parametrize("new_tokens", [2, 12])
 def test_queries_are_those_of_our_own_engine(vllm, tiny, new_tokens):
     settings = DecodingSettings(max_new_tokens=new_tokens, max_doc_tokens=20)
-    found = vllm.VllmGenerator(tiny("llama"), PROMPT, settings).generate(DOCUMENTS)
+    result = vllm.VllmGenerator(tiny("llama"), PROMPT, settings).generate(DOCUMENTS)
     expected = CausalGenerator(tiny("llama"), PROMPT, settings, dtype="float32").generate(DOCUMENTS)
-    assert [len(own) for own in found] == [1] * 5
-    for (ours,), (theirs,) in zip(expected, found, strict=True):
+    assert [len(own) for own in result] == [1] * 5
+    for (ours,), (theirs,) in zip(expected, result, strict=True):
         assert (theirs.text, theirs.token_ids, theirs.finish_reason) == (ours.text, ours.token_ids, ours.finish_reason)
         assert theirs.token_log_probs == pytest.approx(ours.token_log_probs, abs=1e-4)
         assert theirs.stop_log_prob == pytest.approx(ours.stop_log_prob, abs=1e-4)
@@ -132,16 +132,16 @@ def test_a_prompt_with_each_documents_own_examples_has_its_stops(vllm, tiny):
 
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("own", "problem"),
     [
         ({"device": "cuda:1"}, "CUDA_VISIBLE_DEVICES"),
         ({"dtype": "float64"}, "float64"),
         ({"max_doc_tokens": 600}, "reads 512 tokens"),
     ],
 )
-def test_what_vllm_cannot_do_is_refused_before_it_loads(vllm, tiny, monkeypatch, own, said):
+def test_what_vllm_cannot_do_is_refused_before_it_loads(vllm, tiny, monkeypatch, own, problem):
     monkeypatch.setattr(vllm, "_vllm", lambda: pytest.fail("loaded"))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=problem):
         load_generator(GenerateOptions(model=tiny("llama"), backend="vllm", **own), PROMPT)
 
 
