@@ -112,8 +112,9 @@ def abilities() -> list[Finding]:
             for package in extra.packages
             if not package.fits and package.name not in unneeded
         ]
-        absent, install = f"{value}; lacks {', '.join(missing)}", extra.install_line(unneeded)
-        findings.append(_present(ABILITIES, extra.name, None if missing else value, absent, install))
+        absent = f"{value}; lacks {', '.join(missing)}"
+        found = None if missing else value
+        findings.append(_present(ABILITIES, extra.name, found, absent, extra.install_line(unneeded)))
     return findings
 
 
