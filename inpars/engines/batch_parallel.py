@@ -1,7 +1,7 @@
-"""Batches side by side on a processor, each computed by one thread alone.
+"""Runs batches in parallel on a CPU, one thread per batch.
 
-Threads that share every product wait for each other after each one: with bfloat16's short products they wait about as
-long as they compute, and always for the slowest core. Whole batches they need not share.
+Threads that share each matrix product synchronize after every one: with bfloat16's short products they wait about as
+long as they compute, and always for the slowest core. Whole batches need no synchronization.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-MIN_BATCHES = 2  # per thread; with fewer the threads share each batch, which is done sooner
+MIN_BATCHES = 2  # per thread; with fewer, sharing each batch among the threads is faster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_making = Lock()
+_pool_lock = Lock()
 _thread = local()
 
 
@@ -34,11 +34,11 @@ def map_batches(
     planned: int | None = None,
     shareable: bool = True,
 ) -> Iterator[Result]:
-    """`work` of each item, in order, by as many threads as torch has; one after the other where there are few.
+    """Apply `work` to each item, in order, on as many threads as torch has; sequentially if there are few items.
 
-    `planned` is the number of items including those that an interrupted run has done: the choice is that run's.
-    Items that threads cannot share (an engine with a thread per call) are distributed however few they are. `work` must
-    be safe to call from several threads, and set torch's modes (inference, autocast) itself.
+    `planned` is the number of items including those that an interrupted run has finished, so that a resumed run makes
+    the same choice. With `shareable=False` (an engine with one thread per call) items run in parallel however few there
+    are. `work` must be thread-safe and set torch's modes (inference, autocast) itself.
     """
     threads, count = torch.get_num_threads(), len(items) if planned is None else planned
     if not shareable:
@@ -59,10 +59,10 @@ def should_parallelize(items: int) -> bool:
 def map_single_threaded(
     work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], None]
 ) -> Iterator[Result]:
-    """`work` of each item, in order, as many at once as torch has threads, each by one thread however few there are.
+    """Apply `work` to each item, in order, always with one thread per item, however few items there are.
 
-    So what comes out does not depend on the number of threads. Items are taken when there is a thread for them. `stop`
-    is called where no more results are wanted, so that long work can end.
+    Results therefore do not depend on the number of threads. Items are consumed lazily. `stop` is called if the caller
+    stops early, so that long work can end.
     """
     threads = torch.get_num_threads()
     if threads == 1 or in_worker_thread():
@@ -85,32 +85,32 @@ def map_single_threaded(
 
 
 def in_worker_thread() -> bool:
-    """Whether the caller is one of the threads that work side by side."""
-    return getattr(_thread, "is_alone", False)
+    """Whether the caller is one of the pool's threads."""
+    return getattr(_thread, "is_worker", False)
 
 
 def computes_in_bfloat16(network: nn.Module) -> bool:
-    """Whether a network's batches are better computed side by side: float32's long products are shared well."""
+    """Whether a network runs in bfloat16 on a CPU, where parallel batches pay off; float32 products share well."""
     first = next(network.parameters())
     return first.device.type == "cpu" and first.dtype == torch.bfloat16
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    with _making:
-        return _lone_threads(threads, os.getpid())
+    with _pool_lock:
+        return _single_threaded_pool(threads, os.getpid())
 
 
 @cache
-def _lone_threads(count: int, _process: int) -> ThreadPoolExecutor:
-    """A pool of threads that each compute with one torch thread; a forked process makes its own."""
-    pool, all_here = ThreadPoolExecutor(count, "inpars-batch"), Barrier(count)
+def _single_threaded_pool(count: int, _process: int) -> ThreadPoolExecutor:
+    """A pool whose threads compute with one torch thread each; cached per process, because of forks."""
+    pool, barrier = ThreadPoolExecutor(count, "inpars-batch"), Barrier(count)
 
-    def alone(_: int) -> None:
-        _thread.is_alone = True
-        torch.set_num_threads(1)  # of this thread, and of those that ask for their number hereafter the first time
+    def use_one_thread(_: int) -> None:
+        _thread.is_worker = True
+        torch.set_num_threads(1)  # for this thread, and for threads that query their number for the first time later
         torch.get_num_threads()
-        all_here.wait()  # so that each task meets a thread of its own
+        barrier.wait()  # so that each call runs on a different thread
 
-    list(pool.map(alone, range(count)))
+    list(pool.map(use_one_thread, range(count)))
     torch.set_num_threads(count)
     return pool

@@ -1,4 +1,4 @@
-"""OpenVINO's form of a network, where it is wanted, can be had, agrees with torch, and is faster."""
+"""Chooses the engine of a network: another than torch if it is named, or if it agrees with torch and is faster."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from inpars.errors import ConfigError
 from inpars.models.compute_options import DtypeName, EngineName, engine
 from inpars.models.networks import UNFIT
 
-PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
-# What `auto` may choose. By 8-bit weights MiniLM's nDCG@10 falls by at most .0007 (seven collections: EXPERIMENTS);
-# where no ranking was measured, with cross-encoders, T5s and decoders, they are to be named.
+PROBE_TEXTS, PROBE_TOKENS = 8, 200  # timed input, about the length of documents
+# Candidates of `auto`. 8-bit weights lower MiniLM's nDCG@10 by at most .0007 (seven collections: EXPERIMENTS); their
+# effect on cross-encoders, T5s and decoders was not measured, so there they must be named.
 TRIED: tuple[EngineName, ...] = ("openvino",)
 TRIED_OF_ENCODERS: tuple[EngineName, ...] = ("openvino", "openvino-int8")
-TIMED = 3  # times at most, the fastest of which counts
-ENOUGH_SECONDS = 1.5  # after which nothing is timed again
-# of the outputs' deviation: rounding stays far below, another architecture far above
+TIMED = 3  # maximum timed calls; the fastest counts
+ENOUGH_SECONDS = 1.5  # no further timing after this
+# RMS error as a share of the outputs' standard deviation: rounding is far below, a wrong conversion far above
 TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2, "torch-int8": 0.2}
-MAX_UNNAMED_INT8 = 0.1  # of 8-bit weights that nobody named; MiniLM's have .07
+MAX_UNNAMED_INT8 = 0.1  # stricter tolerance for 8-bit weights chosen by `auto`; MiniLM has .07
 
 Read = Callable[[Mapping[str, Tensor]], Any]
 Form = TypeVar("Form")
@@ -43,16 +43,16 @@ Form = TypeVar("Form")
 
 @dataclass(frozen=True)
 class Forms(Generic[Form]):
-    """What another engine can make of a network: how a form is made, tried and timed."""
+    """How a network's form for another engine is made, checked and timed."""
 
-    make: Callable[[EngineName], Form]  # raises one of UNFIT where the engine cannot compute the network
-    agrees: Callable[[Form, EngineName], bool]  # whether the form gives what torch gives
-    seconds: Callable[[Form], float]  # processor time of some work
-    seconds_of_torch: Callable[[], float]  # of the same work
-    tried: Sequence[EngineName] = TRIED  # what `auto` may choose
+    make: Callable[[EngineName], Form]  # raises one of UNFIT if the engine cannot compute the network
+    agrees: Callable[[Form, EngineName], bool]  # whether its outputs match torch's
+    seconds: Callable[[Form], float]  # CPU time for a fixed amount of work
+    seconds_of_torch: Callable[[], float]  # for the same work
+    tried: Sequence[EngineName] = TRIED  # candidates of `auto`
 
     def agreeing(self, name: EngineName) -> Form | None:
-        """The form; None where it gives something else."""
+        """The form; None if its outputs differ from torch's."""
         form = self.make(name)
         return form if self.agrees(form, name) else None
 
@@ -60,10 +60,10 @@ class Forms(Generic[Form]):
 def openvino_form(
     network: Any, output: Output, dtype: DtypeName, time_torch: Callable[[Callable[[Read], float]], float], model: str
 ) -> OpenVinoNetwork | None:
-    """The form of an encoder or classifier to compute with; None where torch does it.
+    """The form of an encoder or classifier to use; None for torch.
 
-    `time_torch` is given a stop-watch, and calls it with what reads inputs as torch would as shipped; it leaves the
-    network as it was. `model` is what users call it. Raises ConfigError where OpenVINO was named and cannot compute it.
+    `time_torch` receives a stop-watch and calls it with a function that runs torch as in production; it must leave the
+    network unchanged. `model` is the name shown to users. Raises ConfigError if the named engine cannot compute it.
     """
     if network is None:
         return None
@@ -93,9 +93,10 @@ def openvino_form(
 
 
 def chosen_form(network: Any, subject: str, dtype: DtypeName, forms: Forms[Form], model: str) -> Form | None:
-    """The form to compute with, named or found by a trial that is remembered; None where torch does it.
+    """The form to use, named by the user or found by a remembered trial; None for torch.
 
-    `subject` says what is computed of the network. Raises ConfigError where OpenVINO was named and cannot compute it.
+    `subject` identifies the computed output in the trial's key. Raises ConfigError if the named engine cannot compute
+    the network.
     """
     name = engine()
     if name == "torch" or network.device.type != "cpu":
@@ -110,15 +111,16 @@ def chosen_form(network: Any, subject: str, dtype: DtypeName, forms: Forms[Form]
 
 
 def _named_form(network: Any, name: EngineName, dtype: DtypeName, forms: Forms[Form]) -> Form:
-    kind, maker = type(network).__name__, "torch" if name == "torch-int8" else "OpenVINO"
+    kind, library = type(network).__name__, "torch" if name == "torch-int8" else "OpenVINO"
     if not (dtype in ("auto", "float32") if name == "torch-int8" else computes_in(dtype)):
-        problem = f"--engine-backend {name}: {maker} does not compute in {dtype} here; leave one of the two out"
-        raise ConfigError(problem)
+        raise ConfigError(
+            f"--engine-backend {name}: {library} does not compute in {dtype} here; leave one of the two out"
+        )
     try:
         form = forms.agreeing(name)
     except UNFIT as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        problem = f"--engine-backend {name}: {maker} cannot compute a {kind} ({reason}); leave it out"
+        problem = f"--engine-backend {name}: {library} cannot compute a {kind} ({reason}); leave it out"
         raise ConfigError(problem) from error
     if form is None:
         raise ConfigError(f"--engine-backend {name}: it and torch disagree on this {kind}; leave it out")
@@ -141,7 +143,7 @@ def _tried(network: Any, subject: str, forms: Forms[Form], names: Sequence[Engin
 
 
 def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
-    """The form; None where it cannot be converted or gives something else: torch computes all networks."""
+    """The form; None if it cannot be made or its outputs differ."""
     try:
         return forms.agreeing(name)
     except UNFIT:
@@ -149,7 +151,7 @@ def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
 
 
 def processor_seconds(work: Callable[[], Any], times: int = TIMED) -> float:
-    """Processor time of some work, the fastest of a few times."""
+    """CPU time of `work`, the fastest of a few calls after a warm-up."""
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) <= times and sum(seconds) < ENOUGH_SECONDS):  # the first warms up
         start = time.process_time()

@@ -1,9 +1,8 @@
-"""Weights of Llama-like decoders as a GGUF file that OpenVINO reads as they are.
+"""Writes the weights of Llama-like decoders as a GGUF file that OpenVINO GenAI reads exactly.
 
-OpenVINO GenAI builds its graph from GGUF. It keeps the zero points of 4-bit formats with an offset (Q4_1, the K kinds)
-as whole numbers, which moves the log-probability of a token by .36 on average for SmolLM2's Q4_1. So what torch
-computes with, the dequantised weights, is written once more, in Q8_0: that is read exactly, and rounds a weight by at
-most half a step in 127 of its group's largest.
+OpenVINO GenAI rounds the zero points of 4-bit formats with an offset (Q4_1, the K formats) to integers, which changes a
+token's log-probability by .36 on average for SmolLM2's Q4_1. The dequantised weights that torch uses are therefore
+written again as Q8_0, which it reads exactly; this rounds a weight by at most 1/254 of the largest in its group.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ import numpy.typing as npt
 
 from inpars.errors import BackendError
 
-FILE_FORMAT = 2  # raise when a file is written otherwise
-GROUP = 32  # weights with one scale
-NORMAL, CONTROL = 1, 3  # kinds of tokens
+FILE_FORMAT = 2  # increase when the written file changes
+GROUP = 32  # weights per scale
+NORMAL, CONTROL = 1, 3  # token types
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
 Matrix = npt.NDArray[np.float32]
 
 
 def fits(config: Any, tokenizer: Any) -> bool:
-    """Whether a decoder of this configuration can be written so that nothing of it is lost."""
+    """Whether a decoder with this configuration can be written completely."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return (
         (getattr(config, "architectures", None) or [""])[0] in ARCHITECTURES
@@ -40,7 +39,7 @@ def fits(config: Any, tokenizer: Any) -> bool:
 
 
 def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:
-    """Write the weights and the vocabulary of a decoder that `fits`."""
+    """Write the weights and the vocabulary of a decoder for which `fits` is true."""
     import gguf
 
     config = network.config
@@ -56,7 +55,12 @@ def write_gguf(network: Any, tokenizer: Any, target: Path) -> None:
         new_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if new_name is None:
             raise BackendError(f"the weight {name!r} has no place in a GGUF file of {architecture}")
-        _add(writer, gguf, new_name, _as_gguf_has_it(name, weight.float().numpy(), architecture, config))
+        values = _as_gguf_has_it(name, weight.float().numpy(), architecture, config)
+        if values.ndim == 2:
+            q8 = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(new_name, gguf.quants.quantize(values, q8), raw_dtype=q8)
+        else:
+            writer.add_tensor(new_name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -83,7 +87,7 @@ def _describe(writer: Any, config: Any) -> None:
 
 
 def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:
-    """The vocabulary, without which OpenVINO builds nothing; texts become tokens, and tokens texts, outside."""
+    """Write the vocabulary, which OpenVINO requires although tokenization happens outside."""
     texts = {token: text for text, token in tokenizer.get_vocab().items()}
     special = set(tokenizer.all_special_ids)
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
@@ -102,18 +106,10 @@ def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:
 
 
 def _as_gguf_has_it(name: str, values: Matrix, architecture: str, config: Any) -> Matrix:
-    """GGUF's Llama rotates neighbouring components, transformers' a component and the one half a head away."""
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    rotated = next((count for part, count in heads.items() if part in name), None)
-    if architecture != "llama" or rotated is None:
+    """Reorder Llama's queries and keys: GGUF rotates neighbouring components, transformers those half a head apart."""
+    projections = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    heads = next((count for part, count in projections.items() if part in name), None)
+    if architecture != "llama" or heads is None:
         return values
-    pairs = values.reshape(rotated, 2, len(values) // rotated // 2, *values.shape[1:])
+    pairs = values.reshape(heads, 2, len(values) // heads // 2, *values.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(values.shape))
-
-
-def _add(writer: Any, gguf: Any, name: str, values: Matrix) -> None:
-    if values.ndim == 2:
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    else:
-        writer.add_tensor(name, values)

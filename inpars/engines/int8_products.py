@@ -1,8 +1,8 @@
-"""Linear layers whose products torch computes in 8 bits, by oneDNN: inputs rounded row by row, weights to 7 bits.
+"""Linear layers with 8-bit products in oneDNN: inputs are quantized per row, weights to 7 bits.
 
-A row of inputs has a scale of its own and whole numbers are summed exactly, so that a product does not depend on the
-other rows. Weights keep to 7 bits because processors without VNNI add pairs of products in 16 bits, in which 255 x 2 x
-64 just fits. Everything between the products stays in float32.
+Each input row has its own scale and integers are summed exactly, so a result does not depend on other rows. Weights use
+7 bits because CPUs without VNNI add pairs of products in 16 bits, which just holds 255 x 2 x 64. Everything between the
+products stays in float32.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 WEIGHT_LEVELS, INPUT_LEVELS, ZERO = 63, 127, 128
-TINY = 1e-12  # rows of zeros have a scale too
+TINY = 1e-12  # smallest scale, for rows of zeros
 
 
 class Int8Linear(nn.Module):
-    """Stands for a linear layer, not differentiable."""
+    """Replaces a linear layer; not differentiable."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        """Round and pack the weights. Raises AttributeError or RuntimeError if torch or the processor cannot."""
+        """Quantize and pack the weights. Raises AttributeError or RuntimeError without support in torch or the CPU."""
         super().__init__()
-        self.weight = linear.weight  # whose number format T5 asks for
+        self.weight = linear.weight  # T5 reads its dtype
         weight = linear.weight.detach().float()
         self._scales = weight.abs().amax(1).clamp(min=TINY) / WEIGHT_LEVELS
         rounded = (weight / self._scales[:, None]).round().to(torch.int8)
@@ -33,8 +33,8 @@ class Int8Linear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The product in float32, from inputs (..., width)."""
-        rounded, scales = _rounded(inputs)
+        """The product in float32, for inputs (..., width)."""
+        rounded, scales = _quantized(inputs)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded, 1.0, ZERO, self._packed, self._scales, self._zeros, None,
             1.0, 0, torch.float32, "none", [], "",
@@ -46,11 +46,11 @@ class Int8Linear(nn.Module):
 _last = local()
 
 
-def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers (rows, width), and the scales of the inputs' rows, (..., 1).
+def _quantized(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers (rows, width) and the scale of each input row, (..., 1).
 
-    Projections of one input follow each other, so that this thread's last one is kept. A network that changes an input
-    in place between two of them would not agree with torch's float32 and is not used.
+    Consecutive layers often share an input (query, key, value), so each thread keeps its last one. A network that
+    modifies an input in place between two layers would not agree with torch's float32 and is rejected.
     """
     if getattr(_last, "inputs", None) is not inputs:
         scales = inputs.abs().amax(-1, keepdim=True).float().clamp(min=TINY) / INPUT_LEVELS
@@ -61,16 +61,16 @@ def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_int8_products(network: Any) -> Any:
-    """The same float32 network, its other weights shared, whose layers' products are in 8 bits; its head's are not.
+    """A copy of a float32 network with 8-bit linear layers, except for its head; other weights are shared.
 
-    Raises one of `networks.UNFIT` where it has no such layers, or torch or processor cannot.
+    Raises one of `networks.UNFIT` if there are no such layers, or if torch or the CPU does not support it.
     """
     shared = {id(weight): weight for weight in (*network.parameters(), *network.buffers())}
-    rounded = copy.deepcopy(network, shared)
-    head = rounded.get_output_embeddings() if hasattr(rounded, "get_output_embeddings") else None
+    quantized = copy.deepcopy(network, shared)
+    head = quantized.get_output_embeddings() if hasattr(quantized, "get_output_embeddings") else None
     layers = [
         (parent, name, layer)
-        for parent in list(rounded.modules())
+        for parent in list(quantized.modules())
         for name, layer in parent.named_children()
         if type(layer) is nn.Linear and layer is not head
     ]
@@ -78,4 +78,4 @@ def with_int8_products(network: Any) -> Any:
         raise ValueError("no linear layers in float32")
     for parent, name, layer in layers:
         setattr(parent, name, Int8Linear(layer))
-    return rounded
+    return quantized

@@ -1,8 +1,8 @@
-"""What a transformers network computes, by OpenVINO: a graph, converted once into the cache, for reading only.
+"""Runs a transformers network in OpenVINO, for inference only; the graph is converted once into the cache.
 
-In bfloat16 or float32 its numbers agree with torch's to rounding; with 8-bit weights (NNCF, symmetric, a scale per
-output channel) inputs of products are rounded too, group by group. Several threads may call it, each with its own
-request. Rows padded to a multiple of `ALIGNMENT` tokens have the same bits alone and in any batch.
+In bfloat16 or float32 its outputs agree with torch's up to rounding. With 8-bit weights (NNCF, symmetric, one scale per
+output channel) the inputs of products are rounded too, in groups. It is thread-safe, with one request per thread. Rows
+padded to a multiple of `ALIGNMENT` tokens give the same bits alone and in any batch.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from inpars.models.processor import fast_bfloat16_flags
 from inpars.text.hashing import hex_key
 
 INSTALL = "pip install openvino nncf"
-GRAPH_FORMAT = 3  # raise when a graph is converted otherwise
-ALIGNMENT = 16  # tokens; sums over rows of other widths change their order where a row is padded further
-QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
+GRAPH_FORMAT = 3  # increase when the conversion changes
+ALIGNMENT = 16  # tokens; at other widths, padding a row further changes the order of its sums
+QUANTIZATION_GROUP = 128  # inputs of a product per scale; the whole row if its width is not a multiple
 
-UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
+UNUSED_POSITIONS = 2  # included in RoBERTa's max_position_embeddings
 
 Output: TypeAlias = Literal["last_hidden_state", "logits"]
 
 
 class OpenVinoFunction:
-    """A module's one output for tensors in their order."""
+    """A module with positional tensor inputs and one output."""
 
     def __init__(
         self,
@@ -57,36 +57,35 @@ class OpenVinoFunction:
         int8: bool = False,
         dtype: DtypeName = "auto",
     ) -> None:
-        """Convert what `module` makes of the network, and compile; `subject` says what that is.
+        """Convert and compile `module(network)`; `subject` identifies it in the cache key.
 
-        Raises one of `networks.UNFIT` where it cannot be converted.
+        Raises one of `networks.UNFIT` if it cannot be converted.
         """
         self._int8, self._precision = int8, precision_hint(dtype)
         self._compiled = _compiled(_graph(network, module, example, subject, int8=int8), self._precision)
-        self._of_thread = local()
+        self._thread = local()
 
     def __str__(self) -> str:
-        """What decides its output beyond the network's weights."""
+        """Everything its output depends on besides the network's weights."""
         name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {self._precision}"
         return f"{name}, 8-bit products" if self._int8 else name
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The output, in float32."""
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
+        if not hasattr(self._thread, "request"):
+            self._thread.request = self._compiled.create_infer_request()
         arrays = {number: np.ascontiguousarray(tensor.numpy()) for number, tensor in enumerate(inputs)}
-        outputs = self._of_thread.request.infer(arrays, share_inputs=True)
-        return torch.from_numpy(np.array(outputs[0]))  # the request's own memory is written again
+        outputs = self._thread.request.infer(arrays, share_inputs=True)
+        return torch.from_numpy(np.array(outputs[0]))  # a copy: the request reuses its memory
 
 
 class OpenVinoNetwork(nn.Module):
-    """A stand-in for an encoder or classifier; the network itself stays at hand for its settings."""
+    """Replaces an encoder or classifier."""
 
     def __init__(self, network: Any, output: Output, *, int8: bool = False, dtype: DtypeName = "auto") -> None:
-        """Convert and compile. Raises one of `networks.UNFIT` where the network cannot be converted."""
+        """Convert and compile. Raises one of `networks.UNFIT` if the network cannot be converted."""
         super().__init__()
         self.config, self._output = network.config, output
-        self._network = (network,)  # in a tuple, so that its weights are not registered twice
         example = probe(network, 2, 8)
         self._inputs = list(example)
         self._function = OpenVinoFunction(
@@ -104,26 +103,26 @@ class OpenVinoNetwork(nn.Module):
         return torch.float32
 
     def __str__(self) -> str:
-        """What decides its outputs beyond the network's weights."""
+        """Everything its outputs depend on besides the network's weights."""
         return str(self._function)
 
     def forward(self, **inputs: Any) -> Any:
-        """An object with the one output, in float32; inputs that the graph has not are left out."""
+        """An object with the output in float32; inputs that the graph does not have are ignored."""
         ids = inputs["input_ids"]
         added, tokens = self._padding(ids.shape[1]), ids.shape[1]
-        absent = torch.zeros_like(ids)
-        given = {name: absent if inputs.get(name) is None else inputs[name] for name in self._inputs}
+        zeros = torch.zeros_like(ids)
+        tensors = {name: zeros if inputs.get(name) is None else inputs[name] for name in self._inputs}
         pad_ids = {"input_ids": getattr(self.config, "pad_token_id", None) or 0}
-        outputs = self._function(*(pad(given[name], (0, added), value=pad_ids.get(name, 0)) for name in self._inputs))
+        outputs = self._function(*(pad(tensors[name], (0, added), value=pad_ids.get(name, 0)) for name in self._inputs))
         if self._output == "logits":
             return SimpleNamespace(logits=outputs)
         return _Outputs(outputs[:, :tokens])
 
     def _padding(self, tokens: int) -> int:
-        """Masked tokens that are added to each row, no more than the network has positions for."""
+        """Number of padding tokens per row, within the network's positions."""
         positions = getattr(self.config, "max_position_embeddings", None)
-        most = aligned(tokens) if positions is None else positions - UNUSED_POSITIONS
-        return max(0, min(aligned(tokens), most) - tokens)
+        limit = aligned(tokens) if positions is None else positions - UNUSED_POSITIONS
+        return max(0, min(aligned(tokens), limit) - tokens)
 
 
 def aligned(tokens: int) -> int:
@@ -132,7 +131,7 @@ def aligned(tokens: int) -> int:
 
 
 class _Outputs(SimpleNamespace):
-    """States by name and by number, as sentence-transformers asks for them."""
+    """Hidden states by attribute, key and index, as sentence-transformers accesses them."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__(last_hidden_state=states)
@@ -146,7 +145,7 @@ class _Outputs(SimpleNamespace):
 
 
 def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool:
-    """Whether two networks give the same for texts of several lengths, to a share of the outputs' deviation."""
+    """Whether two networks agree on texts of several lengths; `tolerance` is a share of the outputs' deviation."""
     for texts, tokens in ((8, 12), (9, 40)):
         inputs = probe(network, texts, tokens)
         inputs["attention_mask"][0, tokens // 2 :] = 0
@@ -161,7 +160,7 @@ def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool:
 
 
 def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:
-    """Inputs of `texts` texts, with tokens from all over the vocabulary."""
+    """Artificial inputs, (texts, tokens), with ids spread over the vocabulary."""
     size = network.config.vocab_size
     ids = torch.arange(texts * tokens).view(texts, tokens) * 7919 % (size - 1) + 1
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
@@ -171,7 +170,7 @@ def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:
 def _graph(
     network: Any, module: Callable[[Any], nn.Module], example: Mapping[str, Tensor], subject: str, *, int8: bool
 ) -> Path:
-    """The file of the graph, made in the cache where it is absent."""
+    """The graph's file in the cache, converted if it is missing."""
     openvino = openvino_package()
     parts = (str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8))
     key = hex_key(*parts, weights_fingerprint(network))
@@ -193,48 +192,47 @@ def _graph(
 
 def _converted(network: Any, module: Callable[[Any], nn.Module], example: Mapping[str, Tensor], *, int8: bool) -> Any:
     openvino = openvino_package()
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     if network.dtype != torch.float32:
         network = copy.deepcopy(network).float()
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of tracing: what it keeps as a constant is tried with other lengths
-        traced = _traced(module(network), tuple(example.values()))
+        warnings.simplefilter("ignore")  # tracing warns of constants; `agrees` checks other lengths
+        # without check_trace, by which torch would trace and run the module twice more
+        traced = TorchScriptPythonDecoder(
+            module(network), example_input=tuple(example.values()), trace_kwargs={"check_trace": False}
+        )
         graph = openvino.convert_model(traced)
         for graph_input, name in zip(graph.inputs, example, strict=True):
             graph_input.get_tensor().set_names({name})
-        _turn_last_products(graph)
+        _transpose_last_weights(graph)
         if int8:
-            heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong with several streams
+            heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong in several streams
             graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=heads)
     return graph
 
 
-def _turn_last_products(graph: Any) -> None:
-    """Store the weights of products of products, the last of a gated MLP, as (inputs, outputs).
+def _transpose_last_weights(graph: Any) -> None:
+    """Store the weights of a gated MLP's last layer as (inputs, outputs).
 
-    OpenVINO 2026.4 fuses such an MLP on AMX where its weights are (outputs, inputs), with a kernel that divides by zero
-    in a stream of one thread: the process ends with SIGFPE.
+    With (outputs, inputs), OpenVINO 2026.4 fuses the MLP on AMX into a kernel that divides by zero in a single-threaded
+    stream and ends the process with SIGFPE.
     """
     from openvino import opset13 as operations
 
     for product in graph.get_ordered_ops():
         if product.get_type_name() != "MatMul" or not product.get_attributes()["transpose_b"]:
             continue
-        states, weights = (given.get_source_output().get_node() for given in product.inputs())
+        states, weights = (port.get_source_output().get_node() for port in product.inputs())
         if states.get_type_name() == "Multiply" and weights.get_type_name() == "Constant":
-            turned = operations.constant(np.ascontiguousarray(weights.data.T))
-            transposed = product.get_attributes()["transpose_a"]
-            product.output(0).replace(operations.matmul(states.output(0), turned, transposed, False).output(0))
-
-
-def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
-    """Traced once: torch would trace and compute it twice more to compare, and `agrees` compares other lengths."""
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    return TorchScriptPythonDecoder(module, example_input=example, trace_kwargs={"check_trace": False})
+            transposed = operations.constant(np.ascontiguousarray(weights.data.T))
+            transpose_states = product.get_attributes()["transpose_a"]
+            replacement = operations.matmul(states.output(0), transposed, transpose_states, False)
+            product.output(0).replace(replacement.output(0))
 
 
 class _OneOutput(nn.Module):
-    """The network as a function of its inputs by place, which is what can be traced."""
+    """The network with positional inputs and one output, for tracing."""
 
     def __init__(self, network: Any, output: Output, inputs: list[str]) -> None:
         super().__init__()
@@ -246,22 +244,21 @@ class _OneOutput(nn.Module):
 
 
 def _compiled(graph: Path, precision: str) -> Any:
-    """For as many callers as torch has threads, each with one thread of its own."""
+    """Compile for one single-threaded stream per torch thread."""
     threads = torch.get_num_threads()
     properties: Mapping[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
         "INFERENCE_PRECISION_HINT": precision,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
-        "ENABLE_CPU_PINNING": False,  # a pinned thread waits for a busy neighbour
+        "ENABLE_CPU_PINNING": False,  # a pinned thread waits if its core is busy
     }
     return openvino_package().Core().compile_model(str(graph), "CPU", properties)
 
 
 @cache
 def openvino_package() -> Any:
-    """The package, imported so that it reports nothing to anybody. Raises MissingDependencyError."""
-    # without this module, which sends statistics of use unless somebody has opted out, its users report nothing
+    """The `openvino` package, with its telemetry disabled. Raises MissingDependencyError."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -279,14 +276,14 @@ def computes_in(dtype: DtypeName) -> bool:
 
 
 def precision_hint(dtype: DtypeName = "auto") -> Literal["bf16", "f32"]:
-    """OpenVINO's name of the number format: the named one, else bfloat16 where the processor is fast with it."""
+    """OpenVINO's name of the number format; `auto` is bfloat16 if the CPU has fast instructions for it."""
     fast = dtype == "auto" and fast_bfloat16_flags() and computes_in("bfloat16")
     return "bf16" if fast or dtype == "bfloat16" else "f32"
 
 
 @cache
 def _nncf() -> Any:
-    os.environ.setdefault("NNCF_CI", "1")  # reports nothing either
+    os.environ.setdefault("NNCF_CI", "1")  # disables its telemetry
     try:
         import nncf
     except ImportError as error:
@@ -295,7 +292,7 @@ def _nncf() -> Any:
 
 
 def weights_fingerprint(network: nn.Module) -> str:
-    """What changes with any weight: a hash of all names, shapes and values."""
+    """A hash of all weights: names, shapes, dtypes and values."""
     digest = hashlib.sha256()
     for name, weight in network.state_dict().items():
         digest.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\0".encode())

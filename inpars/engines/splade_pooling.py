@@ -1,7 +1,7 @@
-"""SPLADE's pooling with its activation after the maximum over tokens instead of before.
+"""SPLADE pooling with the activation after the maximum over tokens instead of before.
 
-log(1 + relu(x)) never falls, so that the maximum of its values is its value of the maximum: the same numbers and
-gradients, while logarithms are taken of one row a text instead of one a token.
+log(1 + relu(x)) is monotonic, so both orders give the same values and gradients, but this one computes one row of
+logarithms per text instead of one per token.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 
 def pool_before_activation(model: nn.Module) -> None:
-    """Have a sparse encoder's pooling work so, where it takes the maximum."""
+    """Patch the max pooling of a sparse encoder."""
     for module in model.children():
         if isinstance(module, SpladePooling) and module.pooling_strategy == "max":
             module.forward = functools.partial(_pooled, module)  # type: ignore[method-assign]
 
 
 def _pooled(pooling: SpladePooling, features: dict[str, Any]) -> dict[str, Any]:
-    """What the module calls: features with token logits, (texts, tokens, vocabulary)."""
-    if "cu_seq_lens_q" in features:  # texts one after the other, without padding
+    """Replaces the module's `forward`; token logits are (texts, tokens, vocabulary)."""
+    if "cu_seq_lens_q" in features:  # concatenated texts without padding
         return pooling._forward_flattened(features)
     logits, mask = features["token_embeddings"], features["attention_mask"]
     if not mask.all():

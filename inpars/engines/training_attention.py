@@ -1,13 +1,12 @@
-"""Attention and T5 layers whose gradients are fast on a processor, the attention on one with a matrix unit (AMX).
+"""Attention and T5 layers with fast gradients on a CPU; the attention needs a matrix unit (AMX).
 
-torch's joined attention computes bfloat16's gradients there three times as slowly as its result. Here they are plain
-products, text by text, so that one text's weights stay in the cache. What is taken from every score (its row's
-log-sum-exp) or from every gradient, and what hides padding, are further columns of the products: they are summed in
-float32 with the rest, and no pass over all scores is needed for them.
+With bfloat16 on AMX, torch's fused attention takes three times as long for its gradients as for its output. Here they
+are plain matrix products, text by text, so that one text's attention weights stay in the CPU cache. Terms subtracted
+from every score (its row's log-sum-exp) or from every gradient, and the padding mask, are extra columns of the
+products: they are summed in float32 without another pass over all scores.
 
-transformers' T5 norms return float32 where the weights are float32, and its feed-forward layers give their widest
-tensor that format too; every product then rounds its input again. On a processor those passes cost half as much as the
-products.
+transformers' T5 norms and feed-forward layers return float32 if the weights are float32, so every product rounds its
+input again. On a CPU these passes cost half as much as the products.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from transformers.masking_utils import sdpa_mask
 from inpars.models.processor import has_matrix_unit
 
 ATTENTION_NAME = "inpars_training"
-FEW_QUERIES = 4  # tokens of an answer: their attention to a text needs no blocks
-HIDDEN = -30000.0  # added to the scores of padding; its exponential is 0
+FEW_QUERIES = 4  # up to this many query tokens (an answer), plain products are used
+HIDDEN = -30000.0  # added to scores of padding, so that their exponential is 0
 
 
 def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:
-    """Exchange torch's joined attention where this one is faster, and say whether; other networks stay as they are."""
+    """Replace torch's fused attention if this one is faster; returns whether it did."""
     if not isinstance(network, PreTrainedModel):
         return False
     weight = next(network.parameters())
@@ -52,7 +51,7 @@ def _attention(
     position_bias: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
+    """The attention interface of transformers: query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
     suits = dropout == 0 and _suits(module, query) and query.shape[1] == key.shape[1] and key.shape == value.shape
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if suits and query.shape[2] <= FEW_QUERIES < key.shape[2]:
@@ -72,7 +71,7 @@ def _attention(
 
 
 def attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:
-    """Attention of bfloat16 (texts, heads, tokens, width) to the keys of the tokens shown, (texts, tokens)."""
+    """Attention in bfloat16, (texts, heads, tokens, width); `visible` (texts, tokens) masks the keys."""
     output: Tensor = _Attention.apply(query, key, value, visible, scale)  # type: ignore[no-untyped-call]
     return output
 
@@ -80,7 +79,7 @@ def attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, visible: Te
 def attend_with_biases(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor, visible: Tensor | None, scale: float
 ) -> Tensor:
-    """The same with a bias of each pair of positions, (1, heads, tokens, tokens), which learns too (T5)."""
+    """As `attend_with_gradients` with T5's trainable position bias, (1, heads, tokens, tokens)."""
     texts, _, tokens, _ = query.shape
     positions = torch.arange(1, tokens + 1)
     ends = [tokens] * texts if visible is None else (visible * positions).amax(1).clamp(min=1).tolist()
@@ -91,7 +90,7 @@ def attend_with_biases(
 def attend_from_few(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None, scale: float
 ) -> Tensor:
-    """The same from few tokens of one text to the many of another, by plain products; `mask` is bool or is added."""
+    """Attention of a few query tokens to many keys, by plain products; `mask` is boolean or additive."""
     scores = (key @ query.transpose(2, 3)).transpose(2, 3).float() * scale
     scores = scores if bias is None else scores + bias
     if mask is not None:
@@ -128,7 +127,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _BiasedAttention(torch.autograd.Function):
-    """Text by text, each without what lies behind its last token."""
+    """Text by text, without the padding after the last token."""
 
     @staticmethod
     def forward(
@@ -195,10 +194,10 @@ def _gradients(
     mask: Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of one text's queries and keys, the scale left out, its values, (heads, tokens, width), and scores."""
+    """Gradients of one text's queries and keys (not yet scaled), values, (heads, tokens, width), and scores."""
     extended_queries = torch.cat([query, *_in_two(-log_sums / scale), ones], dim=-1)
     extended_keys = torch.cat([key, ones, ones, mask], dim=-1)
-    # scaled within the product: a query times the scale, rounded, would change the larger scores
+    # scaled within the product: rounding the scaled queries would change large scores
     start, share = (ones, 0) if bias is None else (bias, 1)
     weights = torch.baddbmm(start, extended_queries, extended_keys.transpose(1, 2), beta=share, alpha=scale).exp_()
     of_values = weights.transpose(1, 2) @ gradient
@@ -209,13 +208,13 @@ def _gradients(
 
 
 def _empty(tensor: Tensor, count: int) -> Tensor:
-    """So many of (texts, heads, tokens, width) in the network's own order of (texts, tokens, heads, width)."""
+    """`count` tensors of (texts, heads, tokens, width), stored in the network's order (texts, tokens, heads, width)."""
     texts, heads, tokens, width = tensor.shape
     return tensor.new_empty(count, texts, tokens, heads, width).transpose(2, 3)
 
 
 def _in_two(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 numbers as the sum of two in bfloat16."""
+    """Split float32 numbers into the sum of two bfloat16 numbers."""
     large = numbers.bfloat16()
     return large, (numbers - large.float()).bfloat16()
 
@@ -234,7 +233,7 @@ def _suits(module: nn.Module, query: Tensor) -> bool:
 
 
 def _hides_keys_alone(mask: Tensor | None) -> bool:
-    """Whether all tokens of a text see the same ones of it."""
+    """Whether the mask is the same for all query tokens of a text."""
     return mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1 and bool((mask[:, :, :1] == mask).all()))
 
 
@@ -242,12 +241,12 @@ AttentionInterface.register(ATTENTION_NAME, _attention)
 AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
 
 
-NORM, ATTENTION = "T5LayerNorm", "T5Attention"  # MT5's and UMT5's end so too
+NORM, ATTENTION = "T5LayerNorm", "T5Attention"  # also the endings of MT5's and UMT5's classes
 FEED_FORWARD = ("T5DenseActDense", "T5DenseGatedActDense")
 
 
 def patch_t5_for_bfloat16_training(network: nn.Module, dtype: torch.dtype) -> None:
-    """Exchange the norms and feed-forward layers of a T5 that computes in bfloat16 on a processor."""
+    """Replace the norms and feed-forward layers of a T5 trained in bfloat16 on a CPU."""
     weight = next(network.parameters())
     if dtype != torch.bfloat16 or weight.device.type != "cpu":
         return
@@ -263,7 +262,7 @@ def patch_t5_for_bfloat16_training(network: nn.Module, dtype: torch.dtype) -> No
 
 
 def norm_in_bfloat16(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Root mean square norm of float32 (texts, tokens, width), computed in float32 and rounded once."""
+    """RMS norm of float32 (texts, tokens, width), computed in float32 and rounded once."""
     normed: Tensor = _Norm.apply(hidden, weight, epsilon)  # type: ignore[no-untyped-call]
     return normed
 
@@ -275,9 +274,9 @@ def _norm(module: Any, hidden: Tensor) -> Tensor:
     return norm_in_bfloat16(hidden, module.weight, module.variance_epsilon)
 
 
-def _biases(module: Any, *lengths: Any, **how: Any) -> Tensor:
-    """Heads outermost in memory as well, once for all layers."""
-    biases: Tensor = type(module).compute_bias(module, *lengths, **how).contiguous()
+def _biases(module: Any, *lengths: Any, **options: Any) -> Tensor:
+    """Position biases, contiguous with heads outermost; computed once for all layers."""
+    biases: Tensor = type(module).compute_bias(module, *lengths, **options).contiguous()
     return biases
 
 
@@ -295,7 +294,7 @@ def _feed_forward(module: Any, hidden: Tensor) -> Tensor:
 
 
 class _Norm(torch.autograd.Function):
-    """Text by text, so that what is taken from a text is still in the cache."""
+    """Text by text, so that intermediate results stay in the CPU cache."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:

@@ -1,7 +1,7 @@
-"""The fastest engine for a network on this machine: measured once, remembered in the cache.
+"""Finds the fastest engine for a network on this machine; measured once and remembered in the cache.
 
-Times are seconds of processor time, so that a busy neighbour does not decide. Candidates come in the order of their
-precision: a less precise one has to be clearly faster.
+Times are CPU seconds, so that other processes do not matter. Candidates are ordered by precision: a less precise one
+must be clearly faster.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from inpars.models import processor
 from inpars.progress import SILENT, Progress
 from inpars.text.hashing import hex_key
 
-TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
-MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it
-MIN_INT8_GAIN = 1.15  # the same for one that rounds to 8 bits
+TRIAL_FORMAT = 2  # increase when candidates or their meaning change
+MIN_GAIN = 1.1  # required speed-up over the best earlier candidate
+MIN_INT8_GAIN = 1.15  # the same for an 8-bit candidate
 
 Trial = Callable[[], float | None]
-"""Seconds of processor time for the same work; None where the engine cannot compute the network, or not as exactly."""
+"""CPU seconds for a fixed amount of work; None if the engine cannot compute the network exactly enough."""
 
-_progress: list[Progress] = [SILENT]  # one per process, as the engine
+_progress: list[Progress] = [SILENT]  # one per process, like the engine
 
 
 def report_to(progress: Progress) -> None:
-    """Have this show the trials from now on."""
+    """Show the progress of later trials here."""
     _progress[0] = progress
 
 
 def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
-    """The name of the engine to take; the first is taken where no other one is clearly faster.
+    """The name of the fastest engine; the first unless another one is clearly faster.
 
-    `model` is what users call it; `subject` is all that the choice depends on.
+    `model` is the name shown to users; `subject` identifies everything the choice depends on.
     """
     key = hex_key(str(TRIAL_FORMAT), subject, processor.tier(), *trials)
     path = cache_folder() / "engines" / f"{key}.json"
-    if (known := _remembered(path, trials)) is not None:
-        return known
+    if (remembered := _remembered(path, trials)) is not None:
+        return remembered
     description = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
     names = _progress[0].track(trials, total=len(trials), description=description, unit="engines")
     seconds = {name: trials[name]() for name in names}

@@ -1,4 +1,4 @@
-"""Which engine is taken: by processor time, the more precise one unless another is clearly faster, remembered."""
+"""The choice of an engine: by CPU time, the more precise one unless another is clearly faster, remembered."""
 
 import json
 

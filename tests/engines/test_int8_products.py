@@ -1,4 +1,4 @@
-"""Products in 8 bits by torch: near float32's, and the same for a row whatever the other rows are."""
+"""8-bit products in torch: close to float32, and independent of the other rows."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not can_compute(), reason="this torch or process
 
 @pytest.fixture
 def use(monkeypatch):
-    """`use("torch-int8")` names the engine until the test ends."""
+    """`use("torch-int8")` sets the engine until the test ends."""
     return lambda name: monkeypatch.setenv(compute_options.VARIABLE, name)
 
 
@@ -48,7 +48,7 @@ def test_a_product_is_near_float32s_and_does_not_depend_on_other_rows(bias):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_largest_numbers_do_not_overflow(sign):
-    """All weights are 63 steps of 1/63 and all inputs 127 of 1/127: 64 products of 1 make 64, or -64."""
+    """All weights are 63 steps of 1/63 and all inputs 127 of 1/127: 64 products of 1 give 64, or -64."""
     linear = nn.Linear(64, 32, bias=False)
     nn.init.ones_(linear.weight)
     found = Int8Linear(linear)(torch.full((3, 64), sign))

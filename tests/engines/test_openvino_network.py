@@ -1,4 +1,4 @@
-"""Encoders and cross-encoders in OpenVINO's form: they give what torch gives, and say so where they cannot."""
+"""Encoders and cross-encoders in OpenVINO: they agree with torch, or report that they cannot be converted."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def use(monkeypatch):
-    """`use("openvino")` names the engine until the test ends."""
+    """`use("openvino")` sets the engine until the test ends."""
     return lambda name: monkeypatch.setenv(compute_options.VARIABLE, name)
 
 
@@ -175,7 +175,7 @@ def test_a_small_network_and_a_named_number_format_are_left_to_torch(tiny, use, 
 
 
 def tried_forms(monkeypatch, **settings):
-    """The engines whose forms a trial had, with those it could not have left out."""
+    """The engines that a trial compared, without those that cannot compute the network."""
     names = []
 
     def fastest(_model, _subject, trials):
@@ -231,7 +231,7 @@ def test_the_network_fits_its_probe(tiny):
 
 
 def test_nobody_is_told_that_it_is_used(tiny, tmp_path):
-    """Its telemetry would send statistics unless somebody had opted out; hence a process of its own."""
+    """OpenVINO's telemetry is opt-out; tested in a fresh process."""
     program = (
         "import sys\n"
         "from inpars.retrieval.dense import Encoder\n"
@@ -268,7 +268,7 @@ with torch.inference_mode():
 
 
 def test_a_gated_mlp_with_one_thread():
-    """On AMX, in bfloat16, OpenVINO's fused kernel of one divided by zero, and the process was gone."""
+    """On AMX with bfloat16, OpenVINO's fused kernel of a gated MLP divided by zero and killed the process."""
     done = subprocess.run([sys.executable, "-c", GATED_MLP], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.05

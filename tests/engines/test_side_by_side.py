@@ -1,4 +1,4 @@
-"""Batches by threads that compute alone: the same results in the same order, and torch's own threads as before."""
+"""Batches on single-threaded workers: the same results in the same order; torch's thread count stays."""
 
 import threading
 
@@ -24,7 +24,7 @@ def threads(request, use_threads):
 
 @pytest.fixture
 def threads_seen(monkeypatch):
-    """The threads that called a function of a module, by its place."""
+    """The threads that called a module's function."""
     seen = set()
 
     def watch(owner, name):

@@ -1,4 +1,4 @@
-"""Attention with fast gradients: the numbers of torch's own, and only where it is faster."""
+"""Attention with fast gradients: agrees with torch's, and is used only where it is faster."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A T5's shorter ways between its products: the same numbers up to rounding, and only where it computes in bfloat16."""
+"""The patched T5 layers: the same numbers up to rounding, and only with bfloat16."""
 
 import pytest
 import torch
