@@ -230,7 +230,7 @@ def test_queries_are_read_from_the_terminal(run, index, monkeypatch, without_jav
         (["search", "x", "--corpus", "c.jsonl", "--output", "o"], "--output takes a run of many queries"),
         (
             ["search", "--corpus", "c.jsonl", "--filter", "a=b", "--output", "o"],
-            "--filter is for a query that is typed",
+            "--filter is for a typed query",
         ),
         (
             ["search", "x", "--corpus", "c.jsonl", "--filter", "a"],
