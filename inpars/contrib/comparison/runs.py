@@ -31,7 +31,7 @@ def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Com
     if None not in corpora and corpora[0] != corpora[1]:
         raise ConfigError(
             f"{first.path} is a run on {first.mark.get('dataset')}, {second.path} on other documents "
-            f"({second.mark.get('dataset')}); compare runs on the same corpus"
+            f"({second.mark.get('dataset')}); compare runs of the same corpus"
         )
     measures, notes = _measures(first, second)
     notes = [*(f"{run.name}: {run.origin}" for run in (first, second) if run.origin is not None), *notes]
