@@ -1,1 +1,1 @@
-"""Who turns triples into models: bi-encoders and rerankers."""
+"""Trains retrievers and rerankers on triples, and readers on questions."""

@@ -1,6 +1,6 @@
-"""Triples of one batch as mini-batches of tokens, and a retriever's embeddings of them. Knows no loss.
+"""Tokenizes a batch of triples as mini-batches and embeds them. Independent of the loss.
 
-Texts of one kind are sorted by length before they are cut into mini-batches, so that little is padded.
+Queries and documents are sorted by length before they are cut into mini-batches, so that little is padded.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features
 
 Autocast: TypeAlias = Callable[..., AbstractContextManager[None]]
-"""Makes the context in which a network computes."""
-WIDTH = "tokens_of_batch"  # a feature: of the longest text of all mini-batches
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names sentence-transformers knows
+"""Creates the autocast context of a network."""
+WIDTH = "tokens_of_batch"  # feature: tokens of the longest text in all mini-batches
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # sentence-transformers' names
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The prompts before every query and before every document."""
+    """Prefixes of queries and documents."""
 
     query: str
     document: str
 
 
 def set_prompts(model: BaseModel, query: str | None, document: str | None) -> Prompts:
-    """Give the model these prompts; None leaves its own. Returns those it has now."""
+    """Set the model's prompts; None keeps its own. Returns the resulting prompts."""
     if query is not None:
         model.prompts["query"] = query
     if document is not None:
         for name in DOCUMENT_PROMPTS[1:]:
             model.prompts.pop(name, None)
         model.prompts[DOCUMENT_PROMPTS[0]] = document
-    of_documents = [text for name in DOCUMENT_PROMPTS if (text := model.prompts.get(name))]
-    return Prompts(model.prompts.get("query") or "", next(iter(of_documents), ""))
+    document_prompts = (text for name in DOCUMENT_PROMPTS if (text := model.prompts.get(name)))
+    return Prompts(model.prompts.get("query") or "", next(document_prompts, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Makes what the trainer hands to the loss from the triples of one batch."""
+    """Turns the triples of one batch into the trainer's inputs."""
 
     model: BaseModel
     prompts: Prompts
     negatives: bool
     mini_batch_size: int
-    tasks: bool = False  # whether the model is told what is a query, as all but bi-encoders are
+    tasks: bool = False  # whether the model distinguishes queries from documents, as all but bi-encoders do
 
     def __call__(self, rows: Sequence[TripleTexts], margins: Sequence[float] | None = None) -> dict[str, Any]:
-        """`batches` of features, `positions` of their rows among queries, positives and negatives, and `margins`."""
+        """`batches` of features, `places` of their rows among queries, positives and negatives, and `margins`."""
         queries = [row.query for row in rows]
         documents = [row.positive for row in rows]
         if self.negatives:
@@ -84,10 +84,10 @@ class Collator:
 def mini_batches(
     model: BaseModel, texts: Sequence[str], prompt: str, size: int, **task_kwargs: str
 ) -> Iterator[tuple[list[int], Features]]:
-    """Positions and features of the texts, the longest first; each mini-batch is as wide as its longest text."""
+    """Positions and features of the texts, longest first; each mini-batch is as wide as its longest text."""
     features = model.preprocess(list(texts), prompt=prompt or None, **task_kwargs)
     mask = features.get("attention_mask")
-    if mask is None:  # no transformer: one stream of tokens for all texts
+    if mask is None:  # not a transformer: one stream of tokens for all texts
         yield list(range(len(texts))), dict(features)
         return
     order = mask.sum(dim=1).argsort(descending=True, stable=True)
@@ -98,7 +98,7 @@ def mini_batches(
 
 
 def _part(value: Any, mask: Tensor, chosen: list[int], used: Tensor) -> Any:
-    """Rows of a tensor that has one for each text, without the columns that are padding in all of them."""
+    """The chosen rows of a per-text tensor, without columns that are all padding; other values as they are."""
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(mask):
         return value
     rows = value[chosen]
@@ -106,18 +106,18 @@ def _part(value: Any, mask: Tensor, chosen: list[int], used: Tensor) -> Any:
 
 
 def on_device(features: Features, device: torch.device) -> Features:
-    """The same with every tensor on the device."""
+    """Move every tensor to the device."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
 
 
 def embed(model: Any, features: Features) -> Tensor:
     """Embeddings of a mini-batch in float32, (texts, width)."""
     task_kwargs = {"task": features["task"]} if "task" in features else {}
-    embeddings: Tensor = model(dict(features), **task_kwargs)["sentence_embedding"]  # a copy: the model adds to it
+    embeddings: Tensor = model(dict(features), **task_kwargs)["sentence_embedding"]  # the model modifies its input
     return embeddings.float()
 
 
 def reordered(embeddings: Tensor, positions: Tensor, queries: int) -> Embedded:
-    """Embeddings of the mini-batches, one after the other, as those of queries and documents."""
+    """Sort the concatenated embeddings of the mini-batches into queries and documents."""
     ordered = embeddings[positions.argsort()]
     return Embedded(ordered[:queries], ordered[queries:])

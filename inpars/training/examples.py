@@ -1,4 +1,4 @@
-"""Training examples from a file of triples. Knows nothing of models; importing it loads no torch."""
+"""Reads triples and groups them into training examples. Loads no torch."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NO_GRADES: Grades = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query with its positive and all of its negatives, or with all positives, the best first, and their grades."""
+    """A query with its positive and its negatives, or with all positives, best first, and their grades."""
 
     query: str
     positive: str
     negatives: tuple[str, ...]
     more: tuple[str, ...] = ()  # further positives
-    grades: tuple[int, ...] = (1,)  # of the positive and of these
+    grades: tuple[int, ...] = (1,)  # of `positive`, then of `more`
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -43,12 +43,12 @@ class Group:
 
     @property
     def labels(self) -> list[float]:
-        """The grade of each of the pairs; 0 for a negative."""
+        """The grade of each pair; 0 for a negative."""
         return [*map(float, self.grades), *(0.0 for _ in self.negatives)]
 
 
 def read_triple_texts(path: Path) -> list[TripleTexts]:
-    """All lines of a file of triples. Raises DataFormatError for what has not three columns, ConfigError for none."""
+    """All triples of a file. Raises DataFormatError for a line without 3 columns, ConfigError for an empty file."""
     rows = list(stream_triple_texts(path))
     if not rows:
         raise ConfigError(f"{path}: there are no triples to train on")
@@ -56,7 +56,7 @@ def read_triple_texts(path: Path) -> list[TripleTexts]:
 
 
 def stream_triple_texts(path: Path) -> Iterator[TripleTexts]:
-    """The lines of a file of triples, one after the other. Raises DataFormatError for what has not three columns."""
+    """Stream the triples of a file. Raises DataFormatError for a line without 3 columns."""
     for number, line in read_lines(path):
         fields = line.split("\t")
         if len(fields) != 3 or not all(field.strip() for field in fields):
@@ -67,7 +67,7 @@ def stream_triple_texts(path: Path) -> Iterator[TripleTexts]:
 
 
 def grouped(rows: Iterable[TripleTexts]) -> list[Group]:
-    """Triples of the same query and positive taken together, in the order of their first lines."""
+    """Group triples by query and positive, in order of first appearance."""
     negatives: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         negatives.setdefault((row.query, row.positive), []).append(row.negative)
@@ -75,9 +75,9 @@ def grouped(rows: Iterable[TripleTexts]) -> list[Group]:
 
 
 def listed(rows: Iterable[TripleTexts], grades: Grades) -> list[Group]:
-    """Triples of the same query as one list: its positives by their grades, then all negatives, each text once.
+    """Group triples by query: positives by descending grade, then negatives, each text once.
 
-    A positive without a grade has 1. What is a positive of the query is none of its negatives.
+    The default grade is 1. A query's positives are never among its negatives.
     """
     positives: dict[str, dict[str, int]] = {}
     negatives: dict[str, dict[str, None]] = {}
@@ -85,20 +85,19 @@ def listed(rows: Iterable[TripleTexts], grades: Grades) -> list[Group]:
         positives.setdefault(row.query, {})[row.positive] = grades.get((row.query, row.positive), 1)
         negatives.setdefault(row.query, {})[row.negative] = None
     groups = []
-    for query, known in positives.items():
-        (best, first), *others = sorted(known.items(), key=lambda entry: -entry[1])  # equals in their order
-        hard_negatives = tuple(text for text in negatives[query] if text not in known)
-        groups.append(
-            Group(query, best, hard_negatives, tuple(text for text, _ in others), (first, *(g for _, g in others)))
-        )
+    for query, graded in positives.items():
+        best, *others = sorted(graded, key=graded.__getitem__, reverse=True)  # stable: ties keep their order
+        hard_negatives = tuple(text for text in negatives[query] if text not in graded)
+        ordered_grades = tuple(graded[text] for text in (best, *others))
+        groups.append(Group(query, best, hard_negatives, tuple(others), ordered_grades))
     return groups
 
 
 def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:
-    """The first triple of every query and positive, for a training that does not use the negatives."""
+    """The first triple per query and positive, for training without negatives."""
     return list({(row.query, row.positive): row for row in reversed(list(rows))}.values())[::-1]
 
 
 def batches_of(count: int, size: int) -> int:
-    """Batches of `size` examples."""
+    """Number of batches of at most `size` examples."""
     return -(-count // size)

@@ -1,8 +1,8 @@
-"""Losses over several mini-batches. Knows no loss.
+"""Computes any loss over several mini-batches.
 
-`cached_loss` is for more texts than fit into memory at once (GradCache, Gao et al., arXiv 2101.06983): embed mini-batch
-by mini-batch without a graph, take the loss's gradient with respect to the embeddings, then embed each mini-batch again
-with a graph and send its share of that gradient back. Memory is that of one mini-batch.
+`cached_loss` is for more texts than fit into memory at once (GradCache, Gao et al., arXiv 2101.06983): embed each
+mini-batch without a graph, compute the loss's gradient with respect to the embeddings, then embed each mini-batch again
+with a graph and backpropagate its part of that gradient. Memory is that of one mini-batch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Part = TypeVar("Part")
 
 
 def plain_loss(compute: Callable[[Part], Tensor], parts: Sequence[Part], loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """The loss of what is computed of all parts, mini-batches' embeddings for instance, by one graph over all."""
+    """The loss over all parts, in one graph; `compute` gives a mini-batch's embeddings or scores."""
     return loss(torch.cat([compute(part) for part in parts]))
 
 
 def cached_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same value and the same gradients in the memory of one mini-batch; `backward` embeds a second time."""
+    """As `plain_loss` in the memory of one mini-batch; `backward` embeds a second time."""
     parts, states = [], []
     for batch in batches:
         states.append(_RandomState())
@@ -35,54 +35,55 @@ def cached_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tenso
             parts.append(embed(batch))
     if not torch.is_grad_enabled():
         return loss(torch.cat(parts))
-    embeddings = torch.cat(parts).requires_grad_()  # (texts, width)
-    value = loss(embeddings)
-    (gradient,) = torch.autograd.grad(value, embeddings)
-    shares = torch.split(gradient, [len(part) for part in parts])
 
-    def second_pass(factor: Tensor) -> None:
+    def second_pass(gradients: Sequence[Tensor]) -> None:
         with torch.enable_grad():
-            for batch, state, share in zip(batches, states, shares, strict=True):
+            for batch, state, gradient in zip(batches, states, gradients, strict=True):
                 with state.restored():
                     again = embed(batch)
-                torch.autograd.backward(again, share * factor)
+                torch.autograd.backward(again, gradient)
 
-    value = value.detach().requires_grad_()
-    value.register_hook(second_pass)  # type: ignore[no-untyped-call]
-    return value
+    return _loss_with_backward(parts, loss, second_pass)
 
 
 def parallel_loss(
     compute: Callable[[Part], Tensor], parts: Sequence[Part], loss: Callable[[Tensor], Tensor], network: nn.Module
 ) -> Tensor:
-    """The loss of what is computed of all parts; a thread each computes them and, in `backward`, their gradients.
+    """As `plain_loss`, with one thread per part, also for the gradients in `backward`.
 
-    Gradients are added in the order of the parts, so that the sum does not depend on which thread is the quicker one.
-    `compute` must draw no random numbers, and set torch's modes itself.
+    Gradients are added in the order of the parts, so the sum does not depend on thread timing. `compute` must not use
+    random numbers and must set torch's modes itself.
     """
     computed = list(map_batches(compute, parts))
-    joined = torch.cat([part.detach() for part in computed]).requires_grad_()
-    value = loss(joined)
-    (gradient,) = torch.autograd.grad(value, joined)
-    shares = torch.split(gradient, [len(part) for part in computed])
     weights = [weight for weight in network.parameters() if weight.requires_grad]
 
-    def backward(factor: Tensor) -> None:
-        def followed(number: int) -> Sequence[Tensor | None]:
-            return torch.autograd.grad(computed[number], weights, shares[number] * factor, allow_unused=True)
+    def backward(gradients: Sequence[Tensor]) -> None:
+        def weight_gradients(number: int) -> Sequence[Tensor | None]:
+            return torch.autograd.grad(computed[number], weights, gradients[number], allow_unused=True)
 
-        for gradients in map_batches(followed, range(len(computed))):
-            for weight, part_gradient in zip(weights, gradients, strict=True):
-                if part_gradient is not None:
-                    weight.grad = part_gradient.clone() if weight.grad is None else weight.grad.add_(part_gradient)
+        for part_gradients in map_batches(weight_gradients, range(len(computed))):
+            for weight, gradient in zip(weights, part_gradients, strict=True):
+                if gradient is not None:
+                    weight.grad = gradient.clone() if weight.grad is None else weight.grad.add_(gradient)
 
+    return _loss_with_backward(computed, loss, backward)
+
+
+def _loss_with_backward(
+    parts: Sequence[Tensor], loss: Callable[[Tensor], Tensor], backward: Callable[[Sequence[Tensor]], None]
+) -> Tensor:
+    """The loss over the parts; its backward pass calls `backward` with the gradients of the parts."""
+    joined = torch.cat([part.detach() for part in parts]).requires_grad_()
+    value = loss(joined)
+    (gradient,) = torch.autograd.grad(value, joined)
+    sizes = [len(part) for part in parts]
     value = value.detach().requires_grad_()
-    value.register_hook(backward)  # type: ignore[no-untyped-call]
+    value.register_hook(lambda factor: backward(torch.split(gradient * factor, sizes)))  # type: ignore[no-untyped-call]
     return value
 
 
 class _RandomState:
-    """The state of torch's generators, so that the second pass drops out what the first one did."""
+    """The state of torch's random generators, so that both passes have the same dropout."""
 
     def __init__(self) -> None:
         self._cpu = torch.get_rng_state()
@@ -90,7 +91,7 @@ class _RandomState:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """That state while the context lasts, the present one afterwards."""
+        """Use this state inside the block."""
         with torch.random.fork_rng(enabled=True):
             torch.set_rng_state(self._cpu)
             if self._gpu is not None:

@@ -1,8 +1,7 @@
-"""What training a bi-encoder and training a reranker have in common: number format, checkpoints, progress, curve.
+"""Shared by all trainings: transformers' training loop with our losses, checkpoints, progress and validation steps.
 
-The loop itself is transformers'. A killed training resumes from its last checkpoint, which is in
-`<output>.checkpoints` until the model is saved. What a validation measures, and which weights it keeps, is not known
-here: see `inpars.training.validation`.
+A killed training resumes from its last checkpoint in `<output>.checkpoints`, which is deleted once the model is saved.
+`inpars.training.validation` defines what a validation measures and keeps the best weights.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ VALIDATION_KEY = "validation"
 
 @dataclass(slots=True)
 class Curve:
-    """Training loss by step, and what validations measured; that of step 0 is the model's it started from."""
+    """Training loss by step and validation metric by step; step 0 is the untrained model."""
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -47,12 +46,10 @@ class Curve:
 
 
 class _Reporter(TrainerCallback):
-    """Passes steps and losses on to a `Progress`."""
+    """Reports steps and losses to a `Progress` and the tracker; requests a checkpoint every two minutes."""
 
-    def __init__(self, progress: Progress, description: str, batch_size: int) -> None:
-        self.curve = Curve()
-        self._progress, self._description, self._batch_size = progress, description, batch_size
-        self._subject = subject(description)
+    def __init__(self, progress: Progress, description: str) -> None:
+        self._progress, self._description = progress, description
         self._track: Any = None
         self._loss = ""
         self._saved = time.monotonic()
@@ -76,11 +73,11 @@ class _Reporter(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if "loss" in (logs or {}):
             self._loss = f"loss {float(logs['loss']):.4f}"
-            tracked = {f"{self._subject}/{name}": float(logs[name]) for name in TRACKED if name in logs}
-            tracking.log(tracked, state.global_step)
+            subject = _subject(self._description)
+            values = {f"{subject}/{name}": float(logs[name]) for name in TRACKED if name in logs}
+            tracking.log(values, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.curve = _curve(state.log_history)
         for _rest in self._track:
             pass
 
@@ -97,9 +94,9 @@ def _curve(log: Sequence[Mapping[str, Any]]) -> Curve:
 
 
 class _Validating(TrainerCallback):
-    """Asks what the model is worth at the start, every N steps if any and at the end; stops when long past its best.
+    """Validates before the first step, every N steps if any and after the last; stops early after `patience`.
 
-    Values lie in the trainer's log, which is part of a checkpoint.
+    Values are kept in the trainer's log, which is part of a checkpoint.
     """
 
     def __init__(self, validate: Callable[[], float], every: int | None, patience: int | None, name: str) -> None:
@@ -107,18 +104,19 @@ class _Validating(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
-            self._ask(state)
+            self._measure(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         due = bool(self._every) and state.global_step % self._every == 0
         if due or state.global_step >= state.max_steps:
-            values = self._ask(state)
-            behind = len(values) - 1 - values.index(max(values))
-            if self._patience is not None and behind >= self._patience:
+            values = self._measure(state)
+            since_best = len(values) - 1 - values.index(max(values))
+            if self._patience is not None and since_best >= self._patience:
                 control.should_training_stop = True
 
-    def _ask(self, state: Any) -> list[float]:
-        with torch.random.fork_rng():  # dropout and order do not depend on whether there is a validation
+    def _measure(self, state: Any) -> list[float]:
+        """Validate; all values so far."""
+        with torch.random.fork_rng():  # validation must not change dropout or shuffling
             value = self._validate()
         tracking.log({self._name: value}, state.global_step)
         state.log_history.append({VALIDATION_KEY: value, "step": state.global_step})
@@ -126,13 +124,13 @@ class _Validating(TrainerCallback):
 
 
 def computes_side_by_side(options: TrainOptions, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the parts of a batch may have a thread each: in bfloat16 on a processor, nothing being drawn in them."""
+    """Whether the parts of a batch may run on one thread each: bfloat16 on a CPU, without random numbers."""
     plain = options.dropout == 0 and not options.gradient_checkpointing and processes() == 1
     return plain and device.type == "cpu" and dtype == torch.bfloat16
 
 
 class LossTrainer(Trainer):
-    """transformers' trainer with a loss of ours: `batch_loss` of a batch's inputs and the network as it is wrapped."""
+    """transformers' trainer with our own loss: `batch_loss(inputs, wrapped network)`."""
 
     batch_loss: Callable[[dict[str, Any], nn.Module], Tensor]
 
@@ -148,7 +146,7 @@ class LossTrainer(Trainer):
 
 
 def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:
-    """Arguments of both trainers."""
+    """`TrainingArguments` shared by all trainings."""
     return {
         "output_dir": str(folder),
         "num_train_epochs": options.epochs,
@@ -164,7 +162,7 @@ def training_arguments(options: TrainOptions, device: torch.device, folder: Path
         "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": device.type != "cpu",
         "logging_steps": max(1, total_steps // LOGS_PER_TRAINING),
-        "save_strategy": "no",  # `_Reporter` asks for checkpoints by the clock
+        "save_strategy": "no",  # `_Reporter` requests checkpoints by time
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
@@ -183,59 +181,55 @@ def run_trainer(
     validate_every: int | None = None,
     patience: int | None = None,
 ) -> Curve:
-    """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`.
+    """Train, resuming from the last checkpoint with the same settings, and save the model to `output`.
 
-    `validate` says what the model is worth, higher being better. It is asked before the first step, every
-    `validate_every` steps, if any, and after the last; training ends when `patience` values in a row were no better
-    than the best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved,
-    and `save` may put them back.
+    `validate` returns a metric, higher is better. It runs before the first step, every `validate_every` steps, if any,
+    and after the last; training stops after `patience` values without improvement. It may keep the best weights in
+    `checkpoint_folder(output)` for `save` to restore.
 
-    Of several processes (torchrun) the first one saves, and the others exit when they have trained. They keep no
-    checkpoints, since their clocks differ. Raises ConfigError where they would have to validate.
+    With several processes (torchrun) the first one saves and the others exit after training. They write no checkpoints,
+    because their clocks differ. Raises ConfigError if they would have to validate.
     """
     folder = checkpoint_folder(output)
     if trainer.args.world_size > 1 and validate is not None:
         raise ConfigError("several processes cannot validate while they train; leave --validate-every out")
     with trainer.accelerator.main_process_first():
         checkpoint = _usable_checkpoint(folder, settings, progress)
-    reporter = _Reporter(progress, description, trainer.args.per_device_train_batch_size)
     for callback in list(trainer.callback_handler.callbacks):
         if isinstance(callback, PrinterCallback | ProgressCallback) or "ModelCard" in type(callback).__name__:
             trainer.remove_callback(callback)
     if validate is not None:
-        trainer.add_callback(_Validating(validate, validate_every, patience, f"{subject(description)}/dev"))
-    trainer.add_callback(reporter)
+        trainer.add_callback(_Validating(validate, validate_every, patience, f"{_subject(description)}/dev"))
+    trainer.add_callback(_Reporter(progress, description))
     with storage_errors(folder):
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         except torch.OutOfMemoryError as error:
-            raise BackendError(
-                f"{description}: the GPU's memory does not suffice; lower --batch-size or --max-length"
-            ) from error
+            raise BackendError(f"{description}: out of GPU memory; lower --batch-size or --max-length") from error
         if trainer.args.process_index > 0:
             raise SystemExit(0)
         working = output.with_name(f".{output.name}.tmp")
         shutil.rmtree(working, ignore_errors=True)
         if getattr(getattr(trainer.model, "config", None), "use_cache", None) is False:
-            trainer.model.config.use_cache = True  # the trainer's doing; `generate` would be many times slower
+            trainer.model.config.use_cache = True  # disabled by the trainer; `generate` is much slower without it
         save(working)
     replace_folder(working, output)
     shutil.rmtree(folder, ignore_errors=True)
-    return reporter.curve
+    return _curve(trainer.state.log_history)
 
 
-def subject(description: str) -> str:
-    """What is trained, `reranker` of `train reranker (monot5)`."""
+def _subject(description: str) -> str:
+    """`reranker` for `train reranker (monot5)`."""
     return description.split()[1]
 
 
 def checkpoint_folder(output: Path) -> Path:
-    """Where a training keeps its checkpoints while it runs."""
+    """The folder of a running training's checkpoints."""
     return output.with_name(output.name + CHECKPOINT_SUFFIX)
 
 
 def set_dropout(network: torch.nn.Module, dropout: float) -> None:
-    """Set every dropout of a network to one rate."""
+    """Set every dropout rate of a network."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
@@ -245,13 +239,13 @@ def set_dropout(network: torch.nn.Module, dropout: float) -> None:
 
 
 def with_adapters(network: Any, rank: int) -> Any:
-    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
+    """The network with LoRA adapters on all linear layers (Hu et al., arXiv 2106.09685)."""
     return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 def with_less_memory(network: Any) -> None:
-    """Have a network compute its layers' activations again on the way back instead of keeping them."""
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # the new name and the old
+    """Turn on gradient checkpointing: activations are recomputed in the backward pass."""
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # transformers' new and old name
     next(getattr(network, name) for name in names if hasattr(network, name))({"use_reentrant": False})
 
 
@@ -260,13 +254,13 @@ def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Prog
     with storage_errors(folder):
         if not marker.exists() or marker.read_text(encoding="utf-8") != fingerprint:
             if marker.exists():
-                progress.note(f"{folder}: these checkpoints were made with other settings and are removed")
+                progress.note(f"{folder}: removing checkpoints made with other settings")
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         marker.write_text(fingerprint, encoding="utf-8")
     checkpoint: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
     if checkpoint is not None and not (Path(checkpoint) / "trainer_state.json").exists():
-        shutil.rmtree(checkpoint)  # the machine stopped while it was written
+        shutil.rmtree(checkpoint)  # incomplete: the process was killed while writing it
         checkpoint = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
     if checkpoint is not None:
         progress.note(f"resuming from {checkpoint}")

@@ -1,4 +1,4 @@
-"""The losses that rerankers are trained with, by name. Loads no torch; the formulas stand in `ranking_losses`."""
+"""Names of the reranker losses. Loads no torch; `ranking_losses` has the formulas."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class RankingLoss:
-    """A function of `ranking_losses`, in words; whether it reads a teacher's scores, and several positives."""
+    """A loss described for `--help`; whether it learns from a teacher's scores, and from several positives."""
 
-    function: str
     words: str
     teacher: bool = False
     several: bool = True
 
 
 LOSSES: Mapping[str, RankingLoss] = {
-    "bce": RankingLoss("bce", "each document by itself"),
-    "pairwise": RankingLoss("pairwise", "the positive against each negative", several=False),
-    "listwise": RankingLoss("listwise", "the positive among all"),
-    "ranknet": RankingLoss("ranknet", "a teacher's order of pairs", teacher=True),
-    "listnet": RankingLoss("listnet", "a teacher's shares", teacher=True),
-    "lambda": RankingLoss("lambda_loss", "nDCG"),
-    "margin-mse": RankingLoss("margin_mse", "a teacher's score differences", teacher=True),
+    "bce": RankingLoss("each document separately"),
+    "pairwise": RankingLoss("the positive against each negative", several=False),
+    "listwise": RankingLoss("the positive among all documents"),
+    "ranknet": RankingLoss("a teacher's pairwise order", teacher=True),
+    "listnet": RankingLoss("a teacher's score distribution", teacher=True),
+    "lambda": RankingLoss("nDCG"),
+    "margin-mse": RankingLoss("a teacher's score differences", teacher=True),
 }
-POINTWISE = "pointwise"  # the answer itself: a model's own loss
+POINTWISE = "pointwise"  # monoT5's own loss on the answer token
 
 if TYPE_CHECKING:
     LossName: TypeAlias = str
@@ -35,5 +34,5 @@ else:
 
 
 def loss_help() -> str:
-    """The help of the flag that names one."""
+    """Help text for `--loss`."""
     return "; ".join(f"{name}: {loss.words}" for name, loss in LOSSES.items())

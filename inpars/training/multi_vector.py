@@ -1,7 +1,7 @@
-"""What is a late-interaction retriever's own in a training: a vector a token, the losses of sentence-transformers.
+"""Late-interaction training: the model and sentence-transformers' losses, with one vector per token.
 
-ColBERT (Khattab and Zaharia, arXiv 2004.12832). A mini-batch's embeddings travel as one tensor whose last column is the
-mask of the tokens that count, so that mini-batches and gradient caching are those of a bi-encoder.
+ColBERT (Khattab and Zaharia, arXiv 2004.12832). Token embeddings and their mask are packed into one tensor, the mask as
+its last column, so that mini-batches and gradient caching work as for a bi-encoder.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from inpars.training.embedding_losses import Embedded, Given, Objective, columns
 from inpars.training.gradient_cache import Features
 from inpars.training.options import RetrieverOptions
 
-MEAN = "meanmaxsim"  # divided by the query's tokens
+MEAN = "meanmaxsim"  # MaxSim divided by the number of query tokens
 
 
 def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
-    """A ColBERT as it is, or the token states of an encoder, which need no projection to be of use."""
+    """A ColBERT, or an encoder whose token states are used without a projection."""
     return models.load_multi_vector(options.model, of_encoder=True, **where)
 
 
 def embed(model: Any, features: Features) -> Tensor:
-    """Token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
+    """Packed token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
     outputs = model(dict(features), task=features["task"])
     states, mask = outputs["token_embeddings"].float(), outputs["attention_mask"].float()
     packed = torch.cat([states, mask[..., None]], dim=-1)
@@ -40,14 +40,14 @@ def embed(model: Any, features: Features) -> Tensor:
 
 
 def token_features(packed: Tensor) -> dict[str, Tensor]:
-    """What the library's losses read, from such a tensor."""
+    """Unpack a tensor of `embed` for the library's losses."""
     mask = packed[..., -1] > 0
     longest = max(1, int(mask.any(dim=0).nonzero().max().item()) + 1 if mask.any() else 1)
     return {"token_embeddings": packed[:, :longest, :-1], "attention_mask": mask[:, :longest]}
 
 
 def objective(model: MultiVectorEncoder, options: RetrieverOptions) -> tuple[Objective, list[TrainerCallback]]:
-    """The library's loss over a batch's token embeddings."""
+    """The loss over a batch's token embeddings."""
     mean = model.similarity_fn_name == MEAN
     scale = options.scale if options.scale is not None else RETRIEVERS[MULTI_VECTOR].scale
     compare = scoring.mean_colbert_scores if mean else scoring.colbert_scores
@@ -60,21 +60,21 @@ def objective(model: MultiVectorEncoder, options: RetrieverOptions) -> tuple[Obj
 
     def batch_loss(embedded: Embedded, margins: Tensor | None) -> Tensor:
         queries, *documents = columns_of(embedded)
-        loss_value: Tensor = loss([token_features(queries), *_of_one_width(documents)], margins)
+        loss_value: Tensor = loss([token_features(queries), *_document_features(documents)], margins)
         return loss_value
 
     return batch_loss, []
 
 
-def _of_one_width(columns: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-    """Positives and negatives, cut to the longest text of both."""
-    both = token_features(torch.cat(list(columns)))
-    split = {name: torch.split(value, len(columns[0])) for name, value in both.items()}
+def _document_features(columns: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Features of positives and negatives, cut to the longest text of both."""
+    features = token_features(torch.cat(list(columns)))
+    split = {name: torch.split(value, len(columns[0])) for name, value in features.items()}
     return [{name: parts[column] for name, parts in split.items()} for column in range(len(columns))]
 
 
 def margins(model: MultiVectorEncoder, embedded: Embedded) -> Tensor:
-    """MaxSim with the positive less that with the negative, (queries,)."""
+    """MaxSim with the positive minus that with the negative, (queries,)."""
     compare = (
         scoring.mean_colbert_scores_pairwise if model.similarity_fn_name == MEAN else scoring.colbert_scores_pairwise
     )

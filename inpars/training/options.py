@@ -1,4 +1,4 @@
-"""The settings of the trainings, as flags. Loads no torch, so that `inpars train --help` need not wait for it."""
+"""Training options and their flags. Loads no torch, so that `inpars train --help` is fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
     {
         "none": {},
         # InPars (arXiv 2202.05144) and v2 (2301.01820): 156 steps of 128 examples, half of them negatives. The papers
-        # say Adafactor at a constant 1e-3; their authors trained with 3e-4 (InPars issue 21), which is AdamW's here.
+        # report Adafactor at a constant 1e-3; the authors trained with 3e-4 (InPars issue 21), used here with AdamW.
         "inpars": {
             "model": "castorini/monot5-base-msmarco",
             "loss": "pointwise",
@@ -35,7 +35,7 @@ RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
             "warmup": 0.0,
             "weight_decay": 0.0,
         },
-        # for models of at most some 60 million weights, which learn a ranking sooner than an answer
+        # for models up to about 60M parameters, which learn to rank sooner than to answer
         "small": {
             "loss": "listwise",
             "epochs": 2.0,
@@ -51,12 +51,11 @@ OF_RECIPES = frozenset(name for settings in RECIPES.values() for name in setting
 
 
 def with_recipe(recipe: RecipeName, settings: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's settings beneath those that were given."""
+    """The recipe's settings, overridden by `settings`."""
     return {**RECIPES[recipe], **settings}
 
 
-def described() -> str:
-    """The table as one line for `--help`."""
+def _recipe_help() -> str:
     lines = (
         f"{name}: " + ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
         for name, settings in RECIPES.items()
@@ -65,14 +64,14 @@ def described() -> str:
     return "; ".join(lines)
 
 
-READER_MAX_LENGTH = 384  # `inpars.rerankers.answerability`'s
+READER_MAX_LENGTH = 384  # same as `inpars.rerankers.answerability.MAX_LENGTH`
 RATE = Bounds(above=0, below=100)
-PART = Bounds(minimum=0, below=1)  # a share that leaves something
+PART = Bounds(minimum=0, below=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(ComputingOptions):
-    """Settings that both trainings know."""
+    """Settings shared by all trainings."""
 
     model: str = option("minilm", help="model to start from: embedded name, folder or hub id")
     epochs: float = option(1.0, help="training epochs", bounds=POSITIVE)
@@ -97,7 +96,7 @@ class TrainOptions(ComputingOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatedOptions(TrainOptions):
-    """Training options with those of a validation."""
+    """Training options with validation."""
 
     validate_every: int | None = option(
         None,
@@ -115,15 +114,15 @@ class ValidatedOptions(TrainOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerOptions(ValidatedOptions):
-    """How a reranker is trained."""
+    """Settings of reranker training."""
 
     model: str = option("smollm2-135m", help="model to start from: embedded name, folder or hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what it becomes"))
-    recipe: RecipeName = option("none", help=f"settings by name, which flags override ({described()})")
+    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("kind to train"))
+    recipe: RecipeName = option("none", help=f"preset settings; flags override them ({_recipe_help()})")
     loss: LossName = option(
         "auto",
-        help=f"pointwise: the answer, of monoT5 alone; {loss_help()} (default: pointwise for monoT5, margin-mse with a "
-        "teacher, listwise for the others)",
+        help=f"pointwise: the answer token, only for monoT5; {loss_help()} (default: pointwise for monoT5, margin-mse "
+        "with a teacher, listwise for the others)",
     )
     teacher: str | None = option(
         None, help="teacher to distil from (default for margin-mse: the scores stored by `inpars triples --rescore`)"
@@ -137,7 +136,7 @@ class RerankerOptions(ValidatedOptions):
     )
     graded: bool | None = option(
         None,
-        help="rank all positives of a query in one list, by the grades that inpars triples --graded kept (default: if "
+        help="rank all positives of a query in one list, by the grades kept by inpars triples --graded (default: if "
         "there are any)",
         changes_result="unless default",
     )
@@ -151,7 +150,7 @@ class RerankerOptions(ValidatedOptions):
         None, help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)", minimum=0
     )
     learning_rate: float | None = option(
-        None, help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)", bounds=RATE
+        None, help=f"peak learning rate (default: {learning_rates()}, 3e-5 with adapters)", bounds=RATE
     )
     true_token: str | None = option(None, help="output token that means relevant", advanced=True)
     false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
@@ -159,9 +158,9 @@ class RerankerOptions(ValidatedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrieverOptions(ValidatedOptions):
-    """How a retriever is trained."""
+    """Settings of retriever training."""
 
-    kind: RetrieverKindName = option(DENSE, help=f"what it becomes ({kind_words()})", changes_result="unless default")
+    kind: RetrieverKindName = option(DENSE, help=f"kind to train ({kind_words()})", changes_result="unless default")
     loss: Literal["mnrl", "cached-mnrl", "margin-mse"] = option(
         "mnrl",
         help="mnrl: in-batch softmax (MultipleNegativesRankingLoss); cached-mnrl: the same for large batches "
@@ -214,7 +213,7 @@ class RetrieverOptions(ValidatedOptions):
         advanced=True,
     )
     learning_rate: float | None = option(
-        None, help="highest learning rate (default: 2e-5; with adapters 2e-4)", bounds=RATE
+        None, help="peak learning rate (default: 2e-5; with adapters 2e-4)", bounds=RATE
     )
     mini_batch_size: int | None = option(
         None,
@@ -226,7 +225,7 @@ class RetrieverOptions(ValidatedOptions):
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """The numbers of leading dimensions, empty for the whole embedding alone. Raises ConfigError."""
+        """Matryoshka dimensions; empty without them. Raises ConfigError."""
         try:
             dimensions = tuple(int(part) for part in (self.matryoshka_dims or "").split(",") if part.strip())
         except ValueError:
@@ -238,17 +237,18 @@ class RetrieverOptions(ValidatedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderOptions(TrainOptions):
-    """How a reader is trained."""
+    """Settings of reader training."""
 
     model: str = option("minilm", help="encoder to start from: embedded name, folder or hub id")
-    epochs: float = option(3.0, help="passes over the questions", bounds=POSITIVE)
+    epochs: float = option(3.0, help="training epochs", bounds=POSITIVE)
     batch_size: int = option(16, help="text windows per training step", minimum=1)
     learning_rate: float | None = option(
         1e-4, help="peak learning rate, after warm-up over the first tenth of the steps, before decay to 0", bounds=RATE
     )
     max_length: int | None = option(
         None,
-        help=f"tokens of a question and a window of text (default: the model's limit, at most {READER_MAX_LENGTH})",
+        help="maximum tokens of a question and its window of text (default: the model's limit, at most "
+        f"{READER_MAX_LENGTH})",
         minimum=16,
     )
     limit: int | None = option(None, help="use only the first N questions, for a quick try", minimum=1)
@@ -258,12 +258,12 @@ class ReaderOptions(TrainOptions):
 
 
 def processes() -> int:
-    """How many train together, as torchrun and accelerate tell each of them, which then has a LOCAL_RANK as well."""
+    """Number of training processes under torchrun or accelerate, which also set LOCAL_RANK; otherwise 1."""
     rank, size = (os.environ.get(name, "") for name in ("LOCAL_RANK", "WORLD_SIZE"))
     return max(1, int(size)) if rank.isdigit() and size.isdigit() else 1
 
 
 def steps_of(batches: int, options: TrainOptions) -> int:
-    """Steps of a training whose every pass has so many batches, which several processes share."""
-    a_pass = max(1, -(-batches // (options.gradient_accumulation * processes())))
-    return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
+    """Optimizer steps for `batches` batches per epoch, divided among the processes."""
+    steps_per_epoch = max(1, -(-batches // (options.gradient_accumulation * processes())))
+    return options.max_steps or max(1, math.ceil(options.epochs * steps_per_epoch))

@@ -1,9 +1,9 @@
-"""Losses over the margins of a query's documents, each as its paper writes it. Knows nothing of models.
+"""Ranking losses over a query's document scores, following their papers. Independent of any model.
 
-All see tables of (queries, documents): `margins`, `labels` (grades, 1 for a single positive and 0 for others, or a
-teacher's scores) and `present`, false where a query has fewer documents. The best positive stands in column 0. The
-formulas stand here because sentence-transformers' losses run its own model over texts; a test holds both to the same
-values.
+Each loss takes tables of shape (queries, documents): `margins`, `labels` (grades, with 1 for a single positive and 0
+for the others, or a teacher's scores) and `present`, False for padding. Column 0 has the best positive.
+sentence-transformers' losses run its own model over texts, so they are reimplemented here; a test checks that both give
+the same values.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inpars.training import losses
-
 MU = 10.0  # weight of NDCG-Loss2 in NDCG-Loss2++, as in the paper
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What every loss sees, all (queries, documents)."""
+    """Input of a loss; each tensor is (queries, documents)."""
 
     margins: Tensor
     labels: Tensor
@@ -29,7 +27,7 @@ class Tables:
 
 
 def tables(margins: Tensor, labels: Tensor, group: Tensor, column: Tensor) -> Tables:
-    """Flat pairs, all (pairs,), as tables; `group` and `column` are their row and column."""
+    """Arrange flat (pairs,) tensors as tables; `group` and `column` give each pair's row and column."""
     shape = int(group.max()) + 1, int(column.max()) + 1
     where = (group, column)
     return Tables(
@@ -40,27 +38,27 @@ def tables(margins: Tensor, labels: Tensor, group: Tensor, column: Tensor) -> Ta
 
 
 def bce(t: Tables) -> Tensor:
-    """Binary cross-entropy of sigmoid(margin), which for two answers is cross-entropy over the two tokens.
+    """Binary cross-entropy of sigmoid(margin), equivalent to cross-entropy over two answer tokens.
 
-    A grade above 0 counts as 1.
+    Grades above 0 count as 1.
     """
     return nn.functional.binary_cross_entropy_with_logits(t.margins[t.present], t.labels[t.present].clamp(0, 1))
 
 
 def pairwise(t: Tables) -> Tensor:
     """Mean of -log softmax of the positive against each negative (RankT5, arXiv 2210.10634, eq. 4)."""
-    behind = t.margins[:, :1] - t.margins[:, 1:]
-    return nn.functional.softplus(-behind)[t.present[:, 1:]].mean()
+    differences = t.margins[:, :1] - t.margins[:, 1:]
+    return nn.functional.softplus(-differences)[t.present[:, 1:]].mean()
 
 
 def listwise(t: Tables) -> Tensor:
-    """Mean over queries of the cross-entropy of the softmax of margins against the labels' shares (RankT5, eq. 5).
+    """Cross-entropy of the softmax of margins against normalized labels, mean over queries (RankT5, eq. 5).
 
-    Of one positive that is -log softmax of it among all; of several, each counts by its grade over the sum of grades.
+    With a single positive this is its -log softmax; several positives are weighted by grade.
     """
     labels = t.labels * t.present
-    shares = labels / labels.sum(dim=1, keepdim=True)
-    return -(shares * _log_softmax(t).masked_fill(~t.present, 0)).sum(dim=1).mean()
+    target = labels / labels.sum(dim=1, keepdim=True)
+    return _cross_entropy(t, target)
 
 
 def ranknet(t: Tables) -> Tensor:
@@ -71,8 +69,7 @@ def ranknet(t: Tables) -> Tensor:
 
 def listnet(t: Tables) -> Tensor:
     """Cross-entropy of the softmax of margins against that of labels, mean over queries (Cao et al., ICML 2007)."""
-    target = t.labels.masked_fill(~t.present, -torch.inf).softmax(dim=1)
-    return -(target * _log_softmax(t).masked_fill(~t.present, 0)).sum(dim=1).mean()
+    return _cross_entropy(t, t.labels.masked_fill(~t.present, -torch.inf).softmax(dim=1))
 
 
 def lambda_loss(t: Tables) -> Tensor:
@@ -80,29 +77,30 @@ def lambda_loss(t: Tables) -> Tensor:
     order = t.margins.masked_fill(~t.present, -torch.inf).argsort(dim=1, descending=True, stable=True)
     margins, labels, present = (table.gather(1, order) for table in (t.margins, t.labels, t.present))
     ranks = torch.arange(1, margins.shape[1] + 1, device=margins.device)
-    shares = 1 / torch.log2(1.0 + ranks)  # 1 / D of the paper, (documents,)
+    discounts = 1 / torch.log2(1.0 + ranks)  # 1 / D in the paper, (documents,)
     gains = (2**labels - 1) * present
-    gains = gains / (gains.sort(dim=1, descending=True).values * shares).sum(dim=1, keepdim=True).clamp(min=1e-10)
-    apart = (ranks[:, None] - ranks[None, :]).abs()
-    steps = torch.cat([shares.new_zeros(1), shares - torch.log2(2.0 + ranks).reciprocal()])[apart]  # delta of the paper
-    weights = _differences(gains).abs() * (MU * steps + (shares[:, None] - shares[None, :]).abs())
+    gains = gains / (gains.sort(dim=1, descending=True).values * discounts).sum(dim=1, keepdim=True).clamp(min=1e-10)
+    distances = (ranks[:, None] - ranks[None, :]).abs()
+    deltas = torch.cat([discounts.new_zeros(1), discounts - torch.log2(2.0 + ranks).reciprocal()])[distances]
+    weights = _differences(gains).abs() * (MU * deltas + (discounts[:, None] - discounts[None, :]).abs())
     better = _better(labels, present)
     losses = weights * nn.functional.softplus(-_differences(margins)) / torch.log(torch.tensor(2.0))
     return losses[better].sum() / better.sum().clamp(min=1)
 
 
 def margin_mse(t: Tables) -> Tensor:
-    """Mean squared error of positive less negative against the teacher's (Hofstätter et al., arXiv 2010.02666)."""
-    wrong = (t.margins[:, :1] - t.margins[:, 1:]) - (t.labels[:, :1] - t.labels[:, 1:])
-    return wrong[t.present[:, 1:]].square().mean()
+    """Mean squared error of score(positive) - score(negative) against the teacher's (Hofstätter, arXiv 2010.02666)."""
+    errors = (t.margins[:, :1] - t.margins[:, 1:]) - (t.labels[:, :1] - t.labels[:, 1:])
+    return errors[t.present[:, 1:]].square().mean()
 
 
-def _log_softmax(t: Tables) -> Tensor:
-    return t.margins.masked_fill(~t.present, -torch.inf).log_softmax(dim=1)
+def _cross_entropy(t: Tables, target: Tensor) -> Tensor:
+    log_shares = t.margins.masked_fill(~t.present, -torch.inf).log_softmax(dim=1)
+    return -(target * log_shares.masked_fill(~t.present, 0)).sum(dim=1).mean()
 
 
 def _differences(table: Tensor) -> Tensor:
-    """Entry i less entry j of each row, (queries, documents, documents)."""
+    """Entry i minus entry j per row, (queries, documents, documents)."""
     return table[:, :, None] - table[:, None, :]
 
 
@@ -111,5 +109,11 @@ def _better(labels: Tensor, present: Tensor) -> Tensor:
 
 
 FUNCTIONS: Mapping[str, Callable[[Tables], Tensor]] = {
-    name: globals()[loss.function] for name, loss in losses.LOSSES.items()
+    "bce": bce,
+    "pairwise": pairwise,
+    "listwise": listwise,
+    "ranknet": ranknet,
+    "listnet": listnet,
+    "lambda": lambda_loss,
+    "margin-mse": margin_mse,
 }

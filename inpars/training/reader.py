@@ -1,9 +1,9 @@
-"""Fine-tune a reader: a model that marks where in a text the answer to a question stands, or that it does not.
+"""Fine-tunes an extractive reader, which marks the answer to a question in a text or rejects the text.
 
-Two numbers a token say how likely an answer begins and ends there; a text without an answer is taught to begin and end
-at its first special token (Devlin et al., arXiv 1810.04805, section 4.3). Texts too long for the model are read in
-overlapping windows, as when they are searched for answers. What margin is worth an answer is found on questions that
-were held out, and kept in the model's configuration. Rajpurkar, Jia and Liang, "Know What You Don't Know", 2018.
+Each token has a start and an end logit; unanswerable questions have their target at the first special token (Devlin et
+al., arXiv 1810.04805, section 4.3). Long texts are read in overlapping windows, as at inference. The margin threshold
+for answering is calibrated on held-out questions and saved in the model's config (Rajpurkar, Jia and Liang, "Know What
+You Don't Know", 2018).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
 from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, AnswerabilityScorer, split_into_windows
+from inpars.training.examples import batches_of
 from inpars.training.loop import Curve, LossTrainer, checkpoint_folder, run_trainer, set_dropout, training_arguments
 from inpars.training.options import ReaderOptions, steps_of
 
 Window = dict[str, Any]
-"""A tokenizer's lists for one window, and `start` and `end`, the places of its answer's first and last token."""
+"""A tokenized window, with `start` and `end`: the positions of the answer's first and last token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question about a text, and its right answers with their first characters; none where the text has none."""
+    """A question about a text, and its right answers with their character offsets; empty if unanswerable."""
 
     question: str
     text: str
@@ -53,9 +54,9 @@ def train_reader(
     fingerprint: Mapping[str, Any],
     progress: Progress = SILENT,
 ) -> tuple[Curve, dict[str, float], str]:
-    """Train on the examples and save a Hugging Face folder; loss curve, measures on what was held out, and device."""
+    """Train and save a Hugging Face folder; returns the loss curve, measures on `held_out` and the device."""
     device = pick_device(options.device)
-    torch.manual_seed(options.seed)  # of the new head
+    torch.manual_seed(options.seed)  # for the new head
     network, tokenizer = models.load_extractive_reader(
         options.model, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
     )
@@ -65,7 +66,7 @@ def train_reader(
     network.train()
     length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))
     windows = [window for example in examples for window in answer_windows(example, tokenizer, length)]
-    steps = steps_of(-(-len(windows) // options.batch_size), options)
+    steps = steps_of(batches_of(len(windows), options.batch_size), options)
     reader_arguments = {"remove_unused_columns": False, "train_sampling_strategy": "group_by_length"}
     trainer = LossTrainer(
         model=network,
@@ -93,9 +94,9 @@ def train_reader(
 
 
 def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) -> dict[str, float]:
-    """Exact match and F1 over all questions, from the texts they were asked of, and the threshold that is best there.
+    """Exact match, F1 and the best answer threshold.
 
-    `answerable` are those of questions that have an answer and always get one. Empty without examples.
+    `answerable_*` cover only questions with an answer, without the threshold. Empty without examples.
     """
     if not examples:
         return {}
@@ -118,35 +119,35 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
 
 
 def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:
-    """The windows of a text after its question, each with the places of the first right answer's tokens.
+    """The windows of a question and its text, labelled with the token positions of the first right answer.
 
-    Both are the special token's where the answer is not, or not whole, in the window.
+    Both are the special token's position if the window does not contain the whole answer.
     """
     windows = []
     for window in split_into_windows(tokenizer, [example.question], [example.text], max_length):
-        inside = [position for position, is_inside in enumerate(window.in_document) if is_inside]
-        none = (window.no_answer, window.no_answer)
-        start, end = _places(example.answers, window.offsets, inside) or none
+        in_text = [position for position, is_inside in enumerate(window.in_document) if is_inside]
+        no_answer = (window.no_answer, window.no_answer)
+        start, end = _answer_span(example.answers, window.offsets, in_text) or no_answer
         windows.append({**window.inputs, "start": start, "end": end})
     return windows
 
 
-def _places(
-    answers: Sequence[tuple[str, int]], covered: Sequence[tuple[int, int]], inside: Sequence[int]
+def _answer_span(
+    answers: Sequence[tuple[str, int]], offsets: Sequence[tuple[int, int]], in_text: Sequence[int]
 ) -> tuple[int, int] | None:
-    """The tokens at which the first answer begins and ends, None where the window does not hold all of it."""
-    if not answers or not inside:
+    """First and last token position of the first answer; None if the window does not contain all of it."""
+    if not answers or not in_text:
         return None
-    text, first = answers[0]
-    last = first + len(text)
-    if first < covered[inside[0]][0] or last > covered[inside[-1]][1]:
+    text, start = answers[0]
+    end = start + len(text)
+    if start < offsets[in_text[0]][0] or end > offsets[in_text[-1]][1]:
         return None
-    touched = [position for position in inside if covered[position][0] < last and covered[position][1] > first]
-    return (touched[0], touched[-1]) if touched else None
+    tokens = [position for position in in_text if offsets[position][0] < end and offsets[position][1] > start]
+    return (tokens[0], tokens[-1]) if tokens else None
 
 
 def collate_windows(rows: Sequence[Window], pad: int) -> dict[str, Tensor]:
-    """Lists of one length, (rows, tokens), and the places, (rows,)."""
+    """Padded inputs, (rows, tokens), and the answer positions, (rows,)."""
     width = max(len(row["input_ids"]) for row in rows)
     batch = {}
     for name, value in rows[0].items():
@@ -159,7 +160,7 @@ def collate_windows(rows: Sequence[Window], pad: int) -> dict[str, Tensor]:
 
 
 def span_loss(start: Tensor, end: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Mean negative log-likelihood of the first and of the last token, among those that are not padding."""
+    """Mean cross-entropy of the start and the end position, ignoring padding."""
     padding = inputs["attention_mask"] == 0  # (rows, tokens)
     losses = [
         nn.functional.cross_entropy(logits.float().masked_fill(padding, -torch.inf), inputs[name])
@@ -169,7 +170,6 @@ def span_loss(start: Tensor, end: Tensor, inputs: Mapping[str, Tensor]) -> Tenso
 
 
 def _batch_loss(inputs: dict[str, Any], network: nn.Module) -> Tensor:
-    """Loss of one batch of windows."""
     outputs: Any = network(**{name: tensor for name, tensor in inputs.items() if name not in ("start", "end")})
     return span_loss(outputs.start_logits, outputs.end_logits, inputs)
 

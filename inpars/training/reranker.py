@@ -1,7 +1,7 @@
-"""Fine-tune a reranker on groups of one positive and its negatives.
+"""Fine-tunes a reranker on groups of one positive and its negatives.
 
-monoT5 learns to answer true or false (Nogueira et al., arXiv 2003.06713). Every kind can learn to rank its group by one
-of `ranking_losses`, from labels or from a teacher's scores. Batches are computed in parts of like length.
+monoT5 learns to answer true or false (Nogueira et al., arXiv 2003.06713). Every kind can learn to rank a group with one
+of `ranking_losses`, from labels or a teacher's scores. Batches are computed in parts of similar length.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ from inpars.training.loop import (
     training_arguments,
     with_adapters,
 )
-from inpars.training.losses import LOSSES, POINTWISE, LossName, RankingLoss
+from inpars.training.losses import LOSSES, POINTWISE, LossName
 from inpars.training.options import RerankerOptions, steps_of
 from inpars.training.ranking_losses import FUNCTIONS, tables
 from inpars.training.validation import BestWeights, DevSet, reranking_value
 
-# What an encoder-decoder that names no answers is taught to say. A vocabulary decides: mT5's has no single token for
-# `false`. FLAN-T5 has learnt to answer yes or no (Chung et al., arXiv 2210.11416). The words are saved with the model.
+# Answers for an encoder-decoder whose config names none; they are saved with the model. mT5's vocabulary has no single
+# token for `false`, and FLAN-T5 was trained to answer yes or no (Chung et al., arXiv 2210.11416).
 YES, TRUE = ("▁yes", "▁no"), ("▁true", "▁false")
-OF_FAMILY = {"t5": TRUE, "mt5": YES, "umt5": YES}  # by model_type of config.json
-ANY_LOSS = RankingLoss("", "")
+FAMILY_ANSWERS = {"t5": TRUE, "mt5": YES, "umt5": YES}  # by model_type of config.json
 INSTRUCTED = "flan"  # in the name of a T5 that answers yes or no
-ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
+ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than untrained
 
 
 def train_reranker(
@@ -66,24 +65,24 @@ def train_reranker(
     prompt: Prompt | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Curve, str]:
-    """Train on the groups and save a Hugging Face folder that `load_scorer` understands; loss curve and device.
+    """Train and save a Hugging Face folder for `load_scorer`; returns the loss curve and the device.
 
-    With `dev` it is validated, and the weights of the best value are saved. `teacher` has a score of every pair. A
-    query likelihood is shown the `prompt` around every document and keeps it; without one, the document alone.
+    With `dev`, the weights with the best validation are saved. `teacher` has a score for every pair. A query-likelihood
+    model is trained with `prompt` around each document, if given, and saves it.
     """
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     model = _load(options, device, prompt)
     loss = choose_loss(options, model.kind, teacher is not None)
-    if not LOSSES.get(loss, ANY_LOSS).several and any(group.more for group in groups):
+    if loss != POINTWISE and not LOSSES[loss].several and any(group.more for group in groups):
         several = [name for name, one in LOSSES.items() if one.several and name != "margin-mse"]
         raise ConfigError(f"--loss {loss} compares one positive; for several use {', '.join(several)}, or --no-graded")
     set_dropout(model.network, options.dropout)
     model.network.train()
-    fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # which draws nothing
+    fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # it has no dropout
     patch_t5_for_bfloat16_training(model.network, dtype)
     if device.type == "cpu" and model.kind == "monot5" and not fast:
-        # its position biases have gradients: torch's joined attention then takes the long way, a third slower
+        # T5's position biases have gradients, for which torch's fused attention is a third slower
         model.network.set_attn_implementation("eager")
     rank = options.lora_rank if options.lora_rank is not None else RERANKERS[model.kind].lora_rank
     rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
@@ -95,9 +94,10 @@ def train_reranker(
         train_dataset=EncodedGroups(groups, model, teacher),
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
     )
-    alone = computes_side_by_side(options, device, dtype)
-    alone = alone and (loss == POINTWISE or getattr(model, "thread_safe", False))
-    trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss(model, loss, alone), False  # losses are means
+    parallel = computes_side_by_side(options, device, dtype)
+    parallel = parallel and (loss == POINTWISE or getattr(model, "thread_safe", False))
+    trainer.batch_loss = _batch_loss(model, loss, parallel)
+    trainer.model_accepts_loss_kwargs = False  # losses are means
     best = None
     if dev is not None:
         best = BestWeights(trained, lambda: _value(dev, model, device, dtype), checkpoint_folder(output))
@@ -115,18 +115,18 @@ def train_reranker(
     return curve, describe(device, dtype)
 
 
-def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> LossName:
+def choose_loss(options: RerankerOptions, kind: ScorerKind, has_teacher: bool) -> LossName:
     """The loss by name. Raises ConfigError for one that does not fit the kind or the teacher."""
     default_loss = RERANKERS[kind].loss
-    loss = options.loss if options.loss != "auto" else "margin-mse" if taught else default_loss
+    loss = options.loss if options.loss != "auto" else "margin-mse" if has_teacher else default_loss
     if loss == POINTWISE != default_loss:
         raise ConfigError(
             f"--loss pointwise is monoT5's; {options.model} becomes a {kind} reranker, use listwise or bce"
         )
-    readers = [name for name, one in LOSSES.items() if one.teacher]
-    if taught and loss not in readers:
-        raise ConfigError(f"--loss {loss} does not read a teacher's scores; use {', '.join(readers)}")
-    if loss == "margin-mse" and not taught:
+    distilling = [name for name, one in LOSSES.items() if one.teacher]
+    if has_teacher and loss not in distilling:
+        raise ConfigError(f"--loss {loss} does not read a teacher's scores; use {', '.join(distilling)}")
+    if loss == "margin-mse" and not has_teacher:
         raise ConfigError("--loss margin-mse learns a teacher's scores; give --teacher MODEL")
     return loss
 
@@ -153,17 +153,17 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
 
 
 def taught_answers(model: str, config: Any) -> tuple[str, str] | None:
-    """The answers to give an encoder-decoder; None where it names its own. Raises ConfigError for other families."""
+    """The answers to train an encoder-decoder with; None if it has its own. Raises ConfigError for unknown families."""
     saved = getattr(config, "inpars", None) or {}
     if "true_token" in saved or any(model.startswith(prefix) for prefix, *_ in PUBLISHED):
         return None
     family = getattr(config, "model_type", "")
-    if family not in OF_FAMILY:
+    if family not in FAMILY_ANSWERS:
         raise ConfigError(
-            f"{model}: nothing is known of the answers of a {family or 'nameless'!s} checkpoint; name two words of its "
+            f"{model}: the answer words of a {family or 'nameless'} checkpoint are unknown; name two words of its "
             "vocabulary, each one token, with --true-token and --false-token"
         )
-    return YES if family == "t5" and INSTRUCTED in model.lower() else OF_FAMILY[family]
+    return YES if family == "t5" and INSTRUCTED in model.lower() else FAMILY_ANSWERS[family]
 
 
 def _arguments(
@@ -180,7 +180,7 @@ def _arguments(
 
 
 def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:
-    """An ordinary checkpoint of the best weights: adapters are multiplied into the others first."""
+    """Save the best weights as an ordinary checkpoint, with adapters merged."""
     if best is not None:
         best.restore()
     if isinstance(trained, PeftModel):
@@ -189,65 +189,64 @@ def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None
 
 
 def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dtype) -> float:
-    """What the network as it is now is worth, scored in the training's number format."""
+    """The validation metric of the current weights, in the training's number format."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         return reranking_value(dev, ModelScorer(model, "in training"))
 
 
-def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
-    """The loss of a batch as a function of its inputs and the network as training wraps it.
+def _batch_loss(model: PairModel, loss: LossName, parallel: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
+    """The batch loss as a function of the inputs and the wrapped network.
 
-    `alone` says whether the batch's parts may have a thread each.
+    `parallel`: whether the parts of a batch may run on one thread each.
     """
 
-    def whole(
+    def total(
         parts: Sequence[dict[str, Tensor]],
         compute: Callable[[dict[str, Tensor]], Tensor],
         loss_of: Callable[[Tensor], Tensor],
         network: nn.Module,
     ) -> Tensor:
-        def computed(part: dict[str, Tensor]) -> Tensor:
+        def compute_in_thread(part: dict[str, Tensor]) -> Tensor:
             if not in_worker_thread():
                 return compute(part)
-            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the trainer sets its own thread's alone
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the trainer's autocast is per thread
                 return compute(part)
 
-        if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):
-            return parallel_loss(computed, parts, loss_of, network)
+        if parallel and torch.is_grad_enabled() and should_parallelize(len(parts)):
+            return parallel_loss(compute_in_thread, parts, loss_of, network)
         return plain_loss(compute, parts, loss_of)
 
-    answer_loss: Any = getattr(model, "answer_loss", None)  # of a kind whose loss is pointwise
+    answer_loss: Any = getattr(model, "answer_loss", None)  # only of kinds with a pointwise loss
 
-    def answered(inputs: dict[str, Any], network: nn.Module) -> Tensor:
+    def pointwise(inputs: dict[str, Any], network: nn.Module) -> Tensor:
         count = len(inputs["place"])
 
         def share(part: dict[str, Tensor]) -> Tensor:
             loss: Tensor = answer_loss(part, part["relevance"] > 0, network)
             return (loss * (len(part["place"]) / count))[None]
 
-        return whole(by_length(inputs), share, torch.sum, network)
+        return total(by_length(inputs), share, torch.sum, network)
 
-    def ranked(inputs: dict[str, Any], network: nn.Module) -> Tensor:
+    def ranking(inputs: dict[str, Any], network: nn.Module) -> Tensor:
         parts = by_length(inputs)
         labels, group, column = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
 
         def of_margins(margins: Tensor) -> Tensor:
             return FUNCTIONS[loss](tables(margins, labels, group, column))
 
-        return whole(parts, lambda part: model.margins(part, network), of_margins, network)
+        return total(parts, lambda part: model.margins(part, network), of_margins, network)
 
-    return answered if loss == POINTWISE else ranked
+    return pointwise if loss == POINTWISE else ranking
 
 
-ROWS_OF_A_PASS = {"cpu": 8}  # pairs of like length that go through the network together
-ROWS_ELSEWHERE = 64
+ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pairs per forward pass
 
 Teacher: TypeAlias = Mapping[tuple[str, str], float]
 """(query, document) -> score."""
 
 
 def with_negatives(group: Group, count: int | None, seed: int) -> Group:
-    """The group with at most so many negatives of each positive, drawn by seed and query, in their order."""
+    """Sample at most `count` negatives per positive, keeping their order."""
     if count is None or len(group.negatives) <= (limit := count * (1 + len(group.more))):
         return group
     drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), limit)
@@ -256,14 +255,14 @@ def with_negatives(group: Group, count: int | None, seed: int) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class LabelledGroup:
-    """A group's pairs as tokens, positives first, and what each is worth."""
+    """A group's tokenized pairs, positives first, with their labels."""
 
     pairs: Sequence[EncodedPair]
     labels: Sequence[float]
 
 
 class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
-    """Groups as tokens, encoded on access."""
+    """Groups, tokenized on access."""
 
     def __init__(self, groups: Sequence[Group], model: PairModel, teacher: Teacher | None) -> None:
         self._groups, self._model, self._teacher = groups, model, teacher
@@ -278,7 +277,7 @@ class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
 
 
 def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tensor]:
-    """All pairs of some groups in one batch; `group` and `column` say where each belongs, place 0 being the best."""
+    """All pairs of the groups as one batch; `group` and `place` locate each, place 0 being the best positive."""
     batch = collate([pair for group in groups for pair in group.pairs], pad)
     batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group.pairs])
     batch["place"] = torch.tensor([column for group in groups for column in range(len(group.pairs))])
@@ -287,16 +286,13 @@ def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tenso
 
 
 def by_length(inputs: Mapping[str, Tensor], rows: int | None = None) -> list[dict[str, Tensor]]:
-    """The batch in parts of like length, each padded no further than its longest, so that little padding is computed.
-
-    The loss of a batch does not depend on its parts.
-    """
+    """Split the batch into parts of similar length, each padded to its longest row."""
     lengths = inputs["attention_mask"].sum(1)
-    rows = rows or ROWS_OF_A_PASS.get(lengths.device.type, ROWS_ELSEWHERE)
+    rows = rows or (ROWS_ON_CPU if lengths.device.type == "cpu" else ROWS_ON_GPU)
     parts = []
-    for chosen in torch.split(lengths.argsort(descending=True, stable=True), rows):
-        width = int(lengths[chosen[0]])
+    for index in torch.split(lengths.argsort(descending=True, stable=True), rows):
+        width = int(lengths[index[0]])
         parts.append(
-            {name: tensor[chosen][:, :width] if tensor.dim() > 1 else tensor[chosen] for name, tensor in inputs.items()}
+            {name: tensor[index][:, :width] if tensor.dim() > 1 else tensor[index] for name, tensor in inputs.items()}
         )
     return parts

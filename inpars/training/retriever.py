@@ -1,7 +1,7 @@
-"""Fine-tune a retriever: each query should score its positive above every other document of the batch.
+"""Fine-tunes a retriever: each query should score its positive above every other document of the batch.
 
-What is a kind's own, its model and its loss, stands in `dense`, `multi_vector` and `sparse`, batches without false
-negatives in `batch_plan`, the loop is transformers'.
+`dense`, `multi_vector` and `sparse` load the model and define the loss of their kind; `batch_plan` avoids false
+negatives.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from inpars.training.options import RetrieverOptions, processes, steps_of
 from inpars.training.validation import BestWeights, DevSet, searching_value
 
 RATE, ADAPTER_RATE = 2e-5, 2e-4
-MEASURED = 512  # triples
-AT_ONCE = 64
+SCALE_SAMPLE = 512  # triples that the margin scale is estimated on
+SCALE_BATCH = 64
 MINI_BATCH_SIZES = {"cpu": 16, "cuda": 128}
 
 
@@ -62,9 +62,9 @@ def train_retriever(
     dev: DevSet | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Curve, str]:
-    """Train on the rows and save a sentence-transformers folder; the loss curve and the device.
+    """Train and save a sentence-transformers folder; returns the loss curve and the device.
 
-    `margins` are the teacher's, which margin-mse needs. With `dev` the best weights are saved.
+    `margins` are the teacher's, for margin-MSE. With `dev`, the weights with the best validation are saved.
     """
     device, dtype, kind, collator, autocast = _set_up(options)
     model = collator.model
@@ -116,35 +116,33 @@ def train_retriever(
 
 
 def _whole_batches(arguments: dict[str, Any], steps: int, learning_rate: float) -> TrainingArguments:
-    """The trainer's settings where an item of the dataset is a whole batch."""
+    """Trainer settings for a dataset whose items are whole batches."""
     batch_arguments = {
         "max_steps": steps,
         "learning_rate": learning_rate,
         "per_device_train_batch_size": 1,
         "remove_unused_columns": False,
-        "bf16": False,  # we compute in autocast, the loss itself in float32
+        "bf16": False,  # `BatchTrainer` uses autocast itself and computes the loss in float32
     }
     return TrainingArguments(**(arguments | batch_arguments))
 
 
 def check_retriever(options: RetrieverOptions) -> None:
-    """Raise ConfigError where settings do not go together, before anything is computed."""
+    """Raise ConfigError for settings that cannot be combined, before any work starts."""
     options.dimensions  # noqa: B018 - it raises
     _check_kind(options)
     if options.loss == "margin-mse" and not options.negatives:
         raise ConfigError("--loss margin-mse compares positives with negatives; leave --no-negatives out")
     if options.loss != "margin-mse" and options.teacher is not None:
         raise ConfigError(f"--loss {options.loss} has no teacher; give --loss margin-mse, or leave --teacher out")
-    if options.start_share >= 1:
-        raise ConfigError(f"--start-share is {options.start_share:g}, which would undo the training; give less than 1")
 
 
 def _check_kind(options: RetrieverOptions) -> None:
     for flag, value in (("--pooling", options.pooling), ("--matryoshka-dims", options.matryoshka_dims)):
         if value is not None and options.kind != DENSE:
             raise ConfigError(f"{flag} is for the one vector of a bi-encoder; leave it out with --kind {options.kind}")
-    usual = RetrieverOptions()
-    flops = (options.flops_queries, options.flops_documents) != (usual.flops_queries, usual.flops_documents)
+    defaults = RetrieverOptions()
+    flops = (options.flops_queries, options.flops_documents) != (defaults.flops_queries, defaults.flops_documents)
     if flops and options.kind != SPARSE:
         raise ConfigError("--flops-queries and --flops-documents are for --kind sparse; leave them out")
 
@@ -155,7 +153,7 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
     if options.max_length is not None:
         check_length(model, options.model, options.max_length)
         model.max_seq_length = options.max_length
-        if getattr(model[0], "document_length", None) is not None:  # a ColBERT's own, which counts more
+        if getattr(model[0], "document_length", None) is not None:  # ColBERT's own limit takes precedence
             model[0].document_length = options.max_length
     set_dropout(model, options.dropout)
     if options.gradient_checkpointing:
@@ -166,7 +164,7 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:
 def positives_first(
     rows: Sequence[TripleTexts], options: RetrieverOptions, progress: Progress = SILENT
 ) -> tuple[int, int]:
-    """How many positives the untrained bi-encoder ranks above the other documents of their batch, and of how many."""
+    """How many positives the untrained bi-encoder ranks first in their batch, and the number of positives."""
     _, _, kind, collator, autocast = _set_up(options)
     cosine = collator.model.eval().similarity_fn_name != "dot"
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
@@ -180,7 +178,7 @@ def positives_first(
 
 
 def _set_up(options: RetrieverOptions) -> tuple[torch.device, torch.dtype, Any, Collator, Autocast]:
-    """Device, number format, the kind's own module, what makes batches for its model, and how that computes."""
+    """Device, number format, the module of the kind, the model's collator and its autocast context."""
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
@@ -192,7 +190,7 @@ def _set_up(options: RetrieverOptions) -> tuple[torch.device, torch.dtype, Any, 
 
 
 def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
-    """Move the weights towards those of the start, in place (Wortsman et al., arXiv 2109.01903)."""
+    """Interpolate the weights with the untuned ones, in place (WiSE-FT, Wortsman et al., arXiv 2109.01903)."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name in start:
@@ -200,7 +198,7 @@ def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None
 
 
 def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:
-    """nDCG@10 of a search among the dev queries' candidates."""
+    """nDCG@10 of a search over the candidates of the dev queries."""
 
     def similarities(queries: list[str], documents: list[str]) -> Tensor:
         with autocast():
@@ -220,38 +218,34 @@ def automatic_scale(
     *,
     seed: int,
 ) -> float:
-    """What brings a teacher's margins to the student's scale, for margin-MSE. Raises ConfigError where one is constant.
+    """The factor from the teacher's margins to the student's scale, for margin-MSE.
 
-    A cosine cannot reach differences of logits, so all margins are multiplied by one number: the untrained student's
-    standard deviation over the teacher's, on some triples. Their zero stays where it is.
+    Cosines cannot reach differences of logits, so margins are multiplied by the untrained student's standard deviation
+    over the teacher's, measured on a sample. Raises ConfigError if either is 0.
     """
-    chosen = random.Random(seed).sample(list(rows), min(len(rows), MEASURED))
-    teachers = torch.tensor([margins[row] for row in chosen])
-    students = torch.cat([untrained_margins(kind, part, collator, autocast) for part in slices(chosen, AT_ONCE)])
-    if len(chosen) < 2 or not teachers.std() > 0 or not students.std() > 0:
-        raise ConfigError(f"the margins of {len(chosen)} triples do not differ; give --margin-scale")
+    sample = random.Random(seed).sample(list(rows), min(len(rows), SCALE_SAMPLE))
+    teachers = torch.tensor([margins[row] for row in sample])
+    parts = slices(sample, SCALE_BATCH)
+    embedded = (_embedded(kind, collator(part), collator, autocast) for part in parts)
+    students = torch.cat([kind.margins(collator.model, part) for part in embedded])
+    if len(sample) < 2 or not teachers.std() > 0 or not students.std() > 0:
+        raise ConfigError(f"the margins of {len(sample)} triples do not differ; give --margin-scale")
     return float(students.std() / teachers.std())
 
 
-def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
-    """What the model gives now, (rows,)."""
-    margins: Tensor = kind.margins(collator.model, _embedded(kind, collator(rows), collator, autocast))
-    return margins
-
-
 def _embedded(kind: Any, batch: dict[str, Any], collator: Collator, autocast: Autocast) -> Embedded:
-    """A batch's embeddings by the model as it is now."""
+    """A batch's embeddings by the current model, without gradients."""
     model = collator.model
     with torch.no_grad(), autocast():
         parts = [kind.embed(model, on_device(features, model.device)) for features in batch["batches"]]
     return reordered(torch.cat(parts).cpu(), batch["places"], batch["queries"])
 
 
-Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of a network, which may be wrapped, and a mini-batch
+Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of the (wrapped) network and a mini-batch
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Every batch of a training, in the order of its steps."""
+    """All batches of a training, in the order of its steps."""
 
     def __init__(
         self,
@@ -272,13 +266,13 @@ class Batches(Dataset[dict[str, Any]]):
 
 
 class BatchTrainer(LossTrainer):
-    """transformers' trainer over whole batches, in their order, with our losses."""
+    """Trains on whole batches, in order, with one of our losses."""
 
     objective: Objective
     autocast: Autocast
     cached: bool
-    map_batches: bool  # whether mini-batches may have a thread each
-    embedding: Embed | None = None  # of a kind whose embeddings are not a vector a text
+    map_batches: bool  # whether mini-batches may run on one thread each
+    embedding: Embed | None = None  # for kinds with more than one vector per text
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         network: Any = self.model
@@ -290,7 +284,7 @@ class BatchTrainer(LossTrainer):
 
     def batch_loss(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:
         def embed_one(features: Features) -> Tensor:
-            with self.autocast(cache_enabled=not in_worker_thread()):  # one for all threads
+            with self.autocast(cache_enabled=not in_worker_thread()):  # threads share autocast's cache
                 return (self.embedding or embed)(model, features)
 
         def loss_of(embeddings: Tensor) -> Tensor:
@@ -301,5 +295,5 @@ class BatchTrainer(LossTrainer):
         batches = inputs["batches"]
         if self.map_batches and not self.cached and torch.is_grad_enabled() and should_parallelize(len(batches)):
             return parallel_loss(embed_one, batches, loss_of, model)
-        with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
+        with self.autocast():  # casts weights to bfloat16 once for all mini-batches
             return (cached_loss if self.cached else plain_loss)(embed_one, batches, loss_of)

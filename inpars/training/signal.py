@@ -1,6 +1,6 @@
-"""Whether a training would teach anything: asked before it, of the triples and of the model that it starts from.
+"""Predicts, before training, whether it would improve the model, from the triples and the untrained model.
 
-The answer is a line for people, None where the training should be done. Nothing is written.
+Returns the reason to skip the training as one line of text, or None to train. Writes nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOpti
 
 MIN_STEPS = 30
 SAMPLE = 48  # triples that the untrained reranker scores
-BLOCK = 8  # of them together
-CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
-MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
-LOOKED_AT = 4  # batches that the untrained bi-encoder is tried on
-MIN_WRONG = 0.02  # share of their positives that it has to rank below another document for there to be much to learn
+BLOCK = 8  # triples scored per call
+CHANCE = math.log(2)  # pairwise loss of random scores
+MIN_SHARE = 0.1  # of the chance loss; below it there is nothing left to learn
+SAMPLE_BATCHES = 4  # batches that the untrained bi-encoder ranks
+MIN_WRONG = 0.02  # share of positives not ranked first; at or below it there is little to learn
 
 CountFirst: TypeAlias = Callable[[Sequence[TripleTexts], RetrieverOptions, Progress], tuple[int, int]]
 
@@ -42,21 +42,27 @@ def retriever_signal(
     count_first: CountFirst | None = None,
     progress: Progress = SILENT,
 ) -> str | None:
-    """Why training a bi-encoder would change nothing: its steps are too few, or it ranks the pairs already.
+    """Why training a bi-encoder would be pointless: too few steps, or it ranks the positives first already.
 
-    `count_first` gives how many positives of some triples the untrained model ranks first, and of how many, by
-    default as the options name it; it is not asked where a teacher's margins are learnt, nor for other kinds.
+    `count_first` returns how many positives the untrained model ranks first, and their total; the default loads the
+    model. It is not called for margin-MSE or for other kinds of retriever.
     """
     rows = read_triple_texts(triples)[: options.limit]
     rows = rows if options.negatives else pairs_once(rows)
-    if steps_of(batches_of(len(rows), options.batch_size), options) < MIN_STEPS:  # false negatives may make it more
+    if (
+        steps_of(batches_of(len(rows), options.batch_size), options) < MIN_STEPS
+    ):  # avoiding false negatives may add batches
         batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
-        if (few := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
-            return few
+        if (reason := _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")) is not None:
+            return reason
     if options.kind != DENSE or options.loss == "margin-mse":
         return None
-    some = _drawn(rows, options.seed, LOOKED_AT * options.batch_size)
-    first, total = (count_first or _positives_first)(some, options, progress)
+    if count_first is None:
+        from inpars.training.retriever import positives_first
+
+        count_first = positives_first
+    sample = _sample(rows, options.seed, SAMPLE_BATCHES * options.batch_size)
+    first, total = count_first(sample, options, progress)
     if total - first > MIN_WRONG * total:
         return None
     return (
@@ -73,48 +79,41 @@ def reranker_signal(
     make_scorer: Callable[[], PairScorer] | None = None,
     progress: Progress = SILENT,
 ) -> str | None:
-    """Why training a reranker would teach it nothing: it ranks the pairs already, or its steps are too few.
+    """Why training a reranker would be pointless: it ranks the pairs already, or there are too few steps.
 
-    `prompt` is the training's. `make_scorer` loads the untrained model, by default as the options name it; it may raise
-    UntrainedModelError, and is not asked where a teacher's scores are learnt.
+    `make_scorer` loads the untrained model and may raise UntrainedModelError; it is not called when a teacher's scores
+    are learned.
     """
     rows = read_triple_texts(triples)[: options.limit]
-    taught = options.teacher is not None or options.loss == "margin-mse"
-    if not taught:
+    if options.teacher is None and options.loss != "margin-mse":
         load = make_scorer or (lambda: _load(options, prompt))
-        if (known := _known_already(_drawn(rows, options.seed, SAMPLE), load, progress)) is not None:
-            return known
+        if (reason := _ranks_already(_sample(rows, options.seed, SAMPLE), load, progress)) is not None:
+            return reason
     groups = len(grouped(rows))
     batches = batches_of(groups, options.batch_size)
     return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
 
 
-def _positives_first(rows: Sequence[TripleTexts], options: RetrieverOptions, progress: Progress) -> tuple[int, int]:
-    from inpars.training.retriever import positives_first
-
-    return positives_first(rows, options, progress)
-
-
-def _known_already(
+def _ranks_already(
     rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer], progress: Progress
 ) -> str | None:
-    """What is said of a model whose pairwise logistic loss is next to nothing before the first step; None of others.
+    """The reason if the untrained model's pairwise logistic loss is near 0; None otherwise.
 
-    Scoring ends as soon as the losses add up to what is worth a training, since none of them is negative.
+    Losses are never negative, so scoring stops as soon as their sum is large enough for training to help.
     """
     try:
         scorer = make_scorer()
     except UntrainedModelError:
         return None
-    ahead, max_loss = list[float](), MIN_SHARE * CHANCE * len(rows)
+    margins, max_loss = list[float](), MIN_SHARE * CHANCE * len(rows)
     blocks = progress.track(slices(rows, BLOCK), total=len(rows), description="what the reranker knows", unit="triples")
     for block in blocks:
         scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
-        ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
+        margins += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
         progress.advance(len(block))
-        if not math.fsum(map(_logistic, ahead)) < max_loss:  # nor NaN
+        if not math.fsum(map(_logistic, margins)) < max_loss:  # also for NaN
             return None
-    loss, right = math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead)
+    loss, right = math.fsum(map(_logistic, margins)) / len(rows), sum(margin > 0 for margin in margins)
     return (
         f"it tells {right} of {counted(len(rows), 'positive')} from negatives already (loss {loss:.4f}, by chance "
         f"{CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it something to learn"
@@ -122,19 +121,17 @@ def _known_already(
 
 
 def _logistic(margin: float) -> float:
-    """`log(1 + exp(-margin))` of any margin."""
+    """`log(1 + exp(-margin))` without overflow."""
     return max(-margin, 0.0) + math.log1p(math.exp(-abs(margin)))
 
 
-def _drawn(rows: Sequence[TripleTexts], seed: int, size: int) -> list[TripleTexts]:
-    """An even sample of all triples, in their order."""
+def _sample(rows: Sequence[TripleTexts], seed: int, size: int) -> list[TripleTexts]:
+    """A random sample of the triples, in their order."""
     positions = random.Random(seed).sample(range(len(rows)), min(size, len(rows)))
     return [rows[position] for position in sorted(positions)]
 
 
 def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
-    """The model that the training starts from, reading what the training reads."""
-    where = options.set_up()
     return load_scorer(
         options.model,
         kind=options.kind,
@@ -142,17 +139,17 @@ def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
         true_token=options.true_token,
         false_token=options.false_token,
         prompt=prompt,
-        **where,
+        **options.set_up(),
     )
 
 
 def _too_few_steps(count: str, batches: int, options: TrainOptions, model: str) -> str | None:
-    """What is said of a training that is too short, None of others; what a development set takes away is not known."""
-    steps, of_all = steps_of(batches, options), steps_of(batches, replace(options, max_steps=None))
+    """The reason if training would be too short; None otherwise. Ignores what a dev set holds out."""
+    steps = steps_of(batches, options)
     if steps >= MIN_STEPS:
         return None
     size = options.batch_size * options.gradient_accumulation * processes()
-    whole = max(steps, of_all)  # --max-steps may ask for more passes than --epochs
+    whole = max(steps, steps_of(batches, replace(options, max_steps=None)))  # --max-steps may exceed --epochs
     fact, remedies = f"{count} are {counted(whole, 'step')} of {size}", list[str]()
     if whole < MIN_STEPS:
         times = math.ceil(MIN_STEPS / whole)

@@ -1,7 +1,7 @@
-"""What is a sparse retriever's own in a training: a weight for each word of the vocabulary, the losses of SPLADE.
+"""Sparse retriever training: the model and its losses, with one weight per vocabulary term.
 
-SPLADE (Formal et al., arXiv 2109.10086): the ranking loss with a FLOPS regulariser (Paria et al., arXiv 2004.05665) on
-queries and documents, whose weights rise over the first third of the steps. All of them are sentence-transformers'.
+SPLADE (Formal et al., arXiv 2109.10086): a ranking loss with FLOPS regularisers (Paria et al., arXiv 2004.05665) on
+queries and documents, whose weights rise over the first third of the steps; all from sentence-transformers.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from inpars.training.embedding_batches import embed as embed  # noqa: PLC0414 - 
 from inpars.training.embedding_losses import Embedded, Given, Objective, columns_of, margins_of
 from inpars.training.options import RetrieverOptions
 
-TOGETHER = 32  # texts that are validated with, each of which has a logit a token and word of the vocabulary
+VALIDATION_BATCH = 32  # texts; their logits are (texts, tokens, vocabulary)
 
 
 def load(options: RetrieverOptions, where: Placement) -> SparseEncoder:
-    """A sparse encoder as it is, or a masked language model with SPLADE's pooling."""
+    """A sparse encoder, or a masked language model with SPLADE pooling."""
     model = models.load_sparse(options.model, for_training=True, **where)
     pool_before_activation(model)
     return model
 
 
 def objective(model: SparseEncoder, options: RetrieverOptions) -> tuple[Objective, list[TrainerCallback]]:
-    """The library's loss over a batch's embeddings, and what raises its regularisers' weights."""
+    """The loss over a batch's embeddings, and the scheduler of its regularisers' weights."""
     scale = options.scale if options.scale is not None else RETRIEVERS[SPARSE].scale
     loss = losses.SpladeLoss(
         Given(),  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def objective(model: SparseEncoder, options: RetrieverOptions) -> tuple[Objectiv
 
 
 def margins(model: SparseEncoder, embedded: Embedded) -> Tensor:
-    """The dot product with the positive less that with the negative, (queries,)."""
+    """Dot product with the positive minus that with the negative, (queries,)."""
     return margins_of(embedded)
 
 
@@ -69,7 +69,8 @@ def similarities(model: SparseEncoder, queries: Sequence[str], documents: Sequen
 
 
 def _weights(encode: Callable[..., Tensor], texts: Sequence[str]) -> csr_array:
-    """Of the words of all texts, (texts, vocabulary), most of which are 0."""
+    """Term weights, (texts, vocabulary)."""
     settings: dict[str, Any] = {"show_progress_bar": False, "convert_to_sparse_tensor": False}
-    parts = [encode(list(some), batch_size=TOGETHER, **settings) for some in slices(texts, TOGETHER)]
+    batches = slices(texts, VALIDATION_BATCH)
+    parts = [encode(list(batch), batch_size=VALIDATION_BATCH, **settings) for batch in batches]
     return vstack([csr_array(part.float().cpu().numpy()) for part in parts], format="csr")

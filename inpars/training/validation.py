@@ -1,8 +1,8 @@
-"""Validation during training: nDCG@10 on queries held out of the triples, and the best weights.
+"""Validation during training: measures nDCG@10 on held-out queries and keeps the best weights.
 
-Development queries come with candidates: BM25's of real ones, or of synthetic ones their own documents, their negatives
-and other queries'. A reranker orders each query's candidates, a bi-encoder the candidates of all. Reads no files but
-its own; who stops a training is `inpars.training.loop`.
+Real dev queries have BM25's top documents as candidates; synthetic ones have their positives, their negatives and
+documents of other dev queries. A reranker ranks each query's candidates, a bi-encoder the candidates of all queries.
+`inpars.training.loop` decides when to validate and when to stop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from inpars.training.examples import NO_GRADES, Grades, TripleTexts
 from inpars.training.loop import Curve
 
 METRIC = "nDCG@10"
-DEV_SHARE = 0.05  # of the positives' documents
+DEV_SHARE = 0.05  # of the distinct positives
 MAX_DEV_QUERIES = 200
 SEARCH_DEPTH = 100
 BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
@@ -37,7 +37,7 @@ BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
 
 @dataclass(frozen=True, slots=True)
 class DevSet:
-    """Held-out queries, the documents each is judged with, and judgements."""
+    """Held-out queries, their candidates and their qrels."""
 
     queries: Mapping[str, str]
     candidates: Mapping[str, Sequence[str]]  # doc_ids by query_id
@@ -46,35 +46,35 @@ class DevSet:
     kind: str = "given"
 
     def describe(self) -> str:
-        """One phrase for notes and model cards."""
+        """A phrase for notes and model cards."""
         return f"{len(self.queries)} {self.kind} dev queries"
 
 
 def hold_out(
     rows: Sequence[TripleTexts], *, depth: int, seed: int, grades: Grades = NO_GRADES
 ) -> tuple[list[TripleTexts], DevSet]:
-    """Triples to train on, and a synthetic development set of other documents.
+    """Split triples into training triples and a synthetic dev set.
 
-    A positive's triples stand on one side, and no query stands on both. Candidates of a query are its positives, its
-    negatives and, up to `depth`, what was mined for other dev queries. Raises ConfigError where nothing would be left.
+    No positive and no query is on both sides. A query's candidates are its positives, its negatives and, up to `depth`,
+    documents of other dev queries. Raises ConfigError if no training triples would remain.
     """
     positives = sorted({row.positive for row in rows}, key=lambda text: _name(str(seed), text))
     dev_size = max(1, round(DEV_SHARE * len(positives)))
-    chosen = set(positives[: min(dev_size, MAX_DEV_QUERIES)])
-    held = [row for row in rows if row.positive in chosen]
-    dev_queries = list(dict.fromkeys(row.query for row in held))[:MAX_DEV_QUERIES]
-    training = [row for row in rows if row.positive not in chosen and row.query not in set(dev_queries)]
+    dev_positives = set(positives[: min(dev_size, MAX_DEV_QUERIES)])
+    held_out = [row for row in rows if row.positive in dev_positives]
+    dev_queries = dict.fromkeys(list(dict.fromkeys(row.query for row in held_out))[:MAX_DEV_QUERIES])
+    training = [row for row in rows if row.positive not in dev_positives and row.query not in dev_queries]
     if not training:
         raise ConfigError(
             f"{len(positives)} documents with queries are too few to hold some out; give --dev-queries and --dev-qrels"
         )
-    return training, _synthetic(held, dev_queries, depth, seed, grades)
+    return training, _synthetic(held_out, dev_queries, depth, seed, grades)
 
 
-def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, seed: int, grades: Grades) -> DevSet:
+def _synthetic(rows: Sequence[TripleTexts], queries: Iterable[str], depth: int, seed: int, grades: Grades) -> DevSet:
     candidates: dict[str, dict[str, None]] = {query: {} for query in queries}
     qrels: Qrels = {}
-    for row in held:
+    for row in rows:
         if row.query in candidates:
             qrels.setdefault(row.query, {})[_name(row.positive)] = grades.get((row.query, row.positive), 1)
             candidates[row.query] |= {row.positive: None, row.negative: None}
@@ -92,7 +92,7 @@ def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, 
 
 
 def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
-    """nDCG@10 of each query's candidates in the scorer's order."""
+    """nDCG@10 after reranking each query's candidates."""
     pairs = [(query_id, doc_id) for query_id, doc_ids in dev.candidates.items() for doc_id in doc_ids]
     scores = scorer.score([(dev.queries[query_id], dev.texts[doc_id]) for query_id, doc_id in pairs])
     run: Run = {}
@@ -102,25 +102,25 @@ def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
 
 
 def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any]) -> float:
-    """nDCG@10 of a search among the candidates of all queries; `similarities` gives (queries, documents)."""
-    query_ids, doc_ids = list(dev.queries), list(dev.texts)
-    table = np.asarray(similarities([dev.queries[name] for name in query_ids], [dev.texts[name] for name in doc_ids]))
+    """nDCG@10 of a search over the candidates of all queries; `similarities` returns (queries, documents)."""
+    doc_ids = list(dev.texts)
+    table = np.asarray(similarities(list(dev.queries.values()), list(dev.texts.values())))
     run: Run = {}
-    for query_id, row in zip(query_ids, table, strict=True):
+    for query_id, row in zip(dev.queries, table, strict=True):
         best = np.argsort(-row, kind="stable")[:SEARCH_DEPTH]
         run[query_id] = {doc_ids[column]: float(row[column]) for column in best}
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
 
 class BestWeights:
-    """A validation that keeps the trainable weights of its best value in a folder, until they are put back."""
+    """Validates, and saves the trainable weights with the best value until `restore` loads them."""
 
     def __init__(self, network: nn.Module, measure: Callable[[], float], folder: Path) -> None:
-        """`folder` is the training's checkpoint folder; what a killed training kept there is gone on with."""
+        """`folder` is the training's checkpoint folder, so that a resumed training keeps its best weights."""
         self._network, self._measure, self._folder = network, measure, folder
 
     def __call__(self) -> float:
-        """Measure, and keep the weights where there were no better ones."""
+        """Measure, and save the weights if they are the best so far."""
         value = self._measure()
         if (best := self.best) is None or value > best:
             state = {name: tensor.detach().contiguous().cpu() for name, tensor in self._trainable()}
@@ -148,17 +148,17 @@ class BestWeights:
 
 
 def validation_results(curve: Curve) -> dict[str, Any]:
-    """What a manifest's results say of a validation; nothing where there was none."""
+    """The manifest's results of a validation; empty without one."""
     points = [[step, value] for step, value in zip(curve.validation_steps, curve.validations, strict=True)]
     if not points:
         return {}
-    step, value = max(points, key=lambda point: point[1])  # the earliest of equals
+    step, value = max(points, key=lambda point: point[1])  # the earliest on ties
     results: dict[str, Any] = {"validation": points, "start": points[0][1], "best": {"step": step, METRIC: value}}
     return results | ({"warning": warning} if (warning := worse_than_start(curve)) else {})
 
 
 def worse_than_start(curve: Curve) -> str | None:
-    """The line that says so, None where training helped or made no difference."""
+    """A warning if training lowered the dev metric; None otherwise."""
     values = curve.validations
     if len(values) < 2 or max(values) > values[0] or values[-1] == values[0]:
         return None

@@ -1,4 +1,4 @@
-"""Batches without false negatives, the same number in every pass, every triple in its pass."""
+"""Batches without false negatives, the same number in every epoch, and every triple once per epoch."""
 
 from collections import Counter
 

@@ -9,12 +9,11 @@ from sentence_transformers.util import pairwise_cos_sim
 
 from inpars.training.embedding_losses import (
     Embedded,
+    dense_objective,
     margin_mse,
-    margin_objective,
     margins_of,
     matryoshka,
     ranking_loss,
-    ranking_objective,
 )
 
 # two queries along the axes; similarities with (their positives | their negatives):
@@ -55,8 +54,8 @@ def test_margin_mse_by_hand():
 
 def test_matryoshka_by_hand():
     # one leading dimension: cosines of q1 with 1, 0, 0, 1 are 1, 0, 0, 1; q2 is (0,) and has 0 with all: log 4
-    both = matryoshka(ranking_objective(1.0, cosine=True), (2, 1))(BY_HAND, None).item()
-    whole = ranking_objective(1.0, cosine=True)(BY_HAND, None).item()
+    both = matryoshka(dense_objective(1.0, cosine=True), (2, 1))(BY_HAND, None).item()
+    whole = dense_objective(1.0, cosine=True)(BY_HAND, None).item()
     assert both - whole == pytest.approx((math.log(2 * math.e + 2) - 1 + math.log(4)) / 2, abs=1e-6)
 
 
@@ -66,7 +65,7 @@ def test_ranking_loss_is_that_of_sentence_transformers(negatives):
     theirs = MultipleNegativesRankingLoss(None, scale=20.0)
     columns = [batch.queries, *batch.documents.chunk(2 if negatives else 1)]
     expected = theirs.compute_loss_from_embeddings(columns, None).item()
-    assert ranking_objective(20.0, cosine=True)(batch, None).item() == pytest.approx(expected, abs=1e-6)
+    assert dense_objective(20.0, cosine=True)(batch, None).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("cosine", [True, False])
@@ -74,23 +73,24 @@ def test_margin_mse_is_that_of_sentence_transformers(cosine):
     batch, margins = random_batch(), torch.tensor([0.5, -1.0, 2.0, 0.0, 7.0])
     theirs = MarginMSELoss(None, pairwise_cos_sim) if cosine else MarginMSELoss(None)
     expected = theirs.compute_loss_from_embeddings([batch.queries, *batch.documents.chunk(2)], margins).item()
-    assert margin_objective(cosine=cosine)(batch, margins).item() == pytest.approx(expected, rel=1e-6)
+    assert dense_objective(20.0, cosine=cosine)(batch, margins).item() == pytest.approx(expected, rel=1e-6)
 
 
+OBJECTIVE, MARGINS = dense_objective(20.0, cosine=True), torch.linspace(-1, 1, 5)
 GOLDEN = {
-    "mnrl": (ranking_objective(20.0, cosine=True), [8.33951, 5.16809, 4.93079]),
-    "margin-mse": (margin_objective(cosine=True), [0.71209, 0.59992, 0.50689]),
-    "matryoshka": (matryoshka(ranking_objective(20.0, cosine=True), (8, 4)), [15.83663, 14.27564, 13.44206]),
+    "mnrl": (OBJECTIVE, None, [8.33951, 5.16809, 4.93079]),
+    "margin-mse": (OBJECTIVE, MARGINS, [0.71209, 0.59992, 0.50689]),
+    "matryoshka": (matryoshka(OBJECTIVE, (8, 4)), None, [15.83663, 14.27564, 13.44206]),
 }
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_losses_of_three_steps(name):
-    objective, golden = GOLDEN[name]
+    objective, margins, golden = GOLDEN[name]
     batch = random_batch(seed=3)
     weight = torch.eye(8, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.05)
-    margins, losses = torch.linspace(-1, 1, 5), []
+    losses = []
     for _ in range(3):
         loss = objective(Embedded(batch.queries @ weight, batch.documents @ weight), margins)
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Several and graded positives: from judgements or queries to triples, lists, trainings, audits and other formats."""
+"""Several graded positives per query: in triples, groups, trainings, audits and other formats."""
 
 import json
 from dataclasses import replace
@@ -81,7 +81,7 @@ def test_without_the_flag_nothing_is_kept_and_one_positive_of_grade_1_has_none_t
 
 @pytest.mark.parametrize("graded", [True, False])
 def test_a_lower_grade_is_never_the_negative_of_a_higher_one(dataset, tmp_path, graded):
-    """Only d3, judged 0, and what nobody judged may stand against d1 and d2."""
+    """Negatives of d1 and d2 are only d3, judged 0, and unjudged documents."""
     drawn = set()
     for seed in range(12):
         mine(dataset, tmp_path / "triples.tsv", graded=graded, seed=seed)
@@ -182,7 +182,7 @@ def test_a_bi_encoder_says_that_it_reads_no_grades(tiny, graded_triples, tmp_pat
 
     options = RetrieverOptions(model=tiny("sentence_transformer"), **EXACT)
     manifest = train_retriever_from_file(graded_triples, options, output=tmp_path / "bi", progress=Noting())
-    assert any("no loss of a bi-encoder reads the grades" in note for note in notes)
+    assert any("bi-encoder loss uses the grades" in note for note in notes)
     assert manifest.results["examples"] == 15  # every triple
 
 

@@ -1,11 +1,11 @@
-"""The cached loss is the plain one: value, gradients, dropout, factors; and it never holds more than a mini-batch."""
+"""The cached loss equals the plain one in value and gradients, with dropout, in the memory of one mini-batch."""
 
 import pytest
 import torch
 from torch import nn
 
 from inpars.engines.batch_parallel import in_worker_thread
-from inpars.training.embedding_losses import Embedded, ranking_objective
+from inpars.training.embedding_losses import Embedded, dense_objective
 from inpars.training.gradient_cache import cached_loss, parallel_loss, plain_loss
 
 SIZES = (3, 4, 1, 4)  # 4 queries and 8 documents
@@ -22,7 +22,7 @@ def batches():
 
 
 def loss_of(embeddings):
-    return ranking_objective(20.0, cosine=True)(Embedded(embeddings[:4], embeddings[4:]), None)
+    return dense_objective(20.0, cosine=True)(Embedded(embeddings[:4], embeddings[4:]), None)
 
 
 def run(way, dropout=0.0, factor=1.0):

@@ -1,4 +1,4 @@
-"""What other libraries and other users make of a model we saved: the same scores, and files that may be read."""
+"""Saved models in other libraries and for other users: the same scores, and readable files."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_plain_predict_gives_our_scores_of_a_trained_cross_encoder(tiny, tmp_pat
 
 
 def saved_by_an_earlier_version(tiny, folder):
-    """A cross-encoder of 24 tokens whose configuration names no activation."""
+    """A cross-encoder with 24 tokens and no activation in its config."""
     save_pair_model(load_pair_model(tiny("bert_classifier"), max_length=24, **EXACT), folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     del config["sentence_transformers"]
@@ -70,7 +70,7 @@ def test_a_cross_encoder_of_an_earlier_version_scores_as_before_and_is_deployed_
 
 
 def code_of(card):
-    """The Python of a card, the last block of it."""
+    """The last Python block of a model card."""
     return card.partition("## How to load it")[2].partition("## Data")[0].split("```python\n")[-1].partition("```")[0]
 
 

@@ -1,4 +1,4 @@
-"""Each loss by hand on two queries of two documents, and against sentence-transformers where it has the same."""
+"""Each loss by hand on two queries with two documents, and compared with sentence-transformers."""
 
 import math
 from types import SimpleNamespace
@@ -94,7 +94,7 @@ def test_graded_lists_by_hand(name, expected):
 
 @given(st.integers(1, 5), st.integers(2, 6), st.integers(0, 2**31))
 def test_of_one_positive_of_grade_1_the_numbers_are_those_of_before(queries, documents, seed):
-    """Bit for bit, gradients too: -log softmax of column 0, as listwise was before it read grades."""
+    """Without grades, listwise is bit for bit -log softmax of column 0, gradients included."""
     generator = torch.Generator().manual_seed(seed)
     present = torch.rand(queries, documents, generator=generator) < 0.7
     present[:, :2] = True
@@ -135,7 +135,7 @@ def test_pairs_become_tables_in_any_order():
 
 
 class FakeCrossEncoder(torch.nn.Module):
-    """Gives the texts, which are numbers, as scores."""
+    """Returns the texts, which are numbers, as scores."""
 
     num_labels, device = 1, torch.device("cpu")
 

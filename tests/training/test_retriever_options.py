@@ -1,4 +1,4 @@
-"""What a bi-encoder's training can be told: losses, teachers, dimensions, prefixes, pooling, adapters, memory."""
+"""Options of retriever training: losses, teachers, dimensions, prefixes, pooling, adapters, memory."""
 
 import json
 import random
@@ -23,7 +23,7 @@ COUNT = 16
 
 
 class Notes(Silent):
-    """Keeps what it is told."""
+    """Keeps its notes."""
 
     def __init__(self):
         self.notes = []
@@ -119,7 +119,7 @@ def test_margins_that_do_not_differ_are_an_error(tiny, tmp_path):
 
 def test_matryoshka_trains_the_leading_dimensions(tiny, tmp_path):
     def worst(folder):
-        """The least cosine of a query and its positive in 4 dimensions."""
+        """The lowest cosine of a query and its positive in 4 dimensions."""
         model = SentenceTransformer(str(folder), device="cpu", truncate_dim=4)
         queries, positives = (model.encode([getattr(row, field) for row in rows()]) for field in ("query", "positive"))
         return model.similarity_pairwise(queries, positives).min().item()
@@ -228,7 +228,6 @@ def test_the_best_weights_by_dev_queries_are_saved(tiny, tmp_path):
         {"loss": "margin-mse", "negatives": False},
         {"teacher": "smollm2-135m"},
         {"matryoshka_dims": "a"},
-        {"start_share": 1.0},
     ],
 )
 def test_settings_that_do_not_go_together_are_an_error(tiny, tmp_path, settings):

@@ -1,4 +1,4 @@
-"""20 steps straight against 10, kill -9 and 10 more: the same weights, to the last bit but rounding."""
+"""20 steps give the same weights, up to rounding, as 10 steps, kill -9 and 10 more."""
 
 import json
 import signal
@@ -59,7 +59,7 @@ for job in json.loads(jobs):
 
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
-    """The folder of all trainings and what each said: one killed, resumed and one that was never killed."""
+    """The folder and the output of three trainings: killed, resumed and uninterrupted."""
     folder = tmp_path_factory.mktemp("trained")
     jobs = [
         (str(folder / case / output), kind, loss, tiny(model), last)

@@ -1,4 +1,4 @@
-"""Whether there is anything to learn: steps counted by hand, and an untrained reranker's loss."""
+"""Whether training would help: steps counted by hand, and the untrained model's ranking."""
 
 import math
 import random
@@ -14,7 +14,7 @@ from inpars.training.signal import SAMPLE, reranker_signal, retriever_signal
 
 
 class Fixed:
-    """A scorer whose margin between a positive and a negative is given; it keeps what it was asked."""
+    """A scorer with a fixed margin between positives and negatives; records its pairs."""
 
     name = "fixed"
 
@@ -110,7 +110,7 @@ def test_other_losses_and_kinds_are_trained_unseen(tmp_path, settings):
 
 
 def test_a_loaded_bi_encoder_is_asked_what_it_ranks_first(tiny, tmp_path):
-    """Queries that are their documents are; those of other documents are not."""
+    """Queries equal to their documents are ranked first already; queries of other documents are not."""
     texts = [" ".join(random.Random(n).sample(WORDS, 6)) for n in range(40)]
     settings = {"kind": "dense", "batch_size": 4, "epochs": 4, "dtype": "float32"}
     options = RetrieverOptions(model=tiny("sentence_transformer"), **settings)
@@ -223,7 +223,7 @@ def test_other_refusals_are_errors(tiny, tmp_path):
 
 
 def test_the_model_reads_as_its_training_does(tiny):
-    """As many tokens, after the same prompt."""
+    """The untrained model reads the same number of tokens after the same prompt."""
     model, ends = tiny("llama"), [("amber", "beacon " * 40 + end) for end in ("ember", "falcon")]
 
     def scores(prompt=None, **settings):

@@ -1,9 +1,10 @@
-"""Late-interaction and sparse retrievers are trained as bi-encoders are, and are ordinary sentence-transformers."""
+"""Late-interaction and sparse retrievers train like bi-encoders and are saved as ordinary sentence-transformers."""
 
 import random
 
 import pytest
 import torch
+from interrupting import Interrupting
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder, SparseEncoder
 from sentence_transformers.multi_vector_encoder.losses import (
@@ -81,7 +82,7 @@ def test_the_loss_falls_and_plain_sentence_transformers_finds_the_positives(tiny
 
 
 def embedded(tiny, kind, size=4):
-    """The start's embeddings of one batch, as a training has them, and what the library computes of the same texts."""
+    """The untrained model's embeddings of one batch, by our training code and by the library."""
     from importlib import import_module
 
     module = import_module(f"inpars.training.{kind.replace('-', '_')}")
@@ -94,7 +95,7 @@ def embedded(tiny, kind, size=4):
 
 
 def library_loss(model, kind, loss, margins=None):
-    """The library's own loss on its own features: a padded column of each text."""
+    """The library's loss on its own features, padded per column."""
     columns = [[getattr(row, name) for row in rows(7)] for name in TripleTexts.__slots__]
     tasks = ("query", "document", "document")
     features = [model.preprocess(texts, task=task) | {"task": task} for texts, task in zip(columns, tasks, strict=True)]
@@ -181,29 +182,13 @@ def test_a_teacher_s_margins_are_learnt(tiny, tmp_path, kind):
     assert curve.losses[-1] < curve.losses[0] / 2
 
 
-class Interrupting(Silent):
-    """Raises at a step, as a killed process would stop there."""
-
-    def __init__(self, left):
-        self.left, self.step, self.done = left, 0, None
-
-    def track(self, items, *, total, description, unit, done=0):
-        self.done = done
-        yield from items
-
-    def advance(self, count, detail=""):
-        self.step += count
-        if self.step == self.left:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # after every step
     whole = train(tiny, kind, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tiny, kind, tmp_path / "model", progress=Interrupting(5))
-    progress = Interrupting(None)
+    progress = Interrupting()
     curve = train(tiny, kind, tmp_path / "model", progress=progress)
     assert (progress.done, progress.step) == (4, 2)
     assert curve.losses == pytest.approx(whole.losses, abs=1e-4)
@@ -257,7 +242,7 @@ def test_a_bi_encoder_s_token_states_are_a_start_and_no_projection_is_added(tiny
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
-        ("sparse", {"model": "sentence_transformer"}, "predicts masked words"),
+        ("sparse", {"model": "sentence_transformer"}, "masked-language-model head"),
         ("sparse", {"model": "multi_vector"}, "is a multi-vector retriever"),
         ("multi-vector", {"model": "sparse"}, "is a sparse retriever"),
         ("dense", {"model": "sparse"}, "is a sparse retriever, a bi-encoder is needed"),

@@ -1,4 +1,4 @@
-"""Training by several processes, as torchrun starts them: they share the steps, and one of them saves."""
+"""Training with several processes under torchrun: they share the steps, and one of them saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers: where windows have their answers, the loss by hand, learning to mark and to refuse, and the command."""
+"""Readers: answer positions in windows, the loss by hand, learning to answer and to reject, and the command."""
 
 import json
 import math
@@ -23,7 +23,7 @@ THINGS = ("bridge", "kettle", "lantern", "mirror", "saddle", "temple")
 
 
 def squad(path, articles=6):
-    """Each paragraph names the colour of two things; it is asked of one of them, and of one it does not have."""
+    """Each paragraph names the colours of two things; it gets one answerable and one unanswerable question."""
     data = []
     for number in range(articles):
         first, other, absent = (THINGS[(number + step) % len(THINGS)] for step in range(3))

@@ -1,9 +1,10 @@
-"""Rerankers of every kind: losses by hand, learning, adapters, what is saved, what is refused, going on."""
+"""Training rerankers of every kind: losses by hand, learning, adapters, saved files, errors, resuming."""
 
 import random
 
 import pytest
 import torch
+from interrupting import Interrupting
 from safetensors.torch import load_file
 from tiny_models import WORDS
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -36,7 +37,7 @@ def train(tiny, kind, output, /, examples=None, progress=None, **settings):
 
 
 def accuracy(folder, examples):
-    """Share of groups whose positive has the highest score."""
+    """Share of groups whose positive ranks first."""
     scorer = load_scorer(str(folder), **EXACT)
     scores = [scorer.score(group.pairs) for group in examples]
     return sum(row[0] == max(row) for row in scores) / len(scores)
@@ -154,21 +155,6 @@ def test_the_same_settings_give_the_same_weights(tiny, tmp_path, kind):
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
-class Interrupting(Silent):
-    """Raises at a step, as a killed process would stop there."""
-
-    def __init__(self, step):
-        self.step, self.left, self.notes = 0, step, []
-
-    def advance(self, count, detail=""):
-        self.step += count
-        if self.step == self.left:
-            raise KeyboardInterrupt
-
-    def note(self, message):
-        self.notes.append(message)
-
-
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # after every step
@@ -176,7 +162,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_p
     with pytest.raises(KeyboardInterrupt):
         train(tiny, kind, tmp_path / "model", epochs=3, progress=Interrupting(4))
     assert not (tmp_path / "model").exists()
-    progress = Interrupting(None)
+    progress = Interrupting()
     curve = train(tiny, kind, tmp_path / "model", epochs=3, progress=progress)
     assert progress.step == 3, "of six steps three were done when the fourth was interrupted"
     assert any("resuming from" in note for note in progress.notes)

@@ -1,4 +1,4 @@
-"""Twenty steps straight against ten, kill -9, ten: the same weights."""
+"""Twenty steps give the same weights as ten steps, kill -9 and ten more."""
 
 import json
 import os
@@ -52,7 +52,7 @@ MODELS = {"cross-encoder": "bert_classifier", "monot5": "t5"}
 
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
-    """The folder of all trainings, and what each said: straight, killed before the eleventh step is saved, resumed."""
+    """The folder and output of three trainings: uninterrupted, killed before saving step 11, and resumed."""
     folder = tmp_path_factory.mktemp("trained")
     chooser = random.Random(7)
     texts = (" ".join(chooser.sample(WORDS, 4)) for _ in range(3 * 40))

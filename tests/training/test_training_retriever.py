@@ -1,4 +1,4 @@
-"""The bi-encoder's training: it learns, it is an ordinary folder, it goes on where it was interrupted."""
+"""Bi-encoder training: it learns, saves an ordinary folder, and resumes."""
 
 import random
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interrupting import Interrupting
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
@@ -41,25 +42,6 @@ def weights(folder):
 def same(one, two):
     ours, theirs = weights(one), weights(two)
     return ours.keys() == theirs.keys() and all(torch.allclose(ours[n], theirs[n], atol=1e-6) for n in ours)
-
-
-class Interrupting(Silent):
-    """Raises at a step, as a killed process would stop there."""
-
-    def __init__(self, step=None):
-        self.step, self.left, self.notes, self.done = 0, step, [], None
-
-    def track(self, items, *, total, description, unit, done=0):
-        self.total, self.done = total, done
-        yield from items
-
-    def advance(self, count, detail=""):
-        self.step += count
-        if self.step == self.left:
-            raise KeyboardInterrupt
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 def test_the_loss_falls_and_the_positive_comes_nearest(tiny, tmp_path):

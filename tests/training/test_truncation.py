@@ -1,4 +1,4 @@
-"""Whatever the lengths: only the document is cut, the cue stays, and training reads what scoring reads."""
+"""Only the document is truncated, and training reads the same tokens as scoring."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

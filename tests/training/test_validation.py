@@ -1,4 +1,4 @@
-"""Dev sets without leaks, values by hand, the best weights kept, and what is said of a training that harms."""
+"""Dev sets without leakage, metrics by hand, the best weights, and the warning when training hurts."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def rows(count=40):
 
 
 class Scorer:
-    """Scores a document by a table."""
+    """Looks up a document's score in a table."""
 
     name = "table"
 
