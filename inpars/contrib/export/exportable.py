@@ -1,9 +1,8 @@
-"""Bi-encoders, cross-encoders and monoT5s as ONNX and OpenVINO graphs, and how they score pairs.
+"""Exports bi-encoders, cross-encoders and monoT5s as ONNX and OpenVINO graphs, and scores pairs with them.
 
-Pairs are scored by a function from token tensors to numbers, the torch network or a graph; tokens are made, and numbers
-read, in one way for both. The graphs keep the usual names: `sentence_embedding` for a bi-encoder, `logits` for a
-cross-encoder, each from what the tokenizer gives; a monoT5 is its encoder with one decoder step, from ids and mask to
-`margin`.
+The torch network and its graph share tokenization and score computation. Graphs map the tokenizer's tensors to
+`sentence_embedding` for a bi-encoder and to `logits` for a cross-encoder; a monoT5 is exported as its encoder with one
+decoder step, from ids and mask to `margin`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
@@ -38,7 +36,6 @@ BATCH = 32
 EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
 OPSET = 18
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-Arrays = dict[str, npt.NDArray[np.int64]]
 
 
 class Embedding(nn.Module):
@@ -51,7 +48,7 @@ class Embedding(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """(texts, width)."""
+        """Embeddings, (texts, width)."""
         embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
         return embeddings
 
@@ -66,7 +63,7 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """(pairs, labels)."""
+        """Logits, (pairs, labels)."""
         logits: Tensor = self.network(**_named_inputs(input_ids, attention_mask, token_type_ids)).logits
         return logits
 
@@ -81,7 +78,7 @@ class EncoderAndStep(nn.Module):
         self.network, self._model = model.network, model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(pairs,)."""
+        """Margins, (pairs,)."""
         return self._model.margins(_named_inputs(input_ids, attention_mask, None))
 
 
@@ -91,20 +88,20 @@ def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Ten
 
 
 class Reranker:
-    """A cross-encoder or a monoT5; `graph` is the network that is exported, in float32 on the processor."""
+    """A cross-encoder or a monoT5; `graph` is the module to export, in float32 on the CPU."""
 
     def __init__(self, model: CrossEncoder | MonoT5) -> None:
         self._model = model
         self.kind: ExportKind = "monot5" if isinstance(model, MonoT5) else "cross-encoder"
         self.graph = EncoderAndStep(model) if isinstance(model, MonoT5) else Classifier(model.network)
-        self.graph.eval()  # a new module is in training mode, whatever it holds
+        self.graph.eval()  # new modules start in training mode
 
     def example(self) -> Batch:
-        """Two texts as the graph reads them."""
+        """The graph's input for two example pairs."""
         return self._batch(self._model.encode(EXAMPLE))
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """Scores of the pairs by this network or graph."""
+        """Score the pairs with a network or graph."""
         encoded, scores = self._model.encode(pairs), [0.0] * len(pairs)
         for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
             output = run(self._batch([encoded[row] for row in rows])).float()
@@ -128,7 +125,7 @@ class Reranker:
 
 
 class Retriever:
-    """A bi-encoder; a pair's score is the similarity that the model names."""
+    """A bi-encoder; a pair's score is the model's own similarity, dot product or cosine."""
 
     kind: ExportKind = "bi-encoder"
 
@@ -178,7 +175,7 @@ def load_exportable(
     false_token: str | None = None,
     trust_remote_code: bool = False,
 ) -> Exportable:
-    """A trained model in float32 on the processor. Raises ConfigError for kinds that are not exported."""
+    """Load a model in float32 on the CPU. Raises ConfigError for kinds that cannot be exported."""
     where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
     if kind == "auto":
         kind = find_export_kind(model, models.load_config(model, trust_remote_code=trust_remote_code))
@@ -199,7 +196,7 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
 
 
 def write_graph(network: Embedding | Classifier | EncoderAndStep, example: Batch, path: Path) -> None:
-    """Write the float32 graph; texts and tokens of a batch may be as many as one likes. `example` is a real batch."""
+    """Write the float32 graph, with dynamic batch size and length. `example` is a batch to trace it with."""
     names = [name for name in INPUTS if name in example]
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with evaluating(network), torch.no_grad(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -217,14 +214,14 @@ def write_graph(network: Embedding | Classifier | EncoderAndStep, example: Batch
 
 
 def quantize(path: Path, target: Path) -> None:
-    """Write the graph with int8 weights; activations are scaled as they come."""
+    """Write the graph with int8 weights and dynamically quantized activations."""
     graph = onnx.load(path)
-    del graph.graph.value_info[:]  # shapes that torch noted before it folded constants; they are inferred anew
+    del graph.graph.value_info[:]  # torch's shapes predate its constant folding; they are inferred again
     quantize_dynamic(graph, target, weight_type=QuantType.QInt8, per_channel=True)
 
 
 class Session:
-    """A graph that onnxruntime runs."""
+    """A graph in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
@@ -235,19 +232,19 @@ class Session:
         self._names = {value.name for value in self._session.get_inputs()}
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The graph's output for a batch of tensors on the processor."""
-        inputs: Arrays = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
+        """The graph's output for a batch of CPU tensors."""
+        inputs = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
         return torch.from_numpy(self._session.run(None, inputs)[0])
 
 
 def convert_to_openvino(path: Path, target: Path) -> None:
-    """Write an ONNX graph as OpenVINO's: an .xml, and its weights beside it as .bin."""
+    """Convert an ONNX graph to OpenVINO's .xml, with the weights next to it as .bin."""
     openvino = openvino_package()
     openvino.save_model(openvino.convert_model(str(path)), str(target), compress_to_fp16=False)
 
 
 class OpenVinoSession:
-    """A graph that OpenVINO runs in float32."""
+    """A graph in OpenVINO, in float32."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
@@ -255,6 +252,6 @@ class OpenVinoSession:
         self._names = {value.any_name for value in self._compiled.inputs}
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The graph's output for a batch of tensors on the processor."""
+        """The graph's output for a batch of CPU tensors."""
         inputs = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
         return torch.from_numpy(np.array(self._compiled(inputs)[0]))

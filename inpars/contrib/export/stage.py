@@ -1,6 +1,6 @@
-"""The stage that exports a tuned model as graphs for ONNX Runtime and OpenVINO, and checks that they rank as it does.
+"""The stage that exports a tuned model as ONNX and OpenVINO graphs and checks that they rank like the model.
 
-All score the same pairs on the processor, the original in float32; size, speed, nDCG@10 and rank correlation are kept.
+All score the same pairs on the CPU, the original in float32; the manifest has size, speed, nDCG@10, rank correlation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from inpars.documents.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 STAGE = "export model"
 METRIC = "nDCG@10"
 GRAPH, SMALL_GRAPH, OPENVINO_GRAPH = "model.onnx", "model.int8.onnx", "openvino_model.xml"
-OTHERS = 20  # documents of a dataset that a sampled query is compared with, beside those judged
-TOLERANCE = 1e-3  # of a float32 graph's scores
-MAX_NDCG_LOSS = 0.01  # of nDCG@10, from which on int8 is said to have lost
+OTHERS = 20  # unjudged documents per sampled query
+TOLERANCE = 1e-3  # relative, for scores of float32 graphs
+MAX_NDCG_LOSS = 0.01  # of nDCG@10; a larger loss is noted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportModelOptions:
-    """What is exported, and how it is checked."""
+    """The settings of a model export and its check."""
 
     model: str = option(help="tuned model: folder, embedded name or hub id")
     kind: Literal["auto", "bi-encoder", "cross-encoder", "monot5"] = option(
@@ -58,7 +58,7 @@ class ExportModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A query of the check with its documents; a gain above 0 marks relevant ones."""
+    """A query of the check with its documents; relevant ones have a gain above 0."""
 
     query: str
     documents: tuple[str, ...]
@@ -67,7 +67,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One line of the table."""
+    """One row of the results table."""
 
     form: str
     megabytes: float
@@ -77,21 +77,23 @@ class Measured:
 
 
 def sample_of_groups(groups: Sequence[Group], count: int, seed: int) -> list[Sampled]:
-    """Queries of triples, each with its positive and its negatives."""
+    """Sample queries of triples, each with its positive and negatives."""
     chosen = random.Random(seed).sample(groups, min(count, len(groups)))
-    return [Sampled(one.query, (one.positive, *one.negatives), (1, *[0] * len(one.negatives))) for one in chosen]
+    return [
+        Sampled(group.query, (group.positive, *group.negatives), (1, *[0] * len(group.negatives))) for group in chosen
+    ]
 
 
 def sample_of_dataset(dataset: Dataset, topics: Topics, count: int, seed: int) -> list[Sampled]:
-    """Judged queries, each with its judged documents and some others. Raises ConfigError where there are none."""
+    """Sample judged queries, each with its judged and some other documents. Raises ConfigError if none is judged."""
     judged = [query_id for query_id in topics.qrels if query_id in topics.queries]
     if not judged:
-        raise ConfigError(f"{dataset.name}: there are no judged queries to check with; give --triples instead")
-    chooser, every = random.Random(seed), [document.doc_id for document in dataset.corpus]
+        raise ConfigError(f"{dataset.name}: no judged queries for the check; give --triples instead")
+    generator, doc_ids = random.Random(seed), [document.doc_id for document in dataset.corpus]
     samples = []
-    for query_id in chooser.sample(judged, min(count, len(judged))):
+    for query_id in generator.sample(judged, min(count, len(judged))):
         gains = {doc_id: gain for doc_id, gain in topics.qrels[query_id].items() if doc_id in dataset.corpus}
-        others = [doc_id for doc_id in chooser.sample(every, min(OTHERS, len(every))) if doc_id not in gains]
+        others = [doc_id for doc_id in generator.sample(doc_ids, min(OTHERS, len(doc_ids))) if doc_id not in gains]
         texts = dataset.corpus.texts([*gains, *others])
         samples.append(Sampled(topics.queries[query_id], tuple(texts), (*gains.values(), *[0] * len(others))))
     return samples
@@ -105,7 +107,7 @@ def export_model(
     output: Path,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
+    """Write the folder `output`. Raises BackendError, and writes nothing, if a float32 graph scores differently."""
     require_utf8(output)
     stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
 
@@ -137,12 +139,12 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
 
     options: ExportModelOptions = stage.options
     if options.openvino:
-        openvino_package()  # before the work, if it is missing
+        openvino_package()  # fails early if it is missing
     stage.note(f"writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
     model.save_beside(folder)
     carry_card(options.model, folder, stage.output.name, STAGE.replace(" ", "-"))
-    pairs = [(one.query, document) for one in sampled for document in one.documents]
+    pairs = [(sample.query, document) for sample in sampled for document in sample.documents]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
     with torch.inference_mode():
         original, speed = _timed(lambda: model.scores(pairs, lambda batch: model.graph(**batch)), len(pairs))
@@ -163,12 +165,12 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
         size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*" if path.suffix == ".xml" else name))
         rows.append(_measured(form, size, speed, sampled, scores, original))
         if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
-            stage.note(f"{form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
+            stage.note(f"warning: {form} loses {rows[0].ndcg - rows[-1].ndcg:.3f} {METRIC} on the sample")
     return rows
 
 
 def _timed(score: Callable[[], list[float]], pairs: int) -> tuple[list[float], float]:
-    """Scores and pairs a second, of the second time."""
+    """Scores and pairs per second, timed after a warm-up call."""
     score()
     start = time.perf_counter()
     scores = score()
@@ -184,7 +186,7 @@ def _check_equal(model: str, original: Sequence[float], scores: Sequence[float])
 def _measured(
     form: str, size: int, speed: float, sampled: Sequence[Sampled], scores: Sequence[float], original: Sequence[float]
 ) -> Measured:
-    qrels: Qrels = {str(n): {str(m): gain for m, gain in enumerate(one.gains)} for n, one in enumerate(sampled)}
+    qrels: Qrels = {str(n): {str(m): gain for m, gain in enumerate(sample.gains)} for n, sample in enumerate(sampled)}
     runs = [_as_run(sampled, values) for values in (scores, original)]
     correlations = [_rank_correlation(runs[0][key], runs[1][key]) for key in qrels]
     return Measured(
@@ -198,16 +200,15 @@ def _measured(
 
 def _as_run(sampled: Sequence[Sampled], scores: Iterable[float]) -> Run:
     stream = iter(scores)
-    return {str(n): {str(m): next(stream) for m in range(len(one.documents))} for n, one in enumerate(sampled)}
+    return {str(n): {str(m): next(stream) for m in range(len(sample.documents))} for n, sample in enumerate(sampled)}
 
 
 def _rank_correlation(first: Mapping[str, float], second: Mapping[str, float]) -> float:
-    """Spearman's over one query's documents; 1 where one of them tells no two documents apart, as the other."""
-    from scipy.stats import rankdata
+    """Spearman's over one query's documents; if all scores of a side tie, 1 if those of the other do too, else 0."""
+    from scipy.stats import spearmanr
 
-    ranks = [rankdata(list(values.values())) for values in (first, second)]
-    varied = [len(set(values.tolist())) > 1 for values in ranks]
+    sides = [list(values.values()) for values in (first, second)]
+    varied = [len(set(scores)) > 1 for scores in sides]
     if not all(varied):
         return float(varied[0] == varied[1])
-    centred: list[Any] = [values - values.mean() for values in ranks]
-    return float((centred[0] * centred[1]).sum() / math.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    return float(spearmanr(*sides).statistic)

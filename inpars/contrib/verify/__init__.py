@@ -1,1 +1,1 @@
-"""Whether a finished run or file can be reproduced: hashes, log-probs, scores, the chosen system."""
+"""Verification of finished runs and files: hashes, log-probs, scores, the chosen system."""

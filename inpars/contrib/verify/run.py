@@ -1,6 +1,6 @@
-"""Is a run's folder what its manifests say: outputs by hash and count, inputs by chain, files that belong together.
+"""Checks a run's folder against its manifests: hashes and counts of outputs, the chain of inputs, matching files.
 
-Every finding is one line. Nothing is computed anew here but hashes; `inpars.contrib.verify.scores` does the rest.
+Recomputes only hashes; `inpars.contrib.verify.scores` recomputes scores. Every problem is one line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from inpars.stages.triple_files import ids_path, negatives_path
 
 HASH_CHARACTERS = 12
 STAGE_FILES = ("*.trec", "queries*.jsonl", "triples*.tsv", "models/*")
-BESIDE = (  # written by the stage of another output
+BESIDE = (  # side outputs of other stages
     "negatives.trec",
     "negatives.dense.trec",
     "queries.dev.jsonl",
@@ -34,26 +34,26 @@ BESIDE = (  # written by the stage of another output
     "queries.to_choose_by.jsonl",
     "queries.to_choose_by.queries.jsonl",
 )
-COUNTED = (".jsonl", ".trec", ".tsv")  # one record a line
-SEARCHING = ("search", "search system", "rerank")  # the stages that queries are searched for by
+COUNTED = (".jsonl", ".trec", ".tsv")  # one record per line
+SEARCHING = ("search", "search system", "rerank")
 SCORE_TOLERANCE = 1e-6
 
 
 @dataclass(slots=True)
 class VerifyFindings:
-    """Problems, what was checked, and what could not be."""
+    """Problems, counts of checks, and reasons why some were not possible."""
 
     problems: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
-    largest: dict[str, float] = field(default_factory=dict)  # difference that was found where scores were made again
+    largest: dict[str, float] = field(default_factory=dict)  # subject -> largest difference of recomputed scores
 
     def count(self, subject: str, number: int = 1) -> None:
         self.checked[subject] = self.checked.get(subject, 0) + number
 
 
 def check_folder(run: RunFolder) -> VerifyFindings:
-    """All that can be said without a model."""
+    """All checks that need no model."""
     findings = VerifyFindings(problems=list(run.broken))
     sound = {output for output, manifest in run.manifests.items() if _check_output(run, output, manifest, findings)}
     for output, manifest in run.manifests.items():
@@ -115,16 +115,16 @@ def _check_inputs(run: RunFolder, output: str, manifest: Manifest, findings: Ver
 
 
 def _system(run: RunFolder, output: str, stamp: FileStamp) -> Iterator[str]:
-    """A run of another system than that of the folder, wherever this lies now."""
+    """Whether the run comes from the system in the folder, which may have moved."""
     path = run.path / SYSTEM_FILE
     if not path.exists():
-        yield f"{output}: {SYSTEM_FILE}, which it was made by, is gone; run again"
+        yield f"{output}: the {SYSTEM_FILE} that made it is gone; run again"
     elif sha256_of(path) != stamp.sha256:
-        yield f"{output}: was made by another {SYSTEM_FILE} than the one that is here; run again"
+        yield f"{output}: was made by another version of {SYSTEM_FILE}; run again"
 
 
 def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:
-    """The hash as the manifest's stage takes it: that of reading documents goes by the files it can read."""
+    """The hash of an input as its stage computes it; `ingest` hashes only the files that it can read."""
     if (manifest.stage, name) != ("ingest", "files"):
         return sha256_of(path)
     from inpars.documents.folder import find_files
@@ -135,11 +135,11 @@ def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:
     try:
         return find_files([path], options).stamp.sha256
     except InparsError:
-        return ""  # nothing there can be read any more
+        return ""  # no readable files are left
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:
-    """Outputs without a manifest that says they are complete."""
+    """Outputs without a manifest, and partial files."""
     for pattern in STAGE_FILES:
         for path in sorted(run.path.rglob(pattern)):
             name = path.relative_to(run.path).as_posix()
@@ -153,7 +153,7 @@ def _unfinished(run: RunFolder) -> Iterator[str]:
 
 
 def _corpora(run: RunFolder) -> Iterator[str]:
-    """Stages that read another corpus than the run's."""
+    """Stages whose corpus is not the run's."""
     expected = run.mark.get("corpus_sha256")
     for output, manifest in run.manifests.items():
         corpus = manifest.inputs.get("corpus")
@@ -162,10 +162,10 @@ def _corpora(run: RunFolder) -> Iterator[str]:
 
 
 def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
-    """Kept queries that were never written, or are out of order."""
+    """Kept queries that are not in the input, or are repeated."""
     manifest = run.manifests[output]
     if "queries" not in manifest.inputs:
-        yield f"{output}: its manifest names no queries that it was made from"
+        yield f"{output}: its manifest names no input queries"
         return
     source = run.inside(manifest.inputs["queries"])
     if source is None or not (run.path / source).exists():
@@ -180,7 +180,7 @@ def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
 
 
 def _triples(run: RunFolder, output: str) -> Iterator[str]:
-    """Files next to the triples that do not match them line by line."""
+    """Whether texts, ids and negatives of the triples match line by line."""
     texts, ids, negatives = (run.path / output, ids_path(run.path / output), negatives_path(run.path / output))
     for path in (ids, negatives):
         if not path.exists():
@@ -199,7 +199,7 @@ def _triples(run: RunFolder, output: str) -> Iterator[str]:
 
 
 def _report(run: RunFolder) -> Iterator[str]:
-    """A report that says other numbers than the measures."""
+    """Whether the report has the same numbers as the measures."""
     path = run.path / "report.json"
     measures = run.measures()
     if not path.exists() or not measures:
@@ -213,7 +213,7 @@ def _report(run: RunFolder) -> Iterator[str]:
         yield f"report.json: cannot be read ({error}); run again"
         return
     if reported.keys() != measures.keys():
-        yield f"report.json: is about other systems than {METRICS}; run again"
+        yield f"report.json: has other systems than {METRICS}; run again"
         return
     for name, means in reported.items():
         for metric, mean in means.items():
@@ -223,14 +223,16 @@ def _report(run: RunFolder) -> Iterator[str]:
 
 
 def known_prompt(run: RunFolder, manifest: Manifest) -> PromptSource | None:
-    """The prompt that a stage used, the run's or one that was tried; None where none can be loaded as it was."""
+    """The prompt that a stage used, None if it cannot be loaded or has changed."""
     stamp = manifest.inputs.get("prompt")
-    for name in () if stamp is None else dict.fromkeys((str(run.mark.get("prompt") or stamp.path), stamp.path)):
+    if stamp is None:
+        return None
+    for name in dict.fromkeys((str(run.mark.get("prompt") or stamp.path), stamp.path)):
         try:
             prompt = named_prompt(name, ExampleOptions(), manifest.seed or 0)
         except InparsError:
             continue
-        if stamp is not None and stamp_text(prompt.name, prompt.text).sha256 == stamp.sha256:
+        if stamp_text(prompt.name, prompt.text).sha256 == stamp.sha256:
             return prompt
     return None
 

@@ -1,15 +1,15 @@
 """Recomputes a sample of a run's scores and compares them with its files.
 
-Log-probabilities by a teacher-forced pass, rerankers' and retrievers' scores by their models, fusions and measures from
-the runs they come from. What cannot be done here is said: another prompt, an absent model, no corpus. Numbers of
-bfloat16 depend a little on what else is in a batch and on the processor, those of float32 hardly.
+Log-probabilities come from a teacher-forced pass, scores from the rerankers and retrievers, fusions and measures from
+their input runs. Whatever cannot be recomputed (changed prompt, missing model or corpus) is reported. bfloat16 scores
+depend slightly on the batch and the processor, float32 scores hardly at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,10 @@ from inpars.stages.search import SearchOptions, retrieve
 from inpars.stages.workers import Bm25Options
 from inpars.text.hashing import sampling_key
 
-DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
+DENSE_DEPTH = 5  # documents per sampled query that are encoded again
 EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5, "choices": 1e-6}
 FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
-ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
+ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16; log-probs: of the query's mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class VerifyOptions(ComputingOptions):
 
 @dataclass(frozen=True, slots=True)
 class Recomputation:
-    """A run under recomputation, and the findings so far."""
+    """The state of recomputing a run."""
 
     run: RunFolder
     options: VerifyOptions
@@ -70,29 +70,29 @@ class Recomputation:
     progress: Progress
 
     def sampled(self, ids: Iterable[str]) -> list[str]:
-        """Some of the ids, the same ones each time."""
+        """A deterministic sample of the ids."""
         return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
 
     @property
     def corpus(self) -> Corpus:
-        """The documents. Raises ConfigError where none were named."""
+        """The documents. Raises ConfigError without a dataset."""
         if self.dataset is None:
             raise ConfigError("the documents are needed; give --dataset NAME or --corpus FILE")
         return self.dataset.corpus
 
     def read(self, output: str) -> Run:
-        """A run of the folder."""
+        """A TREC run in the folder."""
         return read_run(self.run.path / output)
 
     def read_inputs(self, manifest: Manifest, names: Iterable[str]) -> dict[str, Run]:
-        """Runs that a stage read, by name. Raises ConfigError where one is not in the folder."""
+        """A stage's input runs by name. Raises ConfigError if one is not in the folder."""
         paths = {name: self.run.inside(manifest.inputs[name]) for name in names}
         if None in paths.values():
-            raise ConfigError("the runs it was made of are not in the folder")
+            raise ConfigError("its input runs are not in the folder")
         return {name: self.read(str(path)) for name, path in paths.items()}
 
     def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
-        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
+        """Record differences by query id, and a problem if one exceeds the tolerance, that of bfloat16 if `rough`."""
         tolerance = ROUGH[subject] if rough else (EXACT | FLOAT32)[subject]
         if not differences:
             return
@@ -100,9 +100,9 @@ class Recomputation:
         worst = max(differences, key=lambda name: differences[name])
         self.findings.largest[subject] = max(differences[worst], self.findings.largest.get(subject, 0.0))
         if not differences[worst] <= tolerance:
-            many = sum(not value <= tolerance for value in differences.values())
+            too_large = sum(not value <= tolerance for value in differences.values())
             self.findings.problems.append(
-                f"{where}: {subject} of {many} of {len(differences)} queries come out differently, "
+                f"{where}: {subject} of {too_large} of {len(differences)} queries come out differently, "
                 f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
             )
 
@@ -114,37 +114,38 @@ def recompute(
     findings: VerifyFindings,
     progress: Progress = SILENT,
 ) -> None:
-    """Recompute a sample of every kind of score; differences become problems, what cannot be recomputed is named."""
+    """Recompute a sample of every kind of score and add differences and reasons for gaps to `findings`."""
     recomputed = Recomputation(run, options, dataset, findings, progress)
-    for place in (METRICS, f"{JUDGED}/{METRICS}"):
-        if place == METRICS or place in run.manifests:
-            _guard(recomputed, place, partial(_measures, recomputed, place))
+    for output in (METRICS, f"{JUDGED}/{METRICS}"):
+        if output == METRICS or output in run.manifests:
+            with _unchecked(findings, output):
+                _measures(recomputed, output)
     for output, manifest in run.manifests.items():
-        work = STAGES.get(manifest.stage)
-        if work is not None and options.sample and (run.path / output).exists():
+        check = STAGES.get(manifest.stage)
+        if check is not None and options.sample and (run.path / output).exists():
             progress.note(f"verify: {output}")
-            _guard(recomputed, output, partial(work, recomputed, output, manifest))
+            with _unchecked(findings, output):
+                check(recomputed, output, manifest)
 
 
-def _guard(recomputed: Recomputation, where: str, work: Callable[[], None]) -> None:
-    """Do the work; a reason why it cannot be done is noted."""
+@contextmanager
+def _unchecked(findings: VerifyFindings, output: str) -> Iterator[None]:
+    """Note an output as unchecked if the block fails."""
     try:
-        work()
-        return
+        yield
     except InparsError as error:
-        reason = str(error)
+        findings.unchecked.append(f"{output}: {error}")
     except ModuleNotFoundError as error:
-        reason = f"{error.name} is not installed"
+        findings.unchecked.append(f"{output}: {error.name} is not installed")
     except KeyError as error:
-        reason = f"its manifest does not name {error}"
-    recomputed.findings.unchecked.append(f"{where}: {reason}")
+        findings.unchecked.append(f"{output}: its manifest does not name {error}")
 
 
 def _measures(recomputed: Recomputation, output: str) -> None:
     run, measures = recomputed.run, recomputed.run.measures(output)
     qrels, stage = run.qrels(topics_of(output)), run.manifests.get(output)
     if not measures or stage is None:
-        raise ConfigError("there are none")
+        raise ConfigError("no measures")
     if not qrels:
         raise ConfigError("the judgements are not in the folder")
     for name, per_query in measures.items():
@@ -211,7 +212,7 @@ def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> No
 def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     source, folder = recomputed.run.inside(manifest.inputs["run"]), _model(recomputed.run, manifest, "model")
     if source is None or "run 2" in manifest.inputs:
-        raise ConfigError("the run it was made of is not in the folder, or there are several")
+        raise ConfigError("its input run is not in the folder, or there are several")
     corpus = recomputed.corpus
     if "prompt" in manifest.inputs:
         raise ConfigError("its prompt is not known")
@@ -277,7 +278,7 @@ def _similarities(
 
 
 def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
-    """The fused and reranked scores of the system that the run chose, from its first stages' runs in the folder."""
+    """Fused and reranked scores of the chosen system, from its first-stage runs in the folder."""
     corpus = recomputed.corpus
     system, k = read_system(recomputed.run.path), number_of(manifest, "k")
     if "reranker" not in manifest.inputs:
@@ -287,8 +288,8 @@ def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manife
     paths = {stage.name: Path(output).with_name(f"{stage.name}.trec").as_posix() for stage in system.stages}
     known = [recomputed.run.manifests.get(path) for path in paths.values()]
     if not all(stage and number_of(stage, "k") >= system.retrieved(k) for stage in known):
-        wanted = system.retrieved(k)
-        raise ConfigError(f"the runs of its stages in the folder hold fewer than the {wanted} documents that it reads")
+        depth = system.retrieved(k)
+        raise ConfigError(f"the runs of its first stages hold fewer than the {depth} documents that it reads")
     written, queries = recomputed.read(output), recomputed.run.queries(topics_of(output))
     texts = {query_id: queries[query_id] for query_id in recomputed.sampled(q for q in written if q in queries)}
     runs = {
@@ -316,7 +317,7 @@ def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manife
 
 
 def _chosen(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
-    """The gate's offset by the queries and runs beside it."""
+    """The gate's offset, from the queries and runs in its folder."""
     corpus, topics = recomputed.corpus, topics_of(output)
     if BM25 not in manifest.inputs:
         raise StaleInputError(f"{output}: its manifest names no run of BM25; run the same `inpars run` again")
@@ -331,17 +332,17 @@ def _chosen(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
 
 
 def number_of(manifest: Manifest, name: str) -> int:
-    """A number of documents of the manifest's settings. Raises ConfigError where somebody changed it."""
+    """A number of documents in the manifest's settings. Raises ConfigError if it is not a positive integer."""
     value = manifest.arguments[name]
     if type(value) is not int or value < 1:
-        raise ConfigError(f"its manifest's {name} is no number of documents")
+        raise ConfigError(f"its manifest's {name} is not a number of documents")
     return value
 
 
 def score_differences(recomputed: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
-    """The largest difference of each query's scores; infinite where other documents are found.
+    """The largest difference of scores per query; infinite if the documents differ.
 
-    What was made goes the way that a file's scores go, on which equal ones are pushed apart.
+    Recomputed scores are rounded like those in a file, where ties are broken.
     """
     differences = {}
     for query_id in query_ids:
@@ -352,21 +353,22 @@ def score_differences(recomputed: Run, written: Run, query_ids: Sequence[str]) -
 
 
 def _as_written(scores: Mapping[str, float]) -> dict[str, float]:
+    """As `as_stored`, but lets NaN through, which must show up as a difference."""
     rows = (line.split() for line in run_lines({"": dict(scores)}, ""))
     return {row[1]: float(row[3]) for row in rows}
 
 
 def computing_of(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
-    """Where models compute; in the run's own number format and engine unless others are asked for."""
-    named = {
+    """Settings for loading models; `auto` dtype and engine become those of the manifest."""
+    precision = {
         name: value if value != "auto" else manifest.arguments.get(name, "auto")
         for name, value in (("dtype", options.dtype), ("engine_backend", options.engine_backend))
     }
-    return {**options.computing, **named}
+    return {**options.computing, **precision}
 
 
 def _mean_difference(written: Sequence[float], recomputed: Sequence[float]) -> float:
-    """Of the means of two rows of log-probs; infinite where they are of different lengths."""
+    """The difference of mean log-probs; infinite if the lengths differ."""
     if len(written) != len(recomputed) or not recomputed:
         return float("inf")
     return abs(sum(written) - sum(recomputed)) / len(recomputed)
@@ -379,7 +381,7 @@ def _document(recomputed: Recomputation, doc_id: str, record: Mapping[str, Any])
 
 
 def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
-    """The model an input stands for: the run's own folder of it where there is one, wherever the run lies now."""
+    """The model of an input; for a model of the run its folder in the run, which may have moved."""
     stamp = manifest.inputs[name]
     inside = run.inside(stamp)
     return stamp.path if inside is None else str(run.path / inside)
