@@ -142,7 +142,7 @@ def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Top
     test = {squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
     known = {query_id: text for query_id, text in judged.queries.items() if squeezed(text) not in test}
     if left_out := len(judged.queries) - len(known):
-        progress.note(f"leaving out {left_out} dev queries that are also test queries")
+        progress.note(f"{left_out} dev queries are also test queries; leaving them out")
     answered = [name for name in known if any(grade > 0 for grade in judged.qrels.get(name, {}).values())]
     if not answered:
         raise ConfigError("every dev query lacks a relevant document or is also a test query; give other dev queries")
