@@ -116,8 +116,8 @@ def _write(flags: argparse.Namespace) -> Change:
     documents = open_dataset(flags, progress).corpus
     if flags.action == "build":
         return _build(flags, documents, None, progress)
-    system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
-    encoder, views = _encoders(flags, system)
+    measured = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
+    encoder, views = _encoders(flags, measured)
     return add_documents(
         *(flags.index, documents, encoder), sync=flags.sync, views=views, fill=_fill(flags, encoder), progress=progress
     )

@@ -96,8 +96,8 @@ def open_named_engine(
         system = read_measured(flags, flags.index, named="--index")
         return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
     _check_name(flags, get_args(SystemName))
-    dataset = open_dataset_if_named(flags, progress)
-    return open_engine(options, corpus=dataset.corpus if dataset else None, index=flags.index, **common)
+    named = open_dataset_if_named(flags, progress)
+    return open_engine(options, corpus=named.corpus if named else None, index=flags.index, **common)
 
 
 def is_measured(index: Path | None) -> bool:

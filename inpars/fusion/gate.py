@@ -59,20 +59,18 @@ class Gate:
 PRIOR = Gate(intercept=0.16, lexical_coverage=-2.36, dense_coverage=-0.25, similarity=3.36)
 
 
-def reranker_weight(share: float) -> float:
-    """What a query likelihood counts for in a sum with the mix, where the bi-encoders have this share of the mix.
-
-    Half of it where the gate trusts both sides alike, less where it trusts the bi-encoders: like BM25, the likelihood
-    goes by words.
-    """
-    odds = 2 * (1 - share)
-    return odds / (1 + odds)
+# Odds of a reranker's weight against the mix's, as (constant, factor of 1 - share). Like BM25, a query likelihood goes
+# by words and counts less where the gate trusts the bi-encoders; MaxSim keeps a fifth even there. Both were chosen on
+# development queries: EXPERIMENTS.md.
+LIKELIHOOD_ODDS = (0.0, 1.5)
+LATE_INTERACTION_ODDS = (0.25, 2.0)
 
 
-def late_interaction_weight(share: float) -> float:
-    """The same of MaxSim, which goes by words less, and so keeps a fifth where the bi-encoders are all that counts."""
-    odds = 0.25 + 2 * (1 - share)
-    return odds / (1 + odds)
+def reranker_weight(odds: tuple[float, float], share: float) -> float:
+    """The reranker's weight, the mix having the rest, for a query where the bi-encoders have this share of the mix."""
+    constant, factor = odds
+    value = constant + factor * (1 - share)
+    return value / (1 + value)
 
 
 def findings(

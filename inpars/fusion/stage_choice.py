@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
-from inpars.fusion.gate import Gate, QueryFeatures, reranker_weight
+from inpars.fusion.gate import Gate, QueryFeatures
 from inpars.io.runs import rank
 from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import fuse_with_first_stage
@@ -102,26 +102,26 @@ def choose_stages(
 
 
 def choose_reranking(
-    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int, shares: Mapping[str, float] | None = None
+    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int, weights: Mapping[str, float] | None = None
 ) -> tuple[float | None, int, list[Trial]]:
     """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
 
     `scores` are the reranker's of the mix's first `depth` documents. Smaller depths are tried, greater ones are not.
-    With the bi-encoders' `shares` of the queries the default weight follows them, which is then told as None.
+    `weights` per query take the place of the default weight, which is then reported as None.
     """
     query_ids = [query_id for query_id in mix if qrels.get(query_id)]
-    usual = weight if shares is None else None
+    usual = weight if weights is None else None
 
     def values(weight: float | None, depth: int) -> Table:
-        query_values = {name: reranker_weight((shares or {})[name]) if weight is None else weight for name in query_ids}
+        query_values = {name: (weights or {})[name] if weight is None else weight for name in query_ids}
         return np.array([_reranked(name, mix, scores, qrels, query_values[name], depth) for name in query_ids])
 
     if len(query_ids) < MIN_QUERIES:
         return usual, depth, []
     default, counts = values(usual, depth), np.full(len(query_ids), 1 / len(query_ids))
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})
-    weights = RERANKER_WEIGHTS if shares is None else (None, *RERANKER_WEIGHTS)
-    settings = [(0.0, depth), *((share, smaller) for smaller in depths for share in weights)]
+    fixed = RERANKER_WEIGHTS if weights is None else (None, *RERANKER_WEIGHTS)
+    settings = [(0.0, depth), *((weight, smaller) for smaller in depths for weight in fixed)]
     tried_values = {setting: values(*setting) for setting in settings if setting != (usual, depth)}
     differences = {setting: paired(query_values, default, counts) for setting, query_values in tried_values.items()}
     best = max(tried_values, key=lambda setting: (shrunk(*differences[setting]), -setting[1], -(setting[0] or 0)))

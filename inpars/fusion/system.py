@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.fusion.gate import Coverage, Gate, findings, late_interaction_weight, reranker_weight
+from inpars.fusion.gate import LATE_INTERACTION_ODDS, Coverage, Gate, findings, reranker_weight
 from inpars.io.formats import as_stored
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.runs import completed, cut, fuse_z_scores
@@ -28,6 +28,7 @@ from inpars.rerankers.rerank import fuse_with_first_stage
 SYSTEM_FILE = "system.json"
 FORMAT = 1
 BM25 = "bm25"
+FORMER_LIKELIHOOD_ODDS = (0.0, 2.0)  # of systems that were written before they held them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Reranking:
     model: str
     depth: int  # documents of a query that it scores
     weight: float = 0.5
-    gated: bool = False  # the weight follows the gate, query by query
+    odds: tuple[float, float] | None = None  # of `reranker_weight`, which then replaces the weight
     kind: str = "auto"
     max_length: int | None = None
     window_retriever: str | None = None  # bi-encoder that finds the window it reads
@@ -180,7 +181,7 @@ class SearchSystem:
     ) -> Run:
         """The fused run, its top reordered by each reranker in turn.
 
-        `score` gives a reranker's scores of the top of a run; `shares` are those of `shares`, for gated rerankers.
+        `score` gives a reranker's scores of the top of a run; with `shares` the gate weighs rerankers that have odds.
         """
         run = as_stored(run)
         for reranking in self.rerankings:
@@ -189,14 +190,13 @@ class SearchSystem:
 
     def _reordered(self, run: Run, scores: Run, reranking: Reranking, shares: Mapping[str, float] | None) -> Run:
         """The run with its top in the order of both."""
-        if not reranking.gated or shares is None:
+        if reranking.odds is None or shares is None:
             return fuse_with_first_stage(
                 run, scores, depth=reranking.depth, weights=(1 - reranking.weight, reranking.weight)
             )
-        weight_of = late_interaction_weight if reranking is self.late_interaction else reranker_weight
         reranked: Run = {}
         for query_id, documents in run.items():
-            weight = weight_of(shares[query_id])
+            weight = reranker_weight(reranking.odds, shares[query_id])
             query_run = {query_id: documents}
             reranked |= fuse_with_first_stage(query_run, scores, depth=reranking.depth, weights=(1 - weight, weight))
         return reranked
@@ -269,10 +269,24 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
     return SearchSystem(
         gate=None if gate is None else Gate(**gate),
         stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
-        late_interaction=None if late_interaction is None else Reranking(**late_interaction),
-        reranking=None if reranking is None else Reranking(**reranking),
+        late_interaction=_reranking_of(late_interaction, LATE_INTERACTION_ODDS),
+        reranking=_reranking_of(reranking, FORMER_LIKELIHOOD_ODDS),
         **values,
     )
+
+
+def _reranking_of(values: dict[str, Any] | None, former_odds: tuple[float, float]) -> Reranking | None:
+    if values is None:
+        return None
+    odds = values.pop("odds", None)
+    if values.pop("gated", False):
+        odds = former_odds
+    if odds is not None:
+        constant, factor = map(float, odds)
+        if not (math.isfinite(constant) and math.isfinite(factor) and min(constant, factor) >= 0):
+            raise ValueError(f"odds are {odds!r}")
+        odds = (constant, factor)
+    return Reranking(**values, odds=odds)
 
 
 def _check_numbers(values: Mapping[str, Any], names: Iterable[str], kind: type[int] | UnionType) -> None:

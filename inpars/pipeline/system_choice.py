@@ -13,7 +13,7 @@ from typing import Any
 
 from inpars.documents.selection import choose_documents
 from inpars.errors import UntrainedModelError
-from inpars.fusion.gate import PRIOR
+from inpars.fusion.gate import LATE_INTERACTION_ODDS, LIKELIHOOD_ODDS, PRIOR, reranker_weight
 from inpars.fusion.stage_choice import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.io.formats import read_run, read_synthetic_queries, write_run
@@ -132,12 +132,18 @@ def _judged_reranking(
         mix, run.dataset, topics, options, output=scored, make_scorer=maker, prompt=start.prompt, **run.stage_kwargs
     )
 
+    def weights() -> dict[str, float] | None:
+        query_shares = shares()
+        if start.odds is None or query_shares is None:
+            return None
+        return {query_id: reranker_weight(start.odds, share) for query_id, share in query_shares.items()}
+
     def work() -> Outcome:
         weight, depth, trials = choose_reranking(
             *(read_run(mix), read_run(scored), topics.qrels),
             weight=start.weight,
             depth=start.depth,
-            shares=shares() if start.gated else None,
+            weights=weights(),
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
         write_json(output, values)
@@ -145,14 +151,14 @@ def _judged_reranking(
         run.progress.note(f"reranked with {description} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
-    chosen_by = {"weight": start.weight, "gated": start.gated, "depth": start.depth}
+    chosen_by = {"weight": start.weight, "odds": start.odds, "depth": start.depth}
     inputs = {"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp}
     chosen = Stage("choose reranking", chosen_by, output, inputs, **run.stage_kwargs).run(work).results
     if chosen["weight"] is None:
         return replace(start, depth=chosen["depth"])
     if not chosen["weight"]:
         return None
-    return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
+    return replace(start, weight=chosen["weight"], odds=None, depth=chosen["depth"])
 
 
 def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Path]:
@@ -214,7 +220,9 @@ def late_interaction_of(run: RunContext, share_read: float | None) -> Reranking 
             f"{MIN_SHARE_READ:.0%}; cut documents to passages with `inpars ingest`"
         )
         return None
-    return Reranking(model=options.retriever, kind=MULTI_VECTOR, gated=True, depth=options.late_interaction_depth)
+    return Reranking(
+        model=options.retriever, kind=MULTI_VECTOR, odds=LATE_INTERACTION_ODDS, depth=options.late_interaction_depth
+    )
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
@@ -226,7 +234,7 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     if not options.rerank_depth:
         return None
     try:
-        gated = not trained and _kind(options) == "query-likelihood"
+        untrained_likelihood = not trained and _kind(options) == "query-likelihood"
     except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
@@ -236,7 +244,7 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else options.reranker,
         kind="auto" if trained else options.reranker_kind,
-        gated=gated,
+        odds=LIKELIHOOD_ODDS if untrained_likelihood else None,
         depth=options.rerank_depth,
         max_length=None if trained else options.reranker_max_length,
         prompt=None if trained else run.example_prompt,

@@ -76,7 +76,7 @@ def test_the_reranker_counts_by_its_weight():
 
 
 def test_a_gated_reranker_counts_less_where_the_gate_trusts_the_bi_encoders():
-    system = replace(SYSTEM, reranking=replace(RERANKING, gated=True))
+    system = replace(SYSTEM, reranking=replace(RERANKING, odds=(0, 2)))
     run = {"q": {"a": 4.0, "b": 3.0, "c": 1.0}, "r": {"a": 4.0, "b": 3.0, "c": 1.0}}
     scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
     reranked = system.rerank(run, lambda *_: scores, {"q": 0.9, "r": 0.1})
@@ -89,12 +89,12 @@ def test_a_gated_reranker_counts_less_where_the_gate_trusts_the_bi_encoders():
     assert system.rerank(run, lambda *_: scores) == ungated.rerank(run, lambda *_: scores)  # without a gate
 
 
-LATE = Reranking(model="minilm", kind="multi-vector", depth=3, gated=True)
+LATE = Reranking(model="minilm", kind="multi-vector", depth=3, odds=(0.25, 2.0))
 
 
 def test_late_interaction_comes_before_the_reranker():
     """MaxSim puts c first of three; the reranker sees c and what was first, and turns them round."""
-    late = replace(LATE, gated=False, weight=0.75)
+    late = replace(LATE, odds=None, weight=0.75)
     system = replace(SYSTEM, late_interaction=late, reranking=replace(RERANKING, depth=2))
     seen = []
 
@@ -119,6 +119,22 @@ def test_gated_late_interaction_keeps_a_fifth_where_the_bi_encoders_are_all_that
     found = system.rerank(run, lambda *_: scores, {"q": 1.0, "r": 0.0})
     assert next(iter(found["q"].items())) == ("a", pytest.approx(0.8 - 0.2, abs=1e-6))  # z-scores of two are 1 and -1
     assert next(iter(found["r"].items())) == ("b", pytest.approx((2.25 - 1) / 3.25, abs=1e-6))
+
+
+def test_systems_written_before_they_held_their_odds_keep_them(tmp_path):
+    write_system(replace(SYSTEM, late_interaction=LATE, reranking=replace(RERANKING, odds=(0.0, 1.5))), tmp_path)
+    path = tmp_path / "system.json"
+    values = json.loads(path.read_text())
+    for name in ("late_interaction", "reranking"):
+        del values[name]["odds"]
+        values[name]["gated"] = True
+    path.write_text(json.dumps(values))
+    assert [reranking.odds for reranking in read_system(tmp_path).rerankings] == [(0.25, 2.0), (0.0, 2.0)]
+    for wrong in ([1], [0, -1], "ab", [0, float("nan")]):
+        values["reranking"] |= {"gated": False, "odds": wrong}
+        path.write_text(json.dumps(values))
+        with pytest.raises(DataFormatError, match="not a search system"):
+            read_system(tmp_path)
 
 
 def test_late_interaction_is_written_where_there_is_one(tmp_path):

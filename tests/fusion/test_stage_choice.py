@@ -88,10 +88,10 @@ def test_a_reranker_that_is_as_good_at_any_weight_keeps_its_own():
     assert choose_reranking({}, {}, {}, weight=0.5, depth=20) == (0.5, 20, [])
 
 
-def test_the_weight_follows_the_gate_by_default_where_there_are_shares():
-    low, high = dict.fromkeys(QUERIES, 0.1), dict.fromkeys(QUERIES, 0.9)
-    assert choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=low)[:2] == (None, 3)
-    weight, _, trials = choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=high)
+def test_the_weight_follows_the_gate_by_default():
+    high, low = dict.fromkeys(QUERIES, 0.65), dict.fromkeys(QUERIES, 0.15)
+    assert choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, weights=high)[:2] == (None, 3)
+    weight, _, trials = choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, weights=low)
     assert weight > 0.5
     assert {trial.name for trial in trials} >= {"no reranker", "weight by the gate, depth 1", "weight 0.5, depth 3"}
 

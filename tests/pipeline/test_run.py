@@ -364,7 +364,7 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_pa
     assert choice["match"]["target_queries"] == len(rows)
     system = read_system(folder)
     own = system.reranking
-    assert reranking["weight"] == (0 if own is None else None if own.gated else own.weight)
+    assert reranking["weight"] == (0 if own is None else None if own.odds else own.weight)
     moment = now(folder)
     assert main(command) == 0
     assert changed_after(folder, moment) == set()

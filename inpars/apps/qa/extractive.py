@@ -64,8 +64,9 @@ class SentenceReader:
             missing = [missing_names(question, hit.document.full_text) for hit in hits]
             sentences = [(number, span) for number, span in sentences if not missing[number - 1]]
             if not sentences:
-                fewest = ", ".join(min((names for names in missing if names), key=len))
-                return unanswered(question, self.name, hits, f"no source has all names of the question ({fewest})")
+                fewest = min((names for names in missing if names), key=len)
+                reason = f"no source has all names of the question ({', '.join(fewest)})"
+                return unanswered(question, self.name, hits, reason)
         scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
         scored = [(number, span, score) for (number, span), score in zip(sentences, scores, strict=True)]
         return best_answer(question, hits, scored, self.name, self.threshold)
