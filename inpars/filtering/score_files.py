@@ -54,4 +54,7 @@ def _number(name: str, value: object, path: Path, number: int) -> float:
         return math.inf if name.endswith(RANK_SUFFIX) else math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise field_error("must be a number or null", name, value, path, number)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise field_error("must be below 1e308", name, value, path, number) from None

@@ -61,7 +61,7 @@ class LibraryEncoder:
             self.model[0].model = compiled
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
         self.fingerprint += f"\0{compiled}" if compiled else ""
-        is_autocast = number_format == torch.bfloat16 and compiled is None
+        is_autocast = number_format != torch.float32 and compiled is None
         self._autocast = torch.autocast(self.device.type, number_format, enabled=is_autocast)
 
     def encoded(

@@ -96,7 +96,8 @@ class TriplesOptions(ClusterOptions, Bm25Options):
         """The miner's configuration. Raises ConfigError for incompatible options."""
         rule = MarginRule(self.margin, self.max_score_share)
         if rule and self.negatives == "random" and self.rescore is None:
-            raise ConfigError("random negatives have no scores to compare with --margin; add --rescore MODEL")
+            flag = "--margin" if self.margin is not None else "--max-score-share"
+            raise ConfigError(f"random negatives have no scores to compare with {flag}; add --rescore MODEL")
         ranks = parse_ranks(self.ranks)
         return MiningConfig(
             self.negatives,

@@ -38,6 +38,7 @@ def test_null_is_unknown_but_a_rank_of_null_is_not_found(read):
         ([{"reranker": 1}], "no 'query_id' field"),
         ([{"query_id": "q0", "reranker": "high"}], "field 'reranker': must be a number or null"),
         ([{"query_id": "q0", "reranker": True}], "must be a number or null"),
+        ([{"query_id": "q0", "reranker": 10**400}], "must be below"),
         ([{"query_id": "q0", "x": 1}, {"query_id": "q0", "x": 2}], "scores.jsonl:2: this query is scored twice"),
     ],
 )
