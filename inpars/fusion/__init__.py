@@ -1,1 +1,1 @@
-"""Which first stages and rerankers count how much, decided on queries, and kept as one search system."""
+"""Chooses first stages, rerankers and their weights on queries, and stores them as one search system."""

@@ -1,8 +1,8 @@
-"""Weights under which written queries are like those that people ask, without any judgement of these.
+"""Weighs generated queries so that they resemble real, unjudged queries.
 
 Calibration by exponential tilting (Deville and Särndal, JASA 1992; Hainmueller's entropy balancing, 2012): of all
-weights under which some traits have the target's means, those nearest to the ones before. A ridge leaves a distance
-that a target of few queries cannot tell from chance.
+weights that give some traits the target's means, take those nearest to the initial weights. A ridge tolerates
+differences that are within the sampling error of a small target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from inpars.fusion.gate import QueryFeatures
 
-MIN_QUERIES = 5  # of a target
+MIN_QUERIES = 5  # target queries needed
 NEWTON_STEPS = 50
 HALVINGS = 30
 TOLERANCE = 1e-10
@@ -32,26 +32,26 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """Three numbers that describe a query."""
+    """Features by which queries are compared."""
 
-    overlap: float  # share of it in the first documents of BM25 and of the bi-encoder, on average
-    words: float  # natural logarithm of their number
+    overlap: float  # share of its terms in the top documents of BM25 and the bi-encoder, averaged
+    words: float  # natural logarithm of the number of words
     question: float  # 1 for a question, else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """How the written queries compare with the target, before and after they are weighted."""
+    """Mean traits of the target and of the generated queries, before and after weighting."""
 
     target_queries: int
     target: dict[str, float]  # trait -> mean
     before: dict[str, float]
     after: dict[str, float]
-    effective_queries: float  # as many of equal weight would be as precise (Kish)
+    effective_queries: float  # effective sample size (Kish)
 
 
 def traits_of(queries: Mapping[str, str], features: Mapping[str, QueryFeatures]) -> dict[str, Traits]:
-    """The traits of each query that the first stages searched for."""
+    """Traits of each query that has features."""
     return {
         query_id: Traits(
             overlap=(features[query_id].lexical_coverage + features[query_id].dense_coverage) / 2,
@@ -64,25 +64,25 @@ def traits_of(queries: Mapping[str, str], features: Mapping[str, QueryFeatures])
 
 
 def is_question(text: str) -> bool:
-    """By an English word at its beginning or a question mark at its end."""
+    """Whether a text starts with an English question word or ends with a question mark."""
     return bool(_QUESTION.match(text.strip()))
 
 
 def matched_weights(
     written: Sequence[Traits], target: Sequence[Traits], before: Sequence[float] | None = None
 ) -> tuple[list[float], Match]:
-    """Weights of the own queries, 1 in sum, that come near the target's means; `before` are those to stay near to.
+    """Weights that sum to 1 and bring the generated queries' means near the target's; `before` are initial weights.
 
-    Raises ValueError where either side has no query.
+    Raises ValueError if either side is empty.
     """
     if not written or not target:
         raise ValueError("nothing to match")
-    mine, theirs = np.array([astuple(one) for one in written]), np.array([astuple(one) for one in target])
-    start = np.ones(len(written)) if before is None else np.array(before, dtype=float)
-    start /= start.sum()
-    spread = np.concatenate([mine, theirs]).std(axis=0)
-    scaled = (mine - theirs.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    weights = _tilted(scaled, start, 1 / len(target))
+    written_traits, target_traits = (np.array([astuple(traits) for traits in side]) for side in (written, target))
+    initial = np.ones(len(written)) if before is None else np.array(before, dtype=float)
+    initial /= initial.sum()
+    deviations = np.concatenate([written_traits, target_traits]).std(axis=0)
+    scaled = (written_traits - target_traits.mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
+    weights = _tilted(scaled, initial, 1 / len(target))
     names = tuple(asdict(written[0]))
 
     def means(values: Array) -> dict[str, float]:
@@ -90,39 +90,39 @@ def matched_weights(
 
     match = Match(
         target_queries=len(target),
-        target=means(theirs.mean(axis=0)),
-        before=means(start @ mine),
-        after=means(weights @ mine),
+        target=means(target_traits.mean(axis=0)),
+        before=means(initial @ written_traits),
+        after=means(weights @ written_traits),
         effective_queries=float(1 / (weights**2).sum()),
     )
     return weights.tolist(), match
 
 
-def _tilted(traits: Array, start: Array, ridge: float) -> Array:
-    """Weights `start * exp(traits @ slope)` that minimise log sum + ridge / 2 * |slope|^2, by Newton's method.
+def _tilted(traits: Array, initial: Array, ridge: float) -> Array:
+    """Weights `initial * exp(traits @ slope)` that minimise log sum + ridge / 2 * |slope|^2, by Newton's method.
 
-    `traits` are (queries, traits), as distances from the target's mean; 0 is what their weighted mean should be.
+    `traits` are (queries, traits), relative to the target's mean, so their weighted mean should be 0.
     """
 
-    def value(slope: Array) -> float:
-        odds = traits @ slope
-        top = float(odds.max())
-        return top + math.log(float(start @ np.exp(odds - top))) + ridge / 2 * float(slope @ slope)
+    def loss(slope: Array) -> float:
+        exponents = traits @ slope
+        top = float(exponents.max())
+        return top + math.log(float(initial @ np.exp(exponents - top))) + ridge / 2 * float(slope @ slope)
 
-    def weighted(slope: Array) -> Array:
-        odds = traits @ slope
-        raw = start * np.exp(odds - odds.max())
+    def tilted(slope: Array) -> Array:
+        exponents = traits @ slope
+        raw = initial * np.exp(exponents - exponents.max())
         return np.asarray(raw / raw.sum())
 
     slope = np.zeros(traits.shape[1])
     for _ in range(NEWTON_STEPS):
-        weights = weighted(slope)
+        weights = tilted(slope)
         mean = weights @ traits
         gradient = mean + ridge * slope
         curvature = (traits * weights[:, None]).T @ traits - np.outer(mean, mean) + ridge * np.eye(len(slope))
         step = np.linalg.solve(curvature, gradient)
         if float(gradient @ step) < TOLERANCE:
             break
-        length = next((0.5**n for n in range(HALVINGS) if value(slope - 0.5**n * step) < value(slope)), 0.0)
+        length = next((0.5**n for n in range(HALVINGS) if loss(slope - 0.5**n * step) < loss(slope)), 0.0)
         slope = slope - length * step
-    return weighted(slope)
+    return tilted(slope)

@@ -1,7 +1,7 @@
-"""A whole search system: first stages with the weight of each, and perhaps rerankers above them.
+"""A complete search system: weighted first stages and optional rerankers.
 
-`system.json` of a run's folder names the system that the run measured, so that `search`, `ask` and `serve` use
-that one. Importing this loads no torch.
+`system.json` in a run's folder describes the system that the run measured; `search`, `ask` and `serve` use it. Loads no
+torch.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from inpars.rerankers.rerank import fuse_with_first_stage
 SYSTEM_FILE = "system.json"
 FORMAT = 1
 BM25 = "bm25"
-FORMER_LIKELIHOOD_ODDS = (0.0, 2.0)  # of systems that were written before they held them
+FORMER_LIKELIHOOD_ODDS = (0.0, 2.0)  # of systems written before odds were stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstStage:
-    """BM25 or a bi-encoder, and what its z-scores count for."""
+    """BM25 or a bi-encoder, and the weight of its z-scores."""
 
-    name: str  # of its run
-    retriever: str  # bm25, an embedded name, a folder or a hub id
+    name: str  # name of its run
+    retriever: str  # bm25, a short name, a folder or a hub id
     window_tokens: int | None = None
     weight: float = 1.0
 
     @property
     def label(self) -> str:
-        """For people: `minilm in windows`."""
+        """Display name, such as `minilm in windows`."""
         if self.retriever == BM25:
             return "BM25"
         name = Path(self.retriever).name
@@ -51,27 +51,27 @@ class FirstStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reranking:
-    """A reranker and what its z-scores count for; those of the fused first stages count for the rest."""
+    """A reranker and the weight of its z-scores; the fused first stages have the rest to 1."""
 
     model: str
-    depth: int  # documents of a query that it scores
+    depth: int  # documents scored per query
     weight: float = 0.5
-    odds: tuple[float, float] | None = None  # of `reranker_weight`, which then replaces the weight
+    odds: tuple[float, float] | None = None  # for `reranker_weight`, which then replaces the weight
     kind: str = "auto"
     max_length: int | None = None
-    window_retriever: str | None = None  # bi-encoder that finds the window it reads
+    window_retriever: str | None = None  # bi-encoder that selects the window to score
     window_tokens: int | None = None
-    prompt: Prompt | None = None  # that an untrained query likelihood is shown
+    prompt: Prompt | None = None  # for an untrained query likelihood
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Display name."""
         name = Path(self.model).name
         return f"MaxSim of {name}" if self.kind == MULTI_VECTOR else name
 
     @property
     def scorer(self) -> dict[str, Any]:
-        """The settings of `load_scorer` that the model was measured with, its prompt aside."""
+        """The arguments of `load_scorer` it was measured with, except the prompt."""
         names = ("model", "kind", "max_length", "window_retriever", "window_tokens")
         windows = None if self.window_retriever is None else "nearest"
         return {"windows": windows, **{name: getattr(self, name) for name in names}}
@@ -79,36 +79,35 @@ class Reranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSystem:
-    """A complete search system."""
+    """First stages, their fusion, and the rerankers in order."""
 
     stages: tuple[FirstStage, ...]
-    gate: Gate | None = None  # the bi-encoders' share, query by query; their weights then say how they divide it
-    late_interaction: Reranking | None = None  # before the reranker: MaxSim, cheap enough for more documents
+    gate: Gate | None = None  # the bi-encoders' share per query, which they divide by their weights
+    late_interaction: Reranking | None = None  # MaxSim before the reranker, cheap enough for more documents
     reranking: Reranking | None = None
-    fusion_depth: int = 100  # documents of each stage that are read
+    fusion_depth: int = 100  # documents per stage and query that are fused
     k1: float
     b: float
     language: str
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for weights that make no order."""
+        """Raise ConfigError for weights out of range, duplicate names, or a gate with only one kind of stage."""
         weights = [stage.weight for stage in self.stages]
         if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
             raise ConfigError(f"the weights of a search system must be above 0, not {weights}")
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ConfigError(f"the stages of a search system need names of their own, not {', '.join(names)}")
-        kinds = {stage.retriever == BM25 for stage in self.stages}
-        if self.gate is not None and len(kinds) < len((True, False)):
-            raise ConfigError("a gate stands between BM25 and bi-encoders; the system has not both")
+            raise ConfigError(f"the stages of a search system need distinct names, not {', '.join(names)}")
+        if self.gate is not None and len({stage.retriever == BM25 for stage in self.stages}) < 2:
+            raise ConfigError("a gate weighs bi-encoders against BM25; the system needs both")
         for reranking in self.rerankings:
             if not 0 < reranking.weight <= 1:
                 raise ConfigError(f"a reranker's weight is {reranking.weight}; it must be above 0 and at most 1")
 
     def fuse(self, runs: Mapping[str, Run], k: int, shares: Mapping[str, float] | None = None) -> Run:
-        """The k best documents of each query by the weighted sum of z-scores, from the stages' runs by name.
+        """The best `k` documents per query by the weighted sum of z-scores; `runs` are by stage name.
 
-        `shares` are those of `shares`; a system without a gate has none.
+        `shares` is the result of `shares`: None without a gate.
         """
         if len(self.stages) == 1:
             return cut(runs[self.stages[0].name], k)
@@ -133,55 +132,59 @@ class SearchSystem:
         if self.gate is None:
             return None
         if coverage is None:
-            raise ConfigError("a system with a gate needs the coverage of BM25's index")
+            raise ConfigError("a system with a gate needs term coverage from a BM25 index")
         lexical, dense = (self.first(lexical=lexical).name for lexical in (True, False))
         features = findings(queries, runs[lexical], runs[dense], coverage, text_of)
         return {query_id: self.gate.share(query_features) for query_id, query_features in features.items()}
 
     def first(self, *, lexical: bool) -> FirstStage:
-        """The first stage that is BM25, or the first that is not."""
+        """BM25's stage, or the first bi-encoder's."""
         return next(stage for stage in self.stages if (stage.retriever == BM25) == lexical)
 
     @property
     def embedded(self) -> FirstStage:
-        """The stage whose whole documents an index embeds first. Raises ConfigError where there is no bi-encoder."""
+        """The stage whose embeddings an index stores first, preferably of whole documents.
+
+        Raises ConfigError without a bi-encoder.
+        """
         dense = [stage for stage in self.stages if stage.retriever != BM25]
         if not dense:
-            raise ConfigError("this system has no bi-encoder, so there is nothing to embed; `inpars search --run` does")
+            raise ConfigError(
+                "this system has no bi-encoder and needs no embeddings; search with `inpars search --run`"
+            )
         return next((stage for stage in dense if stage.window_tokens is None), dense[0])
 
     @property
     def views(self) -> dict[str, FirstStage]:
-        """The other bi-encoders' stages by name, each of which embeds the documents once more."""
+        """The other bi-encoders' stages by name; an index stores further embeddings for each."""
         main = self.embedded if self.embedded.window_tokens is None else None
         return {stage.name: stage for stage in self.stages if stage.retriever != BM25 and stage is not main}
 
     def weights_of(self, share: float) -> list[float]:
-        """The weight of each stage where the bi-encoders count for this share."""
-        sums = [
-            sum(stage.weight for stage in self.stages if (stage.retriever == BM25) == side) for side in (True, False)
-        ]
+        """The weight of each stage for this share of the bi-encoders."""
+        lexical = sum(stage.weight for stage in self.stages if stage.retriever == BM25)
+        dense = sum(stage.weight for stage in self.stages if stage.retriever != BM25)
         return [
-            stage.weight / sums[0] * (1 - share) if stage.retriever == BM25 else stage.weight / sums[1] * share
+            stage.weight / lexical * (1 - share) if stage.retriever == BM25 else stage.weight / dense * share
             for stage in self.stages
         ]
 
     @property
     def rerankings(self) -> tuple[Reranking, ...]:
-        """Those there are, in their order."""
+        """The rerankers in order of application."""
         return tuple(each for each in (self.late_interaction, self.reranking) if each is not None)
 
     @property
     def unreranked(self) -> SearchSystem:
-        """Its first stages alone."""
+        """The system without rerankers."""
         return replace(self, late_interaction=None, reranking=None)
 
     def rerank(
         self, run: Run, score: Callable[[Reranking, Run], Run], shares: Mapping[str, float] | None = None
     ) -> Run:
-        """The fused run, its top reordered by each reranker in turn.
+        """The fused run with its top reordered by each reranker in turn.
 
-        `score` gives a reranker's scores of the top of a run; with `shares` the gate weighs rerankers that have odds.
+        `score` returns a reranker's scores of the top of a run. `shares` weigh rerankers that have odds.
         """
         run = as_stored(run)
         for reranking in self.rerankings:
@@ -189,24 +192,21 @@ class SearchSystem:
         return run
 
     def _reordered(self, run: Run, scores: Run, reranking: Reranking, shares: Mapping[str, float] | None) -> Run:
-        """The run with its top in the order of both."""
-        if reranking.odds is None or shares is None:
-            return fuse_with_first_stage(
-                run, scores, depth=reranking.depth, weights=(1 - reranking.weight, reranking.weight)
-            )
-        reranked: Run = {}
+        """The run with its top ordered by the weighted z-scores of run and reranker."""
+        weight, reranked = reranking.weight, Run()
         for query_id, documents in run.items():
-            weight = reranker_weight(reranking.odds, shares[query_id])
+            if reranking.odds is not None and shares is not None:
+                weight = reranker_weight(reranking.odds, shares[query_id])
             query_run = {query_id: documents}
             reranked |= fuse_with_first_stage(query_run, scores, depth=reranking.depth, weights=(1 - weight, weight))
         return reranked
 
     def fused(self, k: int) -> int:
-        """Documents of a query that the fusion has to keep for the k best: no fewer than a reranker scores."""
+        """Documents per query that the fusion must keep for the best `k`: at least every reranker's depth."""
         return max(k, *(reranking.depth for reranking in self.rerankings), 0)
 
     def retrieved(self, k: int) -> int:
-        """Documents of a query that each stage has to find for the k best."""
+        """Documents per query that each stage must retrieve for the best `k`."""
         return self.fusion_depth if len(self.stages) > 1 else self.fused(k)
 
     @property
@@ -215,7 +215,7 @@ class SearchSystem:
         return [stage.weight for stage in self.stages]
 
     def __str__(self) -> str:
-        """For people: `.30 bm25 + .70 minilm in windows, reranked by smollm2-135m`."""
+        """Display text, such as `0.30 BM25 + 0.70 minilm in windows, first 20 reranked by smollm2-135m`."""
         if len(self.stages) == 1:
             text = self.stages[0].label
         else:
@@ -225,9 +225,9 @@ class SearchSystem:
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:
-    """Write `system.json` into a run's folder, unless it is there; models of this folder are named relative to it."""
+    """Write `system.json` unless it is unchanged; models inside the folder are stored by relative path."""
     values = asdict(with_models(system, lambda model: _inside(model, folder)))
-    if values["late_interaction"] is None:  # as in folders of former versions
+    if values["late_interaction"] is None:  # as earlier versions wrote it
         del values["late_interaction"]
     path = folder / SYSTEM_FILE
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n"
@@ -238,7 +238,7 @@ def write_system(system: SearchSystem, folder: Path) -> Path:
 
 
 def read_system(folder: Path) -> SearchSystem:
-    """The system of a run's folder. Raises DataFormatError where there is none, or an unreadable one."""
+    """The system of a run's folder. Raises DataFormatError if there is none or it is invalid."""
     path = folder / SYSTEM_FILE
     try:
         values = parse_json(path.read_bytes())
@@ -290,31 +290,30 @@ def _reranking_of(values: dict[str, Any] | None, former_odds: tuple[float, float
 
 
 def _check_numbers(values: Mapping[str, Any], names: Iterable[str], kind: type[int] | UnionType) -> None:
-    """Raise ValueError for one of these that is no number of the kind, or below 0; a depth of 0 finds nothing."""
+    """Raise ValueError unless these are None or numbers of the kind, at least 0 (integers, being depths: 1)."""
     for name in names:
         value = values.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or value < (kind is int)):
             raise ValueError(f"{name} is {value!r}")
 
 
-def with_models(system: SearchSystem, name: Callable[[str], str]) -> SearchSystem:
-    """The system with each model called what the function of its name says."""
-    stages = tuple(replace(stage, retriever=name(stage.retriever)) for stage in system.stages)
+def with_models(system: SearchSystem, rename: Callable[[str], str]) -> SearchSystem:
+    """The system with every model renamed."""
+    stages = tuple(replace(stage, retriever=rename(stage.retriever)) for stage in system.stages)
 
     def renamed(reranking: Reranking | None) -> Reranking | None:
         if reranking is None:
             return None
-        retriever = None if reranking.window_retriever is None else name(reranking.window_retriever)
-        return replace(reranking, model=name(reranking.model), window_retriever=retriever)
+        retriever = None if reranking.window_retriever is None else rename(reranking.window_retriever)
+        return replace(reranking, model=rename(reranking.model), window_retriever=retriever)
 
     late_interaction, reranking = renamed(system.late_interaction), renamed(system.reranking)
     return replace(system, stages=stages, late_interaction=late_interaction, reranking=reranking)
 
 
 def _inside(model: str, folder: Path) -> str:
-    """A model of the folder as a path within it; another one as it was named, a folder by its whole path."""
-    path = Path(model)
-    if not path.is_dir():
+    """A model inside the folder as a relative path, another local model as an absolute one; other names unchanged."""
+    if not Path(model).is_dir():
         return model
-    whole, home = path.resolve(), folder.resolve()
-    return whole.relative_to(home).as_posix() if whole.is_relative_to(home) else str(whole)
+    path, root = Path(model).resolve(), folder.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

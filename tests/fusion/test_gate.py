@@ -1,4 +1,4 @@
-"""How much bi-encoders count for a query, and what a collection's own queries change about it."""
+"""The gate, and its adaptation to a collection's queries."""
 
 import math
 import random
@@ -29,13 +29,13 @@ def test_the_share_is_a_logistic_function_of_what_was_found():
 def test_findings_are_of_the_first_documents():
     texts = {"a": "red fox", "b": "fox", "c": "hen"}
     lexical, dense = {"q": {"a": 9.0, "b": 1.0}}, {"q": {"c": 0.4, "b": 0.9}}
-    found = findings({"q": "red fox", "none": "hen"}, lexical, dense, covered, texts.__getitem__)
-    assert found["q"] == QueryFeatures(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.9)
-    assert found["none"] == QueryFeatures(lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
+    features = findings({"q": "red fox", "none": "hen"}, lexical, dense, covered, texts.__getitem__)
+    assert features["q"] == QueryFeatures(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.9)
+    assert features["none"] == QueryFeatures(lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
 
 
 def side(good, number=20):
-    """Runs in which nobody finds the right one of three documents first, but `good` finds it before the other does."""
+    """Runs that rank the relevant document second in `good` and third in the other."""
     second, third = {"w": 3.0, "x": 2.0, "y": 1.0}, {"w": 3.0, "y": 2.0, "x": 1.0}
     runs = {name: {f"q{n}": second if name == good else third for n in range(number)} for name in ("lexical", "dense")}
     return runs["lexical"], runs["dense"], {f"q{n}": {"x": 1} for n in range(number)}

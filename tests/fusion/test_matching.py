@@ -1,4 +1,4 @@
-"""Weights of written queries under which they look like a target's."""
+"""Weights under which generated queries resemble a target's."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A search system as a file, and the order that it gives."""
+"""Search systems: fusion, reranking, and system.json."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fusion.gate import Gate, QueryFeatures
-from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
+from inpars.fusion.system import SYSTEM_FILE, FirstStage, Reranking, SearchSystem, read_system, write_system
 from inpars.io.runs import fuse_z_scores
 from inpars.prompts.load import load_prompt
 
@@ -80,7 +80,7 @@ def test_a_gated_reranker_counts_less_where_the_gate_trusts_the_bi_encoders():
     run = {"q": {"a": 4.0, "b": 3.0, "c": 1.0}, "r": {"a": 4.0, "b": 3.0, "c": 1.0}}
     scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
     reranked = system.rerank(run, lambda *_: scores, {"q": 0.9, "r": 0.1})
-    assert {query_id: list(found) for query_id, found in reranked.items()} == {
+    assert {query_id: list(scores) for query_id, scores in reranked.items()} == {
         "q": ["a", "b", "c"],
         "r": ["b", "a", "c"],
     }
@@ -176,4 +176,29 @@ def test_a_damaged_system_is_named(tmp_path, change):
         read_system(tmp_path)
     path.write_text("{")
     with pytest.raises(DataFormatError, match=r"system\.json"):
+        read_system(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.update(k1="x"), "k1 is 'x'"),
+        (lambda values: values.update(b=True), "b is True"),
+        (lambda values: values.update(fusion_depth=0), "fusion_depth is 0"),
+        (lambda values: values["reranking"].update(depth="a"), "depth is 'a'"),
+        (lambda values: values["reranking"].update(depth=-1), "depth is -1"),
+    ],
+)
+def test_broken_values_are_named(tmp_path, change, message):
+    path = write_system(SYSTEM, tmp_path)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataFormatError, match=message):
+        read_system(tmp_path)
+
+
+def test_a_folder_in_its_place_is_named(tmp_path):
+    (tmp_path / SYSTEM_FILE).mkdir()
+    with pytest.raises(DataFormatError, match="not a file"):
         read_system(tmp_path)

@@ -1,4 +1,4 @@
-"""Which parts a system is given, on lists whose worth can be worked out by hand."""
+"""The choice of a system's parts, on rankings whose nDCG can be computed by hand."""
 
 import math
 
@@ -17,7 +17,7 @@ QRELS = {name: {"x": 1} for name in QUERIES}
 
 
 def each(scores, *firsts):
-    """The same list for every query but the first ones."""
+    """The same ranking for every query except the first ones."""
     return dict.fromkeys(QUERIES, scores) | dict(zip(QUERIES, firsts, strict=False))
 
 
@@ -103,10 +103,9 @@ def test_written_queries_choose_the_offset_by_whole_documents_alone():
 
 
 def test_headroom_is_where_the_first_answer_stands():
-    ranked = {f"d{place}": -float(place) for place in range(200)}
+    ranked = {f"d{rank}": -float(rank) for rank in range(200)}
     qrels = {"a": {"d0": 1, "d50": 1}, "b": {"d10": 1}, "c": {"d99": 1}, "d": {"d100": 1}, "e": {"d0": 0, "d9": 2}}
-    found = headroom(dict.fromkeys(qrels, ranked), qrels)
-    assert found == Headroom(first_10=0.4, first_100=0.4, beyond=0.2)
+    assert headroom(dict.fromkeys(qrels, ranked), qrels) == Headroom(first_10=0.4, first_100=0.4, beyond=0.2)
 
 
 def test_paired_differences_are_weighted():
