@@ -6,7 +6,7 @@ Every endpoint is asked by ASGI, without a socket. A status of 5xx is a fault, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,23 @@ TEXTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a": ("Amber", "Amber is fossil resin.", {"source": "stones.pdf", "headings": ["Resins"]}),
     "b": ("", "Basalt \U0001f30b naïve \ufffd 火山 covers the <script> floor.", {"source": "x.html", "page": 3}),
 }
-DOCUMENTS = {name: Document(name, text, title, metadata) for name, (title, text, metadata) in TEXTS.items()}
+
+
+class Collection(dict[str, Document]):
+    """Documents by id, as an engine reads them."""
+
+    sha256 = "of the fuzzer"
+
+    def __iter__(self) -> Iterator[Document]:  # type: ignore[override]
+        return iter(self.values())
+
+
+DOCUMENTS = Collection({name: Document(name, text, title, metadata) for name, (title, text, metadata) in TEXTS.items()})
 JSON_HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 BODIES: dict[str, bytes] = {
     "POST /v1/embeddings": b'{"input": ["abc", "b"], "model": "words", "encoding_format": "base64", "dimensions": 3}',
     "POST /v1/rerank": b'{"query": "a b", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": true}',
+    "POST /v2/rerank": b'{"query": "a b", "documents": ["a", {"text": "b", "title": "c"}], "model": "words"}',
     "POST /rerank": b'{"query": "a b", "documents": ["a", "b"], "model": "words"}',
     "POST /search": b'{"query": "fossil resin", "k": 2, "system": "words", "filters": {"source": "*.pdf"}}',
     "POST /ask": b'{"question": "what is amber", "kind": "extractive", "k": 2, "filters": {"headings": "Resins"}}',
@@ -65,7 +77,7 @@ class _Words:
     name, closest = "words", False
 
     def search(self, queries: Sequence[Any], k: int, filters: Any) -> Any:  # noqa: ANN401
-        return {query.query_id: {name: float(len(name) + n) for n, name in enumerate(DOCUMENTS)} for query in queries}
+        return {query.query_id: {name: float(len(name) + n) for n, name in enumerate(TEXTS)} for query in queries}
 
     def encode_queries(self, texts: Sequence[str]) -> Any:  # noqa: ANN401
         return np.stack([np.array([len(text), text.count("a"), 1, 0], dtype=np.float32) for text in texts])
@@ -125,7 +137,7 @@ def _app(folder: Path) -> Any:  # noqa: ANN401 - an ASGI application
         engine,
         options=ServeOptions(batch_wait_ms=0.0),
         feedback=Feedback(folder / "feedback.jsonl"),
-        fields=metadata_fields(DOCUMENTS.values()),
+        fields=metadata_fields(DOCUMENTS),
         files=SourceFiles(folder),
     )
     app = create_app(service, hosts=("localhost",))

@@ -219,8 +219,11 @@ def chat(folder: Path, main: Path) -> None:
     """A written answer."""
     from inpars.apps.qa.remote_chat import RemoteChat
 
-    found = RemoteChat("m", _serve(main), timeout_seconds=5, retries=0).reply([{"role": "user", "content": "x"}], 16)
-    found.encode()
+    chat = RemoteChat("m", _serve(main), timeout_seconds=5, retries=0)
+    try:
+        chat.reply([{"role": "user", "content": "x"}], 16).encode()
+    finally:
+        chat.close()
 
 
 def page(folder: Path, main: Path) -> None:

@@ -93,7 +93,7 @@ def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
 def test_queries_to_check_with_are_needed(tiny, capsys):
     for more in ([], ["--triples", "t.tsv", "--dataset", "python-docs"]):
         assert cli.main(["export-model", "--model", tiny("t5"), "--output", "out", *more]) == 1
-        assert "give --dataset, or --triples" in capsys.readouterr().err
+        assert "give either --dataset or --triples" in capsys.readouterr().err
 
 
 @needs_onnx

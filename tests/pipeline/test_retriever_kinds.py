@@ -139,6 +139,6 @@ def test_word_weights_are_written_as_engines_take_them(tiny, tmp_path, collectio
 
 def test_what_is_not_read_and_what_needs_a_retriever_is_said(tiny, tmp_path, collection, capsys):
     assert inpars("import", "--format", "qdrant", "--input", collection, "--output", tmp_path / "out") == 1
-    assert "written by `inpars export`, and not read" in capsys.readouterr().err
+    assert "exported but not imported" in capsys.readouterr().err
     assert inpars("export", "--format", "qdrant", "--dataset", collection, "--output", tmp_path / "out") == 1
     assert "name it with --retriever" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Scores handed over while others are computed: whatever is left after an interruption gets the same bits."""
+"""Scores yielded in parts: pairs left after an interruption get the same bits."""
 
 import itertools
 

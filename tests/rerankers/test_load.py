@@ -1,4 +1,4 @@
-"""Which kind a checkpoint is, and which two tokens it answers with: never guessed."""
+"""The kind and the answer tokens of a checkpoint are never guessed."""
 
 import json
 import shutil
@@ -202,13 +202,13 @@ def test_batches_stay_within_the_budget_of_padded_tokens(lengths, budget, expect
     ],
 )
 def test_a_model_is_called_untrained_where_its_loading_says_so(tiny, name, kind):
-    asked = []
-    for ask in (check_trained, load_pair_model):
+    errors = []
+    for function in (check_trained, load_pair_model):
         try:
-            ask(str(tiny(name)), kind=kind, **({} if ask is check_trained else EXACT))
-            asked.append(None)
+            function(str(tiny(name)), kind=kind, **({} if function is check_trained else EXACT))
+            errors.append(None)
         except UntrainedModelError as error:
-            asked.append(str(error))
-    assert asked[0] == asked[1]
+            errors.append(str(error))
+    assert errors[0] == errors[1]
     if name in ("bert_classifier", "sentence_transformer"):
-        assert (asked[0] is None) == (name == "bert_classifier")
+        assert (errors[0] is None) == (name == "bert_classifier")

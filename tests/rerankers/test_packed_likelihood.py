@@ -1,4 +1,4 @@
-"""Query likelihoods with documents read once: the plain ones' numbers, each query blind to its neighbours."""
+"""Packed query likelihood: same scores as the plain model, and queries do not see each other."""
 
 from importlib.util import find_spec
 
@@ -25,7 +25,6 @@ def model(tiny, **settings):
 
 
 def packed_in_float32(plain, batch_tokens=None):
-    """With a budget of tokens of its own."""
     return PackedLikelihood(plain, PackedRows(plain.network), "tiny", batch_tokens)
 
 

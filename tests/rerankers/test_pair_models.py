@@ -1,4 +1,4 @@
-"""Each kind of scorer against a straightforward computation by transformers, and what cutting and padding do."""
+"""Each kind of scorer against a plain computation with transformers, and the effects of cutting and padding."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_a_cross_encoder_pairs_texts_as_its_tokenizer_does_also_without_segments
 
 
 def test_a_classifier_with_three_labels_is_no_reranker(tiny):
-    with pytest.raises(ConfigError, match=r"one label or two, .*has 3"):
+    with pytest.raises(ConfigError, match=r"one label or two; .*has 3"):
         load_scorer(tiny("bert_classifier", labels=3), **EXACT)
 
 

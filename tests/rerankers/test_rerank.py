@@ -1,4 +1,4 @@
-"""Reordering the top of a run: tail, fusion, ids that do not fit, going on after an interruption."""
+"""Reordering the top of a run: tail, fusion, unknown ids, resuming after an interruption."""
 
 import random
 import re
@@ -29,7 +29,7 @@ TEXTS = Texts({f"d{n}": "x" * n for n in range(1, 5)})
 
 
 class Lengths:
-    """Scores a pair by the length of its texts and keeps what it was asked."""
+    """Scores a pair by the length of its texts and records the calls."""
 
     name = "lengths"
 

@@ -1,4 +1,4 @@
-"""Long documents in windows: where they are cut, and what becomes of their scores."""
+"""Long documents in windows: where they are cut, and how scores are combined."""
 
 import pickle
 
@@ -18,7 +18,7 @@ TEN = " ".join(["amber", "anchor", "apple", "autumn", "basket", "beacon", "bridg
 
 
 class Asked:
-    """Scores a text by its place in a table, else 0, and keeps what it was asked."""
+    """Scores a text by the worth of its words and records the texts."""
 
     name = "asked"
 
@@ -119,7 +119,7 @@ def test_nothing_is_an_empty_list_and_windows_must_be_asked_for(tiny):
 
 
 class Counts:
-    """Embeds a text as how often it holds each of three words; a window is one word."""
+    """Embeds a text as its counts of three words; a window is one word."""
 
     def windows_of(self, documents):
         return [document.text.split() or [""] for document in documents]

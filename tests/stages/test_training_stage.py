@@ -315,7 +315,7 @@ def test_what_each_family_is_taught_to_say(model, family, expected):
 def test_an_unknown_family_is_an_error_that_says_how_to_name_the_tokens():
     config = T5Config()
     config.model_type = "bart"
-    with pytest.raises(ConfigError, match=r"a bart checkpoint; .*--true-token and --false-token"):
+    with pytest.raises(ConfigError, match=r"a bart checkpoint .*--true-token and --false-token"):
         taught_answers("facebook/bart-base", config)
 
 

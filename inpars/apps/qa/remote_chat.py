@@ -18,10 +18,10 @@ RETRIES = 2  # few, since a person is waiting for the answer
 class RemoteChat:
     """Asks a server for replies; thread-safe."""
 
-    def __init__(self, model: str, url: str, *, timeout_seconds: float = 120.0) -> None:
+    def __init__(self, model: str, url: str, *, timeout_seconds: float = 120.0, retries: int = RETRIES) -> None:
         """Raises ConfigError if the API key is missing or malformed."""
         self.name, self._model, self._url = f"{model} at {url}", model, url
-        self._server = Server(url, timeout_seconds=timeout_seconds, retries=RETRIES, stopped=threading.Event())
+        self._server = Server(url, timeout_seconds=timeout_seconds, retries=retries, stopped=threading.Event())
         self._server.spelling.may_drop_temperature = True  # the answer need not be reproducible
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
