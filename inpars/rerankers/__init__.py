@@ -1,6 +1,6 @@
-"""Rerankers score how well a document answers a query: one protocol, four kinds of model, and MaxSim of a retriever.
+"""Rerankers score (query, document) pairs: one protocol, four kinds of model, and a retriever's MaxSim.
 
-`load_scorer` finds the kind from the checkpoint's own configuration. Importing this package loads no torch.
+`load_scorer` detects the kind from the checkpoint's configuration. Importing this package loads no torch.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def load_scorer(
     window_retriever: str | None = None,
     trust_remote_code: bool = False,
 ) -> PairScorer:
-    """A scorer from a folder, an embedded name or a hub id.
+    """Load a scorer from a folder, a short name or a hub id.
 
-    `kind` multi-vector compares the token states of a bi-encoder by MaxSim. `true_token` and `false_token` name the two
-    answers where the checkpoint does not. `prompt` is for untrained query likelihood. `batch_tokens` bounds the padded
-    tokens of a batch. `windows` reads long documents in parts; `window_retriever` is the bi-encoder that finds the
-    nearest. Raises ConfigError, UnknownNameError, BackendError.
+    `kind="multi-vector"` compares the token states of a bi-encoder by MaxSim. `true_token` and `false_token` are the
+    answer tokens if the checkpoint names none. `prompt` is for untrained query likelihood. `batch_tokens` limits the
+    padded tokens per batch. `windows` splits long documents; `window_retriever` is the bi-encoder that selects the
+    nearest window. Raises ConfigError, UnknownNameError, BackendError.
     """
     if windows is None and (window_tokens, window_stride) != (None, None):
-        raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
+        raise ConfigError("--window-tokens and --window-stride need --windows; give that too")
     if windows != "nearest" and window_retriever is not None:
-        raise ConfigError("--window-retriever finds the window of --windows nearest; give that too")
+        raise ConfigError("--window-retriever needs --windows nearest; give that too")
 
     def nearest(scorer: PairScorer) -> PairScorer:
         if window_retriever is None or window_stride is not None:
-            raise ConfigError("--windows nearest wants --window-retriever MODEL, and no --window-stride")
+            raise ConfigError("--windows nearest needs --window-retriever MODEL and takes no --window-stride")
         from inpars.rerankers.windows import NearestWindowScorer
         from inpars.retrieval.dense import Encoder
 
@@ -101,11 +101,11 @@ def load_scorer(
 
 
 def _check_max_sim(model: str, kind: str, windows: Windows | None, answer: str | None) -> None:
-    """Raise ConfigError for what a late-interaction retriever does not know."""
-    flags = {
+    """Raise ConfigError for options that MaxSim does not support."""
+    unsupported = {
         f"--kind {kind}": kind not in ("auto", MULTI_VECTOR),
         f"--windows {windows}": windows not in (None, "nearest"),
         "--true-token and --false-token": answer is not None,
     }
-    if wrong := [flag for flag, is_given in flags.items() if is_given]:
-        raise ConfigError(f"{model} is a {MULTI_VECTOR} retriever, which reranks by MaxSim; leave {wrong[0]} out")
+    if given := [flag for flag, is_given in unsupported.items() if is_given]:
+        raise ConfigError(f"{model} is a {MULTI_VECTOR} retriever, which reranks by MaxSim; leave {given[0]} out")

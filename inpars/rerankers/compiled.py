@@ -1,4 +1,4 @@
-"""The margins of pair models that only score, in another engine's form where there is a faster one."""
+"""Compiles pair models for scoring with a faster engine than torch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from inpars.rerankers.cross_encoder import CrossEncoder
 from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import Batch, CompiledMargins, PairModel
 
-COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
+COMPARED, TIMED = (9, 40), (4, 160)  # (pairs, tokens per pair) of the inputs for checking and timing a form
 
 
 def compiled(model: PairModel, model_name: str, dtype: DtypeName = "auto") -> CompiledMargins | None:
-    """The margins of the model, called `model_name`, in the form to score with; None where torch computes them."""
-    if isinstance(model, CrossEncoder):
-        return _cross_encoder(model, model_name, dtype)
-    return _monot5(model, model_name, dtype) if isinstance(model, MonoT5) else None
-
-
-def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
+    """The model's margins in another engine; None to use torch. `model_name` is shown to users."""
+    if isinstance(model, MonoT5):
+        return _compiled_monot5(model, model_name, dtype)
+    if not isinstance(model, CrossEncoder):
+        return None
     network = model.network
     form = openvino_form(
         network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)), model_name
@@ -35,10 +33,10 @@ def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> Co
     return None if form is None else CompiledMargins(lambda batch: model.margins(batch, form))
 
 
-def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
+def _compiled_monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
     network, answers = model.network, model.answers
 
-    def on(other: Any) -> MonoT5:
+    def with_network(other: Any) -> MonoT5:
         return MonoT5(other, model.tokenizer, answers, model.max_length)
 
     def batch(pairs: int, tokens: int) -> Batch:
@@ -48,16 +46,16 @@ def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins
 
     def make(name: EngineName) -> CompiledMargins:
         if name == "torch-int8":
-            return CompiledMargins(on(with_int8_products(network)).margins, thread_safe=False)
+            return CompiledMargins(with_network(with_int8_products(network)).margins, thread_safe=False)
         subject = f"margins of {answers.true_id} over {answers.false_id}"
         int8, example = name == "openvino-int8", batch(2, 8)
         function = OpenVinoFunction(
-            network, lambda traced: _MarginsModule(on(traced)), example, subject, int8=int8, dtype=dtype
+            network, lambda traced: _MarginsModule(with_network(traced)), example, subject, int8=int8, dtype=dtype
         )
 
         def margins(inputs: Batch) -> Tensor:
-            added = aligned(inputs["input_ids"].shape[1]) - inputs["input_ids"].shape[1]
-            return function(*(pad(inputs[name], (0, added)) for name in ("input_ids", "attention_mask")))
+            padding = aligned(inputs["input_ids"].shape[1]) - inputs["input_ids"].shape[1]
+            return function(*(pad(inputs[name], (0, padding)) for name in ("input_ids", "attention_mask")))
 
         return CompiledMargins(margins)
 
@@ -77,7 +75,7 @@ def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins
 
 
 class _MarginsModule(nn.Module):
-    """The margins as a function of tensors by place, which is what can be traced."""
+    """The margins as a traceable module with positional tensors."""
 
     def __init__(self, model: MonoT5) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A BERT-like sequence classifier over query and document; its logit ranks.
+"""Cross-encoder: a BERT-like sequence classifier over query and document, ranked by its logit.
 
-Of a classifier with two labels the margin between them is taken (Nogueira and Cho, arXiv 1901.04085): its head is made
-one that computes the margin, so that what is saved scores alike in libraries that take one label's logit.
+A classifier with two labels is ranked by the margin between them (Nogueira and Cho, arXiv 1901.04085). Its head is
+replaced by one that computes the margin, so that other libraries get the same scores from a saved model.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.rerankers.kinds import ScorerKind
 from inpars.rerankers.load import Checkpoint
-from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, second_text_mask, token_ids
 
 MAX_LENGTH = 512
 
 
 class CrossEncoder:
-    """A sequence classifier with one label as a pair model; the head of one with two labels is joined in place."""
+    """A sequence classifier as a pair model; a head with two labels is merged into one in place."""
 
     kind: ScorerKind = "cross-encoder"
     thread_safe = True
 
     def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:
         if network.config.num_labels > 2:
-            raise ConfigError(f"a reranker has one label or two, this classifier has {network.config.num_labels}")
+            raise ConfigError(f"a reranker has one label or two; this classifier has {network.config.num_labels}")
         if network.config.num_labels == 2:
-            _join_labels(network)
+            _merge_labels(network)
         self.network, self.tokenizer = network, tokenizer
-        self.max_length = max_length or _limit(network.config, tokenizer)
+        positions = getattr(network.config, "max_position_embeddings", MAX_LENGTH)
+        self.max_length = max_length or int(min(MAX_LENGTH, positions, tokenizer.model_max_length))
         self._start, self._middle, self._end = _special_ids(tokenizer)
         self.has_segments = "token_type_ids" in tokenizer.model_input_names
 
@@ -61,53 +61,46 @@ class CrossEncoder:
         return {}
 
 
-def _join_labels(network: Any) -> None:
-    """Give the network one label whose logit is the second label's less the first's."""
+def _merge_labels(network: Any) -> None:
+    """Replace two labels by one whose logit is the second's minus the first's."""
     body = set(network.base_model.modules())
-    heads = [part for part in network.modules() if isinstance(part, nn.Linear) and part not in body]
-    last = [head for head in heads if head.out_features == 2]
-    if len(last) != 1:
-        raise ConfigError(f"a {network.config.model_type} classifier with two labels has no head that can be joined")
-    head = last[0]
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear) and module not in body]
+    heads = [module for module in linear if module.out_features == 2]
+    if len(heads) != 1:
+        raise ConfigError(f"no head of this {network.config.model_type} classifier can merge its two labels into one")
+    head = heads[0]
     for name, values in list(head.named_parameters()):
-        joined = (values[1:].float() - values[:1].float()).to(values.dtype)
-        setattr(head, name, nn.Parameter(joined.detach(), requires_grad=values.requires_grad))
+        merged = (values[1:].float() - values[:1].float()).to(values.dtype)
+        setattr(head, name, nn.Parameter(merged.detach(), requires_grad=values.requires_grad))
     head.out_features = network.num_labels = network.config.num_labels = 1
 
 
 def segments(batch: Batch) -> Tensor:
     """1 on the document and its end token, 0 elsewhere, (pairs, tokens)."""
-    mask = batch["attention_mask"]
-    ends = mask.sum(1, keepdim=True)
-    positions = torch.arange(mask.shape[1], device=mask.device)
-    return ((positions >= ends - batch["second_tokens"][:, None]) & (positions < ends)).long()
-
-
-def _limit(config: Any, tokenizer: Any) -> int:
-    """No more positions than network and tokenizer have, and no more than MAX_LENGTH."""
-    return int(min(MAX_LENGTH, getattr(config, "max_position_embeddings", MAX_LENGTH), tokenizer.model_max_length))
+    return second_text_mask(batch).long()
 
 
 def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """What the tokenizer puts before, between and after two texts."""
+    """The tokenizer's special tokens before, between and after two texts."""
     first, second = token_ids(tokenizer, ["a", "b"])
     ids: list[int] = tokenizer("a", "b")["input_ids"]
-    where = _find(ids, first, 0)
-    after = _find(ids, second, where + len(first))
-    return ids[:where], ids[where + len(first) : after], ids[after + len(second) :]
+    first_start = _find(ids, first, 0)
+    first_end = first_start + len(first)
+    second_start = _find(ids, second, first_end)
+    return ids[:first_start], ids[first_end:second_start], ids[second_start + len(second) :]
 
 
 def _find(ids: list[int], part: list[int], start: int) -> int:
     for position in range(start, len(ids)):
         if ids[position : position + len(part)] == part:
             return position
-    raise ConfigError("this tokenizer changes a text when it joins two; it cannot be used for a cross-encoder")
+    raise ConfigError("this tokenizer changes texts when it joins them, so it cannot be used for a cross-encoder")
 
 
 def load(checkpoint: Checkpoint) -> CrossEncoder:
-    """The checkpoint as this kind; a head that is yet to be trained has one label."""
+    """Load the checkpoint; an untrained head gets one label."""
     if not checkpoint.for_training:
         checkpoint.check_head()
     labels = int(checkpoint.config.num_labels) if checkpoint.is_classifier else 1
-    loaded = models.load_sequence_classifier(checkpoint.model, num_labels=labels, **checkpoint.where)
-    return CrossEncoder(*loaded, checkpoint.limit)
+    network, tokenizer = models.load_sequence_classifier(checkpoint.model, num_labels=labels, **checkpoint.where)
+    return CrossEncoder(network, tokenizer, checkpoint.limit)

@@ -1,7 +1,6 @@
-"""The kinds of rerankers, and the ways in which they read long documents. Loads no torch.
+"""The kinds of rerankers, and their options for long documents. Loads no torch.
 
-A kind is a module and a line of `RERANKERS`. The module has a pair model, and `load`, which makes one of a
-`load.Checkpoint`.
+A kind is an entry of `RERANKERS` and a module with a pair model and a function `load`, which takes a `load.Checkpoint`.
 """
 
 from __future__ import annotations
@@ -11,22 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
-
-
 Family: TypeAlias = Literal["encoder-decoder", "encoder", "decoder"]
 
 
 @dataclass(frozen=True, slots=True)
 class RerankerKind:
-    """What is known of a kind without its module."""
+    """The properties of a kind that are known without importing its module."""
 
     module: str
-    family: Family  # the networks that can be trained to it
-    network: str  # the same for --help
-    title: str  # of a model card
-    detected: bool = True  # whether a checkpoint of that family is taken for this kind
-    needs: Literal["answers", "head", ""] = ""  # what an untrained one lacks
-    loss: str = "listwise"  # the defaults of a training
+    family: Family  # architecture it is trained from
+    network: str  # description for --help
+    title: str  # title of a model card
+    detected: bool = True  # whether `--kind auto` chooses it for checkpoints of the family
+    needs: Literal["answers", "head", ""] = ""  # what an untrained checkpoint lacks
+    loss: str = "listwise"  # default for training, like the next two
     learning_rate: float = 2e-5
     lora_rank: int = 0
 
@@ -46,7 +43,7 @@ RERANKERS: Mapping[str, RerankerKind] = {
     "causal": RerankerKind(
         *("inpars.rerankers.yes_no", "decoder", "a decoder that answers yes or no"),
         "a decoder that reranks by answering yes or no",
-        detected=False,  # a decoder is useful untrained as the next one
+        detected=False,  # an untrained decoder is useful as query-likelihood
         needs="answers",
         lora_rank=16,
     ),
@@ -65,12 +62,12 @@ else:
 
 
 def kind_help(subject: str) -> str:
-    """The help of a flag that names a kind."""
+    """Help text of a flag for the kind."""
     kinds = ", ".join(f"{name} ({kind.network})" for name, kind in RERANKERS.items())
     return f"{subject}: {kinds}; auto reads its configuration"
 
 
 def learning_rates() -> str:
-    """The default learning rates of trainings, for --help."""
+    """Default learning rates, for --help."""
     rates = {name: f"{kind.learning_rate:.0e}".replace("e-0", "e-") for name, kind in RERANKERS.items()}
     return ", ".join(f"{rate} for {name}" for name, rate in rates.items())

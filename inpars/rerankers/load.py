@@ -1,15 +1,15 @@
-"""From a checkpoint's name to the pair model it is: the kind is read from its own configuration, or forced.
+"""Loads a checkpoint as a pair model; its kind is read from its configuration or given.
 
-The two tokens that a generative reranker answers with are looked up in its tokenizer and kept in the checkpoint. One
-that names neither is refused: guessed tokens give plausible scores and a wrong order.
+The two answer tokens of a generative reranker are looked up in its tokenizer and stored in the checkpoint. A checkpoint
+that names none is refused: guessed tokens give plausible scores and a wrong ranking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -29,12 +29,10 @@ from inpars.prompts.templates import Prompt
 from inpars.rerankers.kinds import RERANKERS, SCORER_KINDS, Family, ScorerKind
 from inpars.rerankers.pair_model import SETTINGS_KEY, PairModel
 
-if TYPE_CHECKING:
-    from inpars.prompts.templates import Prompt
+Reduction = Literal["mean", "sum"]  # of the query tokens' log-probs
+TEXT_SETTINGS = ("prefix", "suffix", "true_token", "false_token")
 
-Reduction = Literal["mean", "sum"]  # of a query likelihood
-
-# true and false tokens of published rerankers, by the beginning of the hub id (model cards; pygaggle's table)
+# true and false tokens of published rerankers, by prefix of the hub id (model cards; pygaggle's table)
 PUBLISHED: tuple[tuple[str, str, str], ...] = (
     ("castorini/monot5-", "▁true", "▁false"),
     ("zeta-alpha-ai/monot5-", "▁true", "▁false"),
@@ -49,7 +47,7 @@ PUBLISHED: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The two answers as tokens of one vocabulary."""
+    """The two answer tokens of a generative reranker."""
 
     true_token: str
     false_token: str
@@ -68,7 +66,7 @@ class Answers:
 def find_answers(
     tokenizer: Any, model: str, saved: Mapping[str, Any], true_token: str | None = None, false_token: str | None = None
 ) -> Answers:
-    """The answers given, else saved with the checkpoint, else published for it. Raises ConfigError for none."""
+    """The answers given, else saved, else published for this checkpoint. Raises ConfigError if none are known."""
     if (true_token is None) != (false_token is None):
         raise ConfigError("--true-token and --false-token belong together; give both or neither")
     if true_token is None or false_token is None:
@@ -86,29 +84,26 @@ def _saved_or_published(model: str, saved: Mapping[str, Any]) -> tuple[str, str]
         if model.startswith(prefix):
             return true_token, false_token
     raise UntrainedModelError(
-        f"{model}: nothing says which two tokens this reranker answers with; name them with --true-token and "
-        "--false-token (monoT5's own are ▁true and ▁false), or score with a checkpoint that inpars trained"
+        f"{model}: unknown which two tokens this reranker answers with; name them with --true-token and --false-token "
+        "(▁true and ▁false for monoT5), or use a checkpoint trained by inpars"
     )
 
 
 def _id(tokenizer: Any, token: str, model: str) -> int:
-    """The id of a vocabulary entry, or of a word that is one token."""
+    """The id of a vocabulary entry, or of a word that is tokenized as one token."""
     if token in tokenizer.get_vocab():
         return int(tokenizer.convert_tokens_to_ids(token))
     ids = tokenizer(token, add_special_tokens=False)["input_ids"]
     if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
         return int(ids[0])
     raise ConfigError(
-        f"{model}: {token!r} is not one token of its vocabulary; name another with --true-token/--false-token"
+        f"{model}: {token!r} is not one token of its vocabulary; choose another with --true-token/--false-token"
     )
-
-
-TEXTS = ("prefix", "suffix", "true_token", "false_token")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a reranker comes from; `where` says in which place and number format it is loaded."""
+    """A reranker to load, with the caller's settings; `where` is its device and number format."""
 
     model: str
     config: Any
@@ -122,7 +117,7 @@ class Checkpoint:
 
     @property
     def limit(self) -> int | None:
-        """The input length from the caller, else the saved one."""
+        """The maximum input length given, else the saved one."""
         return self.max_length or self.saved.get("max_length")
 
     @property
@@ -139,50 +134,44 @@ class Checkpoint:
         return "decoder" if any(name.endswith(CAUSAL_ENDINGS) for name in names) else None
 
     def fits(self, family: Family) -> bool:
-        """Whether transformers has such a network of its type; a decoder is none that also fills in blanks."""
-        kind = self.config.model_type
+        """Whether transformers has a network of this family for the model type; masked LMs are not decoders."""
+        model_type = self.config.model_type
         if family == "encoder":
-            return kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-        if (translates := kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES) or family == "encoder-decoder":
-            return translates and family == "encoder-decoder"
-        return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+            return model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+        is_seq2seq = model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        if is_seq2seq or family == "encoder-decoder":
+            return is_seq2seq and family == "encoder-decoder"
+        return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    def answers(self, tokenizer: Any, taught: tuple[str, str]) -> Answers:
-        """The two answers of a generative reranker; one that names none is taught those, where it is trained."""
+    def answers(self, tokenizer: Any, default: tuple[str, str]) -> Answers:
+        """The answer tokens; `default` ones if the checkpoint names none and is loaded for training."""
         try:
             return find_answers(tokenizer, self.model, self.saved, self.true_token, self.false_token)
         except ConfigError:
             if not self.for_training or self.true_token is not None or self.false_token is not None:
                 raise
-            return find_answers(tokenizer, self.model, {}, *taught)
+            return find_answers(tokenizer, self.model, {}, *default)
 
     def check_head(self) -> None:
-        """Raise UntrainedModelError where a head that scores pairs would be a random one."""
+        """Raise UntrainedModelError if the head would be initialized at random."""
         if not self.is_classifier:
             raise UntrainedModelError(
-                f"{self.model} has no head that scores pairs, a random one would; `inpars train reranker --model "
-                f"{self.model}` trains one"
+                f"{self.model} has no head that scores pairs; train one with `inpars train reranker --model "
+                f"{self.model}`"
             )
-
-    def check_trained(self, needs: Literal["answers", "head", ""]) -> None:
-        if needs == "head":
-            self.check_head()
-        elif needs == "answers":
-            trusted = self.where.get("trust_remote_code", False)
-            find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
 
 
 def saved_settings(model: str, config: Any) -> Mapping[str, Any]:
-    """What a checkpoint of ours says of its scoring, empty for others. Raises ConfigError where it is none of ours."""
+    """The scoring settings that inpars stored in a checkpoint, else empty. Raises ConfigError if they are invalid."""
     saved = getattr(config, SETTINGS_KEY, None) or {}
     if not isinstance(saved, dict):
-        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY} is {saved!r} and no object")
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY} is {saved!r}, not an object")
     limit = saved.get("max_length")
-    wrong = [name for name in TEXTS if name in saved and not isinstance(saved[name], str)]
-    wrong += [] if limit is None or (type(limit) is int and limit > 0) else ["max_length"]
-    wrong += [] if saved.get("reduction") in (None, *get_args(Reduction)) else ["reduction"]
-    if wrong:
-        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY}.{wrong[0]} cannot be {saved[wrong[0]]!r}")
+    invalid = [name for name in TEXT_SETTINGS if name in saved and not isinstance(saved[name], str)]
+    invalid += [] if limit is None or (type(limit) is int and limit > 0) else ["max_length"]
+    invalid += [] if saved.get("reduction") in (None, *get_args(Reduction)) else ["reduction"]
+    if invalid:
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY}.{invalid[0]} cannot be {saved[invalid[0]]!r}")
     return saved
 
 
@@ -197,14 +186,14 @@ def load_pair_model(
     for_training: bool = False,
     **where: Unpack[Placement],
 ) -> PairModel:
-    """Network, tokenizer and settings of a reranker.
+    """Load a reranker's network, tokenizer and settings.
 
-    `for_training` gives a checkpoint that names no answers the ones it will be taught. Raises ConfigError,
+    `for_training` accepts an untrained checkpoint, with default answers if it names none. Raises ConfigError,
     UnknownNameError, BackendError.
     """
-    checkpoint = _opened(model, where)
-    checkpoint = replace(
-        checkpoint,
+    checkpoint = _open(
+        model,
+        where,
         max_length=max_length,
         true_token=true_token,
         false_token=false_token,
@@ -212,50 +201,53 @@ def load_pair_model(
         for_training=for_training,
     )
     pair_model: PairModel = import_module(RERANKERS[find_kind(checkpoint, kind)].module).load(checkpoint)
-    return _fitted(pair_model, model, max_length, before=len(getattr(pair_model, "prefix_ids", ())))
-
-
-def _opened(model: str, where: Placement) -> Checkpoint:
-    config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
-    return Checkpoint(model, config, saved_settings(model, config), where)
-
-
-def _fitted(pair_model: PairModel, model: str, max_length: int | None, before: int) -> PairModel:
-    """The model, whose own limit is no more than it has positions. Raises ConfigError where --max-length is."""
-    check_length(pair_model.network, model, max_length, before=before)
-    positions = learned_positions(pair_model.network)
-    if positions is not None and pair_model.max_length + before > positions:
-        pair_model.max_length = positions - before
-        if pair_model.max_length < MIN_TOKENS:
-            raise ConfigError(
-                f"{model} reads at most {positions} tokens, of which the prompt takes {before}; shorten it"
-            )
+    _limit_length(pair_model, model, max_length)
     return pair_model
+
+
+def _open(model: str, where: Placement, **settings: Any) -> Checkpoint:
+    config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
+    return Checkpoint(model, config, saved_settings(model, config), where, **settings)
+
+
+def _limit_length(pair_model: PairModel, model: str, max_length: int | None) -> None:
+    """Lower the model's default length to its positions. Raises ConfigError if --max-length exceeds them."""
+    prefix = len(getattr(pair_model, "prefix_ids", ()))
+    check_length(pair_model.network, model, max_length, before=prefix)
+    positions = learned_positions(pair_model.network)
+    if positions is not None and pair_model.max_length + prefix > positions:
+        pair_model.max_length = positions - prefix
+        if pair_model.max_length < MIN_TOKENS:
+            raise ConfigError(f"{model} reads at most {positions} tokens and the prompt takes {prefix}; shorten it")
 
 
 def check_trained(
     model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False
 ) -> ScorerKind:
-    """The kind of reranker that a model is; no weights are loaded.
+    """The kind of a reranker, without loading its weights.
 
-    Raises UntrainedModelError for a model that `load_pair_model` would refuse as such.
+    Raises UntrainedModelError if `load_pair_model` would.
     """
     if kind == "auto" and retriever_kind(model) == MULTI_VECTOR:
         return MULTI_VECTOR
-    checkpoint = _opened(model, {"trust_remote_code": trust_remote_code})
+    checkpoint = _open(model, {"trust_remote_code": trust_remote_code})
     kind = find_kind(checkpoint, kind)
-    checkpoint.check_trained(RERANKERS[kind].needs)
+    needs = RERANKERS[kind].needs
+    if needs == "head":
+        checkpoint.check_head()
+    elif needs == "answers":
+        find_answers(models.load_tokenizer(model, trust_remote_code=trust_remote_code), model, checkpoint.saved)
     return kind
 
 
 def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto") -> ScorerKind:
-    """The kind that is asked for, where the network can be one, or what it was saved as, else by its architecture."""
+    """The kind given, if the network supports it; else the saved kind; else the kind of its architecture."""
     if kind != "auto":
         return _checked(checkpoint, kind)
     if checkpoint.saved.get("kind") in RERANKERS:
         return str(checkpoint.saved["kind"])
     if not checkpoint.config.architectures and checkpoint.family is None:
-        raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; say what it is with --kind")
+        raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; give its --kind")
     family = checkpoint.family or "encoder"
     return next(name for name, reranker in RERANKERS.items() if reranker.detected and reranker.family == family)
 
@@ -263,16 +255,12 @@ def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto
 def _checked(checkpoint: Checkpoint, kind: str) -> ScorerKind:
     if kind not in RERANKERS:
         raise ConfigError(f"unknown kind {kind!r} of reranker (known: auto, {', '.join(SCORER_KINDS)})")
-    if kind not in (fitting := fitting_kinds(checkpoint)):
+    model_type = checkpoint.config.model_type
+    if model_type not in MODEL_MAPPING_NAMES:  # an architecture of its own, which may be any kind
+        return kind
+    supported = [name for name, reranker in RERANKERS.items() if checkpoint.fits(reranker.family)] or ["cross-encoder"]
+    if kind not in supported:
         raise ConfigError(
-            f"--kind {kind}: {checkpoint.model} is a {checkpoint.config.model_type}, which cannot be one; kinds that "
-            f"fit: {', '.join(fitting)}"
+            f"--kind {kind}: {checkpoint.model} is a {model_type} and supports only: {', '.join(supported)}"
         )
     return kind
-
-
-def fitting_kinds(checkpoint: Checkpoint) -> Sequence[ScorerKind]:
-    """What a network of this architecture can be trained to; all kinds where transformers does not know it."""
-    if checkpoint.config.model_type not in MODEL_MAPPING_NAMES:
-        return SCORER_KINDS
-    return [name for name, kind in RERANKERS.items() if checkpoint.fits(kind.family)] or ["cross-encoder"]

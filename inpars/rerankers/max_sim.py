@@ -1,6 +1,6 @@
-"""Rerank with a late-interaction retriever: every document of a run is encoded once and compared by MaxSim.
+"""Reranks with a late-interaction retriever: encodes each document once and scores it by MaxSim.
 
-Scores are those of sentence-transformers in float32. Knows nothing of indexes on disk.
+Scores equal those of sentence-transformers in float32. Reads no index.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ DOCUMENTS_AT_ONCE = 32
 class MaxSimScorer:
     """A `PartScorer` over a multi-vector encoder."""
 
-    reads_documents_once = True  # so a document's pairs should come one after the other
+    reads_documents_once = True  # so a document's pairs should be adjacent
 
     def __init__(self, model: str, *, of_encoder: bool = False, **settings: Unpack[EncoderSettings]) -> None:
-        """`of_encoder` takes a bi-encoder, untrained for this."""
+        """`of_encoder` uses a bi-encoder, which was not trained for MaxSim."""
         self.name, self._encoder = model, Encoder(model, of_encoder=of_encoder, **settings)
-        self._queries: dict[str, Vectors] = {}  # few texts, which many documents are compared with
+        self._queries: dict[str, Vectors] = {}  # cached, because many documents are compared with each
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores of some documents' pairs at a time; documents outside `positions` are skipped."""
+        """Yield positions and scores for a few documents at a time; skip those without any of `positions`."""
         self._encode_queries(dict.fromkeys(query for query, _ in pairs))
         positions_of: dict[str, list[int]] = {}
         for position, (_, document) in enumerate(pairs):
             positions_of.setdefault(document, []).append(position)
         for documents in slices(sorted(positions_of, key=lambda text: (-len(text), text)), DOCUMENTS_AT_ONCE):
             if any(position in positions for document in documents for position in positions_of[document]):
-                yield self._scored(pairs, [positions_of[document] for document in documents], documents)
+                yield self._score_documents(pairs, [positions_of[document] for document in documents], documents)
 
-    def _scored(
+    def _score_documents(
         self, pairs: Sequence[tuple[str, str]], positions: Sequence[Sequence[int]], documents: Sequence[str]
     ) -> ScoredPart:
         scored: list[tuple[int, float]] = []

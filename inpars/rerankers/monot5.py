@@ -1,7 +1,6 @@
-"""monoT5: an encoder-decoder asked for one word, whose margin between true and false ranks.
+"""monoT5: an encoder-decoder that answers true or false, ranked by the margin between them.
 
-The encoder and one decoder step are run, and of the vocabulary only two logits are computed.
-Nogueira, Jiang, Pradeep, Lin (arXiv 2003.06713).
+Only one decoder step is run, and only two logits are computed. Nogueira, Jiang, Pradeep, Lin (arXiv 2003.06713).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token
 HEAD = "Query: {query} Document:"
 CUE = " Relevant:"
 MAX_LENGTH = 512
-TRAINING_TOKENS = ("▁true", "▁false")  # what a checkpoint without answers is taught to say
+TRAINING_TOKENS = ("▁true", "▁false")  # answers for a checkpoint that names none
 
 
 class MonoT5:
@@ -44,14 +43,14 @@ class MonoT5:
         ]
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """Logit of true less logit of false at the first decoder step, (pairs,)."""
+        """Logit of true minus logit of false at the first decoder step, (pairs,)."""
         rows = (self.answers.false_id, self.answers.true_id)
         with head_replaced(self.network, lambda head, hidden: float32_rows(head, hidden, rows)):
             logits = self._first_step(batch, network)  # (pairs, 2)
         return logits[:, 1] - logits[:, 0]
 
     def answer_loss(self, batch: Batch, relevant: Tensor, network: nn.Module | None = None) -> Tensor:
-        """Cross-entropy of the right answer over the whole vocabulary, so that `generate` says it too."""
+        """Cross-entropy of the correct answer over the whole vocabulary, so that `generate` gives it too."""
         answers = torch.where(relevant, self.answers.true_id, self.answers.false_id)
         logits = self._first_step(batch, network)  # (pairs, vocabulary)
         return nn.functional.cross_entropy(logits.float(), answers.to(logits.device))
@@ -70,6 +69,6 @@ class MonoT5:
 
 
 def load(checkpoint: Checkpoint) -> MonoT5:
-    """The checkpoint as this kind."""
+    """Load the checkpoint with its own answers, or default ones for training."""
     network, tokenizer = models.load_seq2seq(checkpoint.model, **checkpoint.where)
     return MonoT5(network, tokenizer, checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.limit or MAX_LENGTH)

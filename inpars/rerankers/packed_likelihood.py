@@ -1,15 +1,15 @@
-"""Query likelihoods on a processor, each document read once for all the queries that ask about it.
+"""Query likelihood on a CPU, reading each document once for all its queries.
 
-A row holds a document and, one after the other, its queries, none of which sees another; the examples before the
-document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding. Document and queries
-begin at multiples of `ALIGNMENT` tokens, so that OpenVINO gives a query the same bits alone and beside others. The
-network is transformers' own; its attention is exchanged for one that lets every token see the shared prefix and what
-the mask says of its own row.
+A row contains a document followed by its queries, which cannot attend to each other; the prefix before the document is
+read once for all rows. Scores equal those of `query_likelihood.py` up to rounding. Document and queries start at
+multiples of `ALIGNMENT` tokens, so that OpenVINO computes the same bits for a query alone and next to others. The
+network is transformers' own; only its attention is replaced, by one that adds the shared prefix and a mask per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, local
@@ -34,14 +34,11 @@ from inpars.rerankers.query_likelihood import QueryLikelihood
 
 ATTENTION_NAME = "inpars_packed_rows"
 
-PrefixStates = Sequence[tuple[Tensor, Tensor]]
-"""Keys and values of the prefix for each layer, (key heads, prefix tokens, width); none where there is no prefix."""
-
 
 class PackedRows(nn.Module):
-    """A causal network that reads packed rows, by several threads if need be.
+    """A causal network that reads packed rows; thread-safe.
 
-    While it reads, the network's attention and head are exchanged; it is otherwise left as it is.
+    The network's attention and head are replaced only during `forward`.
     """
 
     def __init__(self, network: Any) -> None:
@@ -53,25 +50,26 @@ class PackedRows(nn.Module):
     ) -> Tensor:
         """Log-probabilities of the targets, (targets,), each predicted by the token before it.
 
-        `ids` and `positions` are (rows, tokens); `mask` (rows, 1, tokens, prefix + tokens) is added to scores;
-        `predicting` (2, targets) are rows and columns; `prefix` are keys and values of all layers in turn.
+        `ids` and `positions` are (rows, tokens). `mask`, (rows, 1, tokens, prefix + tokens), is added to attention
+        scores. `predicting`, (2, targets), are rows and columns. `prefix` alternates keys and values, layer by layer.
         """
-        _read.prefix, _read.mask, _read.predicting = list(zip(prefix[::2], prefix[1::2], strict=True)), mask, predicting
-        with self._exchanged():
+        _inputs.prefix = list(zip(prefix[::2], prefix[1::2], strict=True))
+        _inputs.mask, _inputs.predicting = mask, predicting
+        with self._replaced():
             logits = upcast_to_float32(self._network(input_ids=ids, position_ids=positions, use_cache=False).logits[0])
         shifted = logits - logits.amax(1, keepdim=True)  # (targets, vocabulary)
         log_probs: Tensor = shifted.gather(1, targets[:, None])[:, 0] - shifted.exp().sum(1).log()
         return log_probs
 
     @contextmanager
-    def _exchanged(self) -> Iterator[None]:
-        """Attention and head are exchanged by the first reader, and put back by the last."""
+    def _replaced(self) -> Iterator[None]:
+        """Replace attention and head while any thread reads."""
         with self._lock:
             if not self._readers:
                 config = self._network.config.get_text_config()
                 self._former = config._attn_implementation, self._network.get_output_embeddings()
                 self._network.set_attn_implementation(ATTENTION_NAME)
-                self._network.set_output_embeddings(_HeadAtPlaces(self._former[1]))
+                self._network.set_output_embeddings(_HeadOfPredicting(self._former[1]))
             self._readers += 1
         try:
             yield
@@ -83,18 +81,20 @@ class PackedRows(nn.Module):
                     self._network.set_output_embeddings(self._former[1])
 
 
-class _HeadAtPlaces(nn.Module):
+class _HeadOfPredicting(nn.Module):
+    """The head applied only to the tokens that predict a target."""
+
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self._head = head
 
     def forward(self, hidden: Tensor) -> Tensor:
-        rows, columns = _read.predicting
+        rows, columns = _inputs.predicting
         logits: Tensor = self._head(hidden[rows, columns])[None]
         return logits
 
 
-_read = local()  # what this thread reads; attention functions get no other word from their caller
+_inputs = local()  # this thread's inputs, because transformers passes no extra arguments to attention functions
 
 
 def _attention(
@@ -106,17 +106,16 @@ def _attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: from query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
-    prefix: PrefixStates = _read.prefix
+    """Attention function for transformers: query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
     rows, heads, tokens, width = query.shape
-    kinds = key.shape[1]  # heads that have keys of their own; the others share them unexpanded
-    if prefix:
-        keys, values = prefix[module.layer_idx]  # type: ignore[call-overload]
+    key_heads = key.shape[1]  # fewer than heads with grouped-query attention
+    if _inputs.prefix:
+        keys, values = _inputs.prefix[module.layer_idx]  # (key heads, prefix tokens, width)
         key = torch.cat([keys[None].expand(rows, -1, -1, -1), key], dim=2)
         value = torch.cat([values[None].expand(rows, -1, -1, -1), value], dim=2)
-    group = heads // kinds
-    grouped = query.reshape(rows, kinds, group * tokens, width)
-    mask = _read.mask.to(query.dtype).repeat(1, 1, group, 1)
+    group = heads // key_heads
+    grouped = query.reshape(rows, key_heads, group * tokens, width)
+    mask = _inputs.mask.to(query.dtype).repeat(1, 1, group, 1)
     scale = width**-0.5 if scaling is None else scaling
     output = nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
     return output.reshape(rows, heads, tokens, -1).transpose(1, 2), None
@@ -125,27 +124,24 @@ def _attention(
 AttentionInterface.register(ATTENTION_NAME, _attention)
 
 
-ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
-MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
+ROW_QUERY_TOKENS = 256  # maximum per row, because masked attention between its queries is wasted work
+MAX_LOGITS = 1 << 25  # query tokens times vocabulary held at once: 128 MiB in float32
 FORMATS = (torch.bfloat16, torch.float32)
-HIDDEN = -1e9  # added to the scores of what a token does not see
-# lengths of the rows that forms are compared on, and timed on: documents, then queries of each
+HIDDEN = -1e9  # added to masked attention scores
+# tokens of the documents, then of each one's queries, in the inputs for checking and timing a form
 COMPARED, TIMED = ((23, 9, 40), (5, 1)), ((96, 128), (12, 8))
 COMPARED_PREFIX = 12
-PACKED_TOLERANCE = 0.2  # of the log-probabilities' deviation; bfloat16 rounding stays far below, a wrong mask far above
+PACKED_TOLERANCE = 0.2  # RMS error in standard deviations: bfloat16 rounding is far below, a wrong mask far above
 
-# What `auto` tries. OpenVINO in float32 has .8 of torch's speed here, and converting a decoder takes 40 seconds.
-# Products in 8 bits, 1.4 times as fast on tier avx2, are to be named until nDCG@10 is shown to keep.
+# Candidates of `auto`. OpenVINO in float32 has .8 of torch's speed here, and converting a decoder takes 40 seconds.
+# 8-bit products, 1.4 times as fast on tier avx2, must be named: their effect on nDCG@10 was not measured.
 TRIED_IN_BFLOAT16: tuple[EngineName, ...] = ("openvino",)
-
-Read = Callable[..., Tensor]
-"""`PackedRows.forward`, by whichever engine."""
 
 
 @dataclass(slots=True)
 class _Row:
-    document: list[int]  # with the cue behind it
-    queries: list[tuple[int, list[int]]] = field(default_factory=list)  # position of the pair, token ids
+    document: list[int]  # token ids, with the cue
+    queries: list[tuple[int, list[int]]] = field(default_factory=list)  # (position of the pair, token ids)
     width: int = 0
 
     def add(self, position: int, query: list[int]) -> None:
@@ -156,13 +152,9 @@ class _Row:
     def targets(self) -> int:
         return sum(len(query) for _, query in self.queries)
 
-    def holds(self, positions: Collection[int]) -> bool:
-        """Whether one of its pairs is at one of the positions."""
-        return any(position in positions for position, _ in self.queries)
-
 
 class PackedLikelihood:
-    """A `PairScorer`; `model` stays as it is."""
+    """A `PairScorer`; leaves `model` unchanged."""
 
     reads_documents_once = True
 
@@ -178,7 +170,7 @@ class PackedLikelihood:
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and log-likelihoods of one batch of rows after the other."""
+        """Yield positions and log-likelihoods batch by batch; skip batches without any of `positions`."""
         rows = _rows(pairs, self._model.encode(pairs))
         budget = self._batch_tokens or default_batch_tokens(self._model.network.device)
         max_targets = MAX_LOGITS // self._model.network.config.get_text_config().vocab_size
@@ -187,7 +179,9 @@ class PackedLikelihood:
             for batch in token_budget_batches([row.width for row in rows], budget)
             for part in _with_few_targets([rows[number] for number in batch], max_targets)
         ]
-        batches = [batch for batch in planned if any(row.holds(positions) for row in batch)]
+        batches = [
+            batch for batch in planned if any(position in positions for row in batch for position, _ in row.queries)
+        ]
         with evaluating(self._model.network):
             yield from map_batches(
                 self._score, batches, planned=len(planned), shareable=isinstance(self._read, PackedRows)
@@ -195,30 +189,29 @@ class PackedLikelihood:
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:
-        inputs = _inputs(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
+        inputs = _row_tensors(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
         log_probs = self._read(*inputs, *self._prefix).tolist() if any(row.targets for row in rows) else []
-        start = 0
-        scores = []
-        for row in rows:
-            for position, query in row.queries:
-                total = sum(log_probs[start : start + len(query)])
-                start += len(query)
-                scores.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
+        scores, start = [], 0
+        for position, query in itertools.chain.from_iterable(row.queries for row in rows):
+            total = sum(log_probs[start : start + len(query)])
+            start += len(query)
+            scores.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
         return scores
 
 
 def packed(
     model: PairModel, name: str, batch_tokens: int | None = None, dtype: DtypeName = "auto"
 ) -> PackedLikelihood | None:
-    """The model in this form where it is a query likelihood on a processor that can be; else None.
+    """A packed scorer if the model is a query likelihood on a CPU whose network supports it; else None.
 
-    Raises ConfigError where OpenVINO was named and cannot compute it.
+    Raises ConfigError if the user named an engine that cannot compute it.
     """
     if not isinstance(model, QueryLikelihood):
         return None
     network = model.network
-    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_exchange_attention(network)
-    if not (suits and keeps_only_keys_and_values(network)):
+    if network.dtype not in FORMATS or network.device.type != "cpu":
+        return None
+    if not (can_exchange_attention(network) and keeps_only_keys_and_values(network)):
         return None
     with evaluating(network), torch.inference_mode():
         rows = PackedRows(network)
@@ -237,15 +230,15 @@ def _forms(
     def inputs(
         lengths: tuple[Sequence[int], Sequence[int]], prefix: Sequence[int], *, in_float32: bool
     ) -> list[Tensor]:
-        some = _probe(network.config.get_text_config().vocab_size, *lengths)
-        return [*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix, in_float32=in_float32)]
+        probe = _probe(network.config.get_text_config().vocab_size, *lengths)
+        return [*_row_tensors(probe, len(prefix), pad=0), *_prefix_states(network, prefix, in_float32=in_float32)]
 
     def make(name: EngineName) -> PackedRows | OpenVinoFunction:
         if name == "torch-int8":
             return PackedRows(with_int8_products(network))
-        example = dict(enumerate(inputs(COMPARED, prefix_ids[:2], in_float32=True)))
-        named = {f"input {number}": tensor for number, tensor in example.items()}
-        return OpenVinoFunction(network, PackedRows, named, subject, int8=name == "openvino-int8", dtype=dtype)
+        tensors = inputs(COMPARED, prefix_ids[:2], in_float32=True)
+        example = {f"input {number}": tensor for number, tensor in enumerate(tensors)}
+        return OpenVinoFunction(network, PackedRows, example, subject, int8=name == "openvino-int8", dtype=dtype)
 
     def agrees(form: PackedRows | OpenVinoFunction, name: EngineName) -> bool:
         prefix = prefix_ids[:COMPARED_PREFIX]
@@ -253,7 +246,7 @@ def _forms(
         log_probs = form(*inputs(COMPARED, prefix, in_float32=True))
         return bool((log_probs - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std())
 
-    def seconds(read: Read, *, in_float32: bool) -> float:
+    def seconds(read: PackedRows | OpenVinoFunction, *, in_float32: bool) -> float:
         example = inputs(TIMED, prefix_ids, in_float32=in_float32)
         return processor_seconds(lambda: read(*example), times=1)
 
@@ -267,17 +260,17 @@ def _forms(
 
 
 def _agrees_with_network(rows: PackedRows, network: Any) -> bool:
-    """Whether packed rows give the log-probabilities of the network itself, which reads prefix, document and query."""
+    """Whether packed rows give the same log-probabilities as prefix, document and query in one sequence."""
     size = network.config.get_text_config().vocab_size
-    prefix, some = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
+    prefix, probe = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
     try:
-        log_probs = rows(*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix))
+        log_probs = rows(*_row_tensors(probe, len(prefix), pad=0), *_prefix_states(network, prefix))
         expected = [
             network(input_ids=torch.tensor([[*prefix, *row.document, *query]]))
             .logits[0, -len(query) - 1 : -1]
             .float()
             .log_softmax(-1)[torch.arange(len(query)), query]
-            for row in some
+            for row in probe
             for _, query in row.queries
         ]
     except UNFIT:
@@ -287,7 +280,7 @@ def _agrees_with_network(rows: PackedRows, network: Any) -> bool:
 
 
 def _probe(size: int, documents: Sequence[int], queries: Sequence[int]) -> list[_Row]:
-    """Rows of documents and queries of these lengths, made of tokens from all over the vocabulary."""
+    """Rows of documents with these lengths, each with queries of these lengths."""
     rows = []
     for number, length in enumerate(documents):
         row = _Row(_spread(size, length, number))
@@ -298,18 +291,19 @@ def _probe(size: int, documents: Sequence[int], queries: Sequence[int]) -> list[
 
 
 def _spread(size: int, length: int, start: int = 0) -> list[int]:
+    """Token ids from across a vocabulary of this size."""
     return [(start * 104729 + index * 7919) % (size - 1) + 1 for index in range(length)]
 
 
 def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:
-    """Keys and values of all layers in turn, (key heads, aligned tokens, width); none where there is no prefix."""
+    """Keys and values, layer by layer, (key heads, aligned tokens, width); empty without a prefix."""
     states = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
     padded = [pad(part, (0, 0, 0, aligned(len(prefix)) - len(prefix))) for part in states]
     return [part.float() for part in padded] if in_float32 else padded
 
 
 def _with_few_targets(rows: Sequence[_Row], max_targets: int) -> Iterator[list[_Row]]:
-    """The rows in parts of at most `max_targets` query tokens, or of one row."""
+    """Split into parts of at most `max_targets` query tokens, or a single row."""
     part: list[_Row] = []
     for row in rows:
         if part and sum(each.targets for each in (*part, row)) > max_targets:
@@ -320,7 +314,7 @@ def _with_few_targets(rows: Sequence[_Row], max_targets: int) -> Iterator[list[_
 
 
 def _rows(pairs: Sequence[Pair], encoded: Sequence[EncodedPair]) -> list[_Row]:
-    """Rows of one document each; a document cut to another length for a longer query has a row of its own."""
+    """Rows of one document each; documents cut to different lengths get separate rows."""
     open_rows: dict[tuple[str, int], _Row] = {}
     rows: list[_Row] = []
     for position, ((_, text), pair) in enumerate(zip(pairs, encoded, strict=True)):
@@ -333,13 +327,13 @@ def _rows(pairs: Sequence[Pair], encoded: Sequence[EncodedPair]) -> list[_Row]:
     return rows
 
 
-def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor, ...]:
-    """What `PackedRows` takes before the prefix's keys and values."""
+def _row_tensors(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor, ...]:
+    """The arguments of `PackedRows` except the prefix."""
     width = max(row.width for row in rows)
     ids = torch.full((len(rows), width), pad)
     positions = torch.zeros_like(ids)
-    part = torch.full_like(ids, -1)  # 0 the document, 1 and more its queries, -1 padding
-    predicting: list[tuple[int, int]] = []  # of the token before each query token
+    part = torch.full_like(ids, -1)  # 0 for the document, 1 and up for its queries, -1 for padding
+    predicting: list[tuple[int, int]] = []  # row and column of the token before each query token
     targets: list[int] = []
     for number, row in enumerate(rows):
         document = len(row.document)
@@ -354,15 +348,15 @@ def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor,
             predicting += [(number, position) for position in before]
             targets += query
             start += aligned(len(query))
-    together = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
-    before_row = aligned(prefix_tokens)
-    added = torch.zeros(len(rows), 1, width, before_row + width)
-    added[..., prefix_tokens:before_row] = HIDDEN
-    added[:, 0, :, before_row:].masked_fill_(~together, HIDDEN)
+    visible = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
+    prefix_width = aligned(prefix_tokens)
+    mask = torch.zeros(len(rows), 1, width, prefix_width + width)
+    mask[..., prefix_tokens:prefix_width] = HIDDEN
+    mask[:, 0, :, prefix_width:].masked_fill_(~visible, HIDDEN)
     return (
         ids,
         positions + prefix_tokens,
-        added,
+        mask,
         torch.tensor(predicting, dtype=torch.long).view(-1, 2).T,
         torch.tensor(targets, dtype=torch.long),
     )

@@ -1,7 +1,7 @@
-"""Scoring and training see a pair model only: a network that gives a differentiable margin for each encoded pair.
+"""Pair models, the interface of rerankers for scoring and training: a differentiable margin per encoded pair.
 
-How pairs become tokens, and hidden states a margin, is each model's own matter; the length limit is the same in
-training and in scoring because both encode here.
+Each model decides how pairs become tokens and hidden states a margin. Training and scoring share the encoding, hence
+also the length limit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from inpars.protocols import ScoredPart, score_all
 if TYPE_CHECKING:
     from inpars.rerankers.kinds import ScorerKind
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
-TILED_BATCH_TOKENS = 2048  # of a processor with a matrix unit, which waits for memory rather than computes
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens per forward pass; more exceed a CPU's cache
+TILED_BATCH_TOKENS = 2048  # for CPUs with a matrix unit, which are limited by memory
 IDENTITY = "torch.nn.modules.linear.Identity"
-SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
+SETTINGS_KEY = "inpars"  # key of the scoring settings in a checkpoint's config.json
 
 Pair: TypeAlias = tuple[str, str]
 """(query text, document text)."""
@@ -36,7 +36,7 @@ Batch: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """Token ids of one pair; the last `second_tokens` are the second text's where a model tells them apart."""
+    """Token ids of one pair; the last `second_tokens` belong to the second text, if the model needs to know."""
 
     ids: list[int]
     second_tokens: int = 0
@@ -46,7 +46,7 @@ class EncodedPair:
 
 
 class PairModel(Protocol):
-    """A network with its tokenizer and its way of reading a margin off it."""
+    """A network with its tokenizer, input format and margin."""
 
     kind: ScorerKind
     network: Any  # a transformers model: nn.Module with config and save_pretrained
@@ -54,39 +54,39 @@ class PairModel(Protocol):
     max_length: int
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """Token ids of at most `max_length`; only the document is cut."""
+        """Token ids of each pair, at most `max_length`; only the document is cut."""
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """Float32 relevance, (pairs,), differentiable; `network` is the wrapped one where training wraps it."""
+        """Float32 relevance, (pairs,), differentiable; `network` replaces the model's if training wraps it."""
 
     def settings(self) -> dict[str, Any]:
-        """What a later `load_scorer` must know to score as this model was trained."""
+        """Settings that `load_scorer` needs to score as in training; stored in the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledMargins:
-    """A pair model's margins in another engine's form, not differentiable."""
+    """A pair model's margins computed by another engine, not differentiable."""
 
     margins: Callable[[Batch], Tensor]
     thread_safe: bool = True
 
 
 class ModelScorer:
-    """A `PairScorer` over a pair model: sorted by length, batches by token budget, padded no further than needed."""
+    """A `PairScorer` that sorts pairs by length and batches them by padded tokens."""
 
     def __init__(
         self, model: PairModel, name: str, batch_tokens: int | None = None, form: CompiledMargins | None = None
     ) -> None:
         self.name, self._model, self._batch_tokens = name, model, batch_tokens
         self._margins = form.margins if form else model.margins
-        alone = getattr(model, "thread_safe", False) and computes_in_bfloat16(model.network)
-        self._parallel, self._shareable = (form.thread_safe, False) if form else (alone, True)
+        torch_parallel = getattr(model, "thread_safe", False) and computes_in_bfloat16(model.network)
+        self._parallel, self._shareable = (form.thread_safe, False) if form else (torch_parallel, True)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         return score_all(self, pairs)
 
     def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and margins, batch by batch; batches outside `positions` are skipped."""
+        """Yield positions and margins batch by batch; skip batches without any of `positions`."""
         encoded = self._model.encode(pairs)
         device = next(self._model.network.parameters()).device
         budget = self._batch_tokens or default_batch_tokens(device)
@@ -108,14 +108,14 @@ class ModelScorer:
 
 
 def default_batch_tokens(device: torch.device) -> int:
-    """The budget where none is given."""
+    """Default number of padded tokens per batch."""
     if device.type == "cpu" and has_matrix_unit():
         return TILED_BATCH_TOKENS
     return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
 def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Positions sorted from long to short, cut into batches whose padded size stays within the budget."""
+    """Batches of positions, longest texts first, of at most `batch_tokens` padded tokens (or a single text)."""
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
         if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
@@ -127,7 +127,7 @@ def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[
 
 
 def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None = None) -> Batch:
-    """Pad on the right to the longest pair."""
+    """Pad on the right to the length of the longest pair."""
     width = max(len(pair) for pair in pairs)
     ids = torch.full((len(pairs), width), pad)
     mask = torch.zeros((len(pairs), width), dtype=torch.long)
@@ -139,8 +139,16 @@ def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None 
     return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
 
 
+def second_text_mask(batch: Batch) -> Tensor:
+    """Which tokens belong to the second text, (pairs, tokens)."""
+    mask = batch["attention_mask"]
+    ends = mask.sum(1, keepdim=True)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return (positions >= ends - batch["second_tokens"][:, None]) & (positions < ends)
+
+
 def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
-    """Ids of each text without special tokens, of at most `limit`."""
+    """Ids of each text without special tokens, at most `limit`."""
     if not texts:
         return []
     cut = {"truncation": True, "max_length": limit} if limit else {}
@@ -149,36 +157,31 @@ def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) ->
 
 
 def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
-    """As `token_ids`, each distinct text tokenised once."""
+    """As `token_ids`, but tokenizes each distinct text once."""
     distinct = list(dict.fromkeys(texts))
-    known = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))
-    return [known[text] for text in texts]
+    ids = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))
+    return [ids[text] for text in texts]
 
 
 def fit(head: list[int], document: list[int], tail: list[int], max_length: int) -> list[int]:
-    """Head, document and tail within the limit: the document gives way first, then the head's end, never the tail."""
+    """Concatenate, cutting the document's end first, then the head's, never the tail."""
     head = head[: max(max_length - len(tail), 0)]
     room = max_length - len(head) - len(tail)
     return head + document[: max(room, 0)] + tail
 
 
 def keep_settings(model: PairModel) -> None:
-    """Put into the model's configuration what a later `load_scorer`, or another library, must know to score with it."""
-    setattr(model.network.config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
-    if model.kind == "cross-encoder":
-        _rank_by_logits_elsewhere(model)
-
-
-def _rank_by_logits_elsewhere(model: PairModel) -> None:
-    """Have `sentence_transformers.CrossEncoder(folder).predict` give our scores: its default is a sigmoid of them."""
+    """Store in the model's configuration the settings that `load_scorer` and sentence-transformers need."""
     config = model.network.config
-    known = getattr(config, "sentence_transformers", None)
-    config.sentence_transformers = {**(known if isinstance(known, dict) else {}), "activation_fn": IDENTITY}
-    model.tokenizer.model_max_length = model.max_length
+    setattr(config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
+    if model.kind == "cross-encoder":  # for `sentence_transformers.CrossEncoder`, whose default is a sigmoid
+        saved = getattr(config, "sentence_transformers", None)
+        config.sentence_transformers = {**(saved if isinstance(saved, dict) else {}), "activation_fn": IDENTITY}
+        model.tokenizer.model_max_length = model.max_length
 
 
 def save_pair_model(model: PairModel, folder: Path) -> None:
-    """An ordinary Hugging Face folder, weights as safetensors, whose config also says how to score with it."""
+    """Save an ordinary Hugging Face folder with safetensors; config.json includes the scoring settings."""
     keep_settings(model)
     model.network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""Reorder the top of a run by a scorer and leave the tail as it was.
+"""Reranks the top of a run with a scorer; the tail keeps its order.
 
-Yields its scores every few seconds, so that a stage can store them as they come and carry on where it stopped: what is
-scored together depends on the run alone. Knows nothing of models or files.
+Scores are yielded every few seconds, so that a stage can store them and resume after an interruption. Batches depend
+only on the run. Handles neither models nor files.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from inpars.protocols import PairScorer, ScoredPart, score_in_parts
 from inpars.records import Run, ScoredDocument
 
 DEFAULT_DEPTH = 100
-PAIRS_PER_BATCH = 512  # planned together, so that a scorer can sort them by length
-SECONDS_PER_PART = 2.0  # after which what is scored of them is handed over
+PAIRS_PER_BATCH = 512  # passed to the scorer together, so that it can sort them by length
+SECONDS_PER_PART = 2.0  # after which the scores so far are yielded
 
 
 class Texts(Protocol):
-    """Looks up texts by document id, as `Corpus` does."""
+    """Looks up texts by document id, like `Corpus`."""
 
     def __contains__(self, doc_id: object) -> bool: ...
 
@@ -49,12 +49,12 @@ def score_run(
     seconds_per_part: float = SECONDS_PER_PART,
     progress: Progress = SILENT,
 ) -> Iterator[list[ScoredDocument]]:
-    """Scores of the first `depth` documents of every query, batch by batch in a fixed order, a batch in timed parts.
+    """Yield the scores of the first `depth` documents per query, in batches of fixed order, each in timed parts.
 
-    `done` are the (query_id, doc_id) already scored by an earlier run. `query_ids` are the queries of a shard; batches
-    are planned over all queries, so that scores do not depend on shards. A scorer that reads each document once for all
-    its queries gets a document's pairs together, of the shard's queries only. Raises StaleInputError for ids that the
-    queries or the corpus lack.
+    `done` are (query_id, doc_id) pairs scored by an earlier run. `query_ids` are the queries of a shard; batches are
+    planned over all queries, so scores do not depend on shards. A scorer with `reads_documents_once` gets each
+    document's pairs together, for the shard's queries only. Raises StaleInputError for ids missing from the queries or
+    the corpus.
     """
     planned = pairs_to_score(run, depth)
     if getattr(scorer, "reads_documents_once", False):
@@ -88,7 +88,7 @@ def _batches_left(
     *,
     whole: bool,
 ) -> Iterator[tuple[Sequence[tuple[str, str]], set[int]]]:
-    """The batches that hold something to do, and which of their pairs that is; without what is done unless `whole`."""
+    """Batches with pairs left to score, and those pairs' positions. Pairs already done are kept only if `whole`."""
     for planned in slices(pairs, pairs_per_batch):
         batch = planned if whole else [pair for pair in planned if pair not in done]
         remaining = {
@@ -101,7 +101,7 @@ def _batches_left(
 
 
 def _timed(parts: Iterable[ScoredPart], seconds: float) -> Iterator[list[tuple[int, float]]]:
-    """Parts put together until they took so long."""
+    """Join parts until they have taken this long."""
     start, waiting = time.monotonic(), list[tuple[int, float]]()
     for part in parts:
         waiting += part
@@ -120,20 +120,18 @@ def pairs_to_score(run: Run, depth: int) -> list[tuple[str, str]]:
 
 
 def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEFAULT_DEPTH) -> Run:
-    """Put the scores at the top of the run; the tail follows beneath in its former order.
+    """Reorder the top of the run by the scores; the tail follows in its order, with lower scores.
 
-    Raises StaleInputError where a document of the top has no score.
+    Raises StaleInputError if a document of the top has no score.
     """
-    margins: Run = {}
+    margins: Run = {query_id: {} for query_id in run}
     for row in scored:
         margins.setdefault(row.query_id, {})[row.doc_id] = row.score
-    return {
-        query_id: _reordered(query_id, scores, margins.get(query_id, {}), depth) for query_id, scores in run.items()
-    }
+    return {query_id: _reordered(query_id, scores, margins[query_id], depth) for query_id, scores in run.items()}
 
 
 def rescored(run: Run, queries: Mapping[str, str], texts: Texts, scorer: PairScorer, depth: int) -> Run:
-    """The run with this scorer's scores at its top."""
+    """The run with its top reordered by the scorer."""
     scores = itertools.chain.from_iterable(score_run(run, queries, texts, scorer, depth=depth))
     return apply_scores(run, scores, depth=depth)
 
@@ -146,7 +144,7 @@ def fuse_with_first_stage(
     fusion: Fusion = DEFAULT_FUSION,
     weights: Sequence[float] | None = None,
 ) -> Run:
-    """First stage and reranker together over the top `depth`; the tail stays. `weights` are those of z-scores."""
+    """Fuse first stage and reranker over the top `depth`; the tail stays. `weights` imply fusion by z-scores."""
     top = cut(run, depth)
     margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
     fused = fuse_z_scores([top, margins], depth, weights) if weights else fuse([top, margins], depth, fusion)
@@ -156,8 +154,8 @@ def fuse_with_first_stage(
 def _reordered(
     query_id: str, scores: Mapping[str, float], margins: Mapping[str, float], depth: int
 ) -> dict[str, float]:
-    ordered = [doc_id for doc_id, _ in rank(scores)]
-    top, tail = ordered[:depth], ordered[depth:]
+    ranking = [doc_id for doc_id, _ in rank(scores)]
+    top, tail = ranking[:depth], ranking[depth:]
     missing = [doc_id for doc_id in top if doc_id not in margins]
     if missing:
         raise StaleInputError(
@@ -165,24 +163,24 @@ def _reordered(
             "the scores belong to another run or depth, rerank again"
         )
     reranked = {doc_id: margins[doc_id] for doc_id in top}
-    return dict(rank(reranked)) | _beneath(tail, min(reranked.values(), default=0.0))
+    return dict(rank(reranked)) | _below(tail, min(reranked.values(), default=0.0))
 
 
-def _beneath(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
-    """Scores below the ceiling, strictly falling, and still different when a reader keeps them in float32."""
+def _below(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
+    """Strictly decreasing scores below the ceiling that stay distinct in float32."""
     step = max(1.0, float(np.spacing(np.float32(abs(ceiling)))) * 2)
     first = math.floor(ceiling)
     return {doc_id: first - position * step for position, doc_id in enumerate(doc_ids, start=1)}
 
 
 def check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], texts: Texts) -> None:
-    """Raise StaleInputError for ids that the queries or the corpus lack."""
+    """Raise StaleInputError for ids missing from the queries or the corpus."""
     query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
     unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
     unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]
     problems = [
-        f"{len(ids)} {noun} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))})"
-        for ids, noun, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
+        f"{len(ids)} {noun} of the run are not in the {source} ({', '.join(map(repr, ids[:3]))})"
+        for ids, noun, source in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
         if ids
     ]
     if problems:

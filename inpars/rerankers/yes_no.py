@@ -1,7 +1,7 @@
-"""A decoder asked whether the document answers the query; the margin between yes and no ranks.
+"""A decoder asked whether the document answers the query, ranked by the margin between yes and no.
 
-The document comes first and gives way to the length limit; query and cue always survive.
-Pointwise relevance from a decoder's vocabulary: Ma et al., RankLLaMA (arXiv 2310.08319); Zhuang et al. (2310.14122).
+Only the document, which comes first, is cut to the length limit. Pointwise relevance from a decoder's vocabulary:
+Ma et al., RankLLaMA (arXiv 2310.08319); Zhuang et al. (2310.14122).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class CausalYesNo:
     def __init__(
         self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH, prompt: str = PROMPT
     ) -> None:
-        """`prompt` holds `{document}` once and after it `{query}` once. Raises ConfigError for others."""
+        """`prompt` contains `{document}` once, then `{query}` once; others raise ConfigError."""
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
         head, self._tail = _around_document(prompt)
-        self._prompt, self._lead = prompt, head[len(head.rstrip()) :]  # the blank belongs to the document's first token
+        self._prompt, self._lead = prompt, head[len(head.rstrip()) :]  # the space is part of the document's first token
         self._head = start_tokens(tokenizer) + token_ids(tokenizer, [head.rstrip()])[0]
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
@@ -50,7 +50,7 @@ class CausalYesNo:
         ]
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """Logit of yes less logit of no after the last token, (pairs,)."""
+        """Logit of yes minus logit of no after the last token, (pairs,)."""
         rows = (self.answers.false_id, self.answers.true_id)
         last = batch["attention_mask"].sum(1) - 1
         pairs = torch.arange(len(last), device=last.device)
@@ -65,18 +65,18 @@ class CausalYesNo:
 
 
 def _around_document(prompt: Any) -> tuple[str, str]:
-    """The prompt's text before the document and after it."""
+    """The prompt before and after the document."""
     if isinstance(prompt, str) and prompt.count(DOCUMENT) == 1:
         head, tail = prompt.split(DOCUMENT)
         if QUERY not in head and tail.count(QUERY) == 1:
             return head, tail
     raise ConfigError(
-        f"config.json: the prompt of a yes/no reranker needs {DOCUMENT} and then {QUERY}, each once, not {prompt!r}"
+        f"config.json: the prompt of a yes/no reranker must contain {DOCUMENT} once, then {QUERY} once, not {prompt!r}"
     )
 
 
 def load(checkpoint: Checkpoint) -> CausalYesNo:
-    """The checkpoint as this kind; those saved before the prompt was stored were asked like this."""
+    """Load the checkpoint; early ones store no prompt and were trained with the default."""
     network, tokenizer = models.load_causal_lm(checkpoint.model, **checkpoint.where)
     answers, prompt = checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.saved.get("prompt", PROMPT)
     return CausalYesNo(network, tokenizer, answers, checkpoint.limit or MAX_LENGTH, prompt)
