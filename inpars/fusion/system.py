@@ -293,7 +293,9 @@ def _check_numbers(values: Mapping[str, Any], names: Iterable[str], kind: type[i
     """Raise ValueError unless these are None or numbers of the kind, at least 0 (integers, being depths: 1)."""
     for name in names:
         value = values.get(name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or value < (kind is int)):
+        if value is None:
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool) or not (kind is int) <= value < math.inf:
             raise ValueError(f"{name} is {value!r}")
 
 

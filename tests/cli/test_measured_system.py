@@ -349,7 +349,7 @@ def test_a_moved_folder_of_documents_is_searched(run, dense, tiny):
     moved = folder.rename("moved")
     assert json.loads(run(*given, "--run", moved).out) == before
     (moved / "documents").rename("elsewhere")
-    assert "with the passages is missing" in run(*given, "--run", moved, code=1).err
+    assert "documents/ with the passages" in run(*given, "--run", moved, code=1).err
 
 
 def test_changed_documents_are_refused_unless_they_are_named(run, dense):

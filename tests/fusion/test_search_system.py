@@ -183,6 +183,7 @@ def test_a_damaged_system_is_named(tmp_path, change):
     ("change", "message"),
     [
         (lambda values: values.update(k1="x"), "k1 is 'x'"),
+        (lambda values: values.update(k1=float("nan")), "k1 is nan"),
         (lambda values: values.update(b=True), "b is True"),
         (lambda values: values.update(fusion_depth=0), "fusion_depth is 0"),
         (lambda values: values["reranking"].update(depth="a"), "depth is 'a'"),
