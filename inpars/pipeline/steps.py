@@ -64,8 +64,9 @@ class Steps:
         self._latest_step = position
         number = list(self._texts).index(name) + 1
         self._pending = f"step {number}{self._total}: {self._texts[name]}"
-        if at_once:
+        if at_once:  # the work begins before any stage
             self._announce()
+            self._progress.stage(name, Path(), up_to_date=False)
 
     def end(self) -> None:
         """Say how many stages were up to date, if any."""

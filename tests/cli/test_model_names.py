@@ -227,8 +227,8 @@ def test_a_kind_that_a_model_cannot_become_is_one_line_that_names_those_it_can(m
     model = tiny(command)
     line = message(*COMMANDS["train reranker"], model, "--kind", kind)
     assert model in line
-    assert fitting in line.partition("fit: ")[2]
-    assert kind not in line.partition("fit: ")[2]
+    assert fitting in line.partition("supports only: ")[2]
+    assert kind not in line.partition("supports only: ")[2]
 
 
 def test_a_misspelt_bm25_is_guessed(message):

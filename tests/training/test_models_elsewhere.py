@@ -108,7 +108,7 @@ def test_a_yes_no_reranker_asks_by_the_prompt_it_was_saved_with(tiny, tmp_path):
     assert scores(None) == expected, "saved by an earlier version"
     assert scores("{document} amber {query}") != expected
     for broken in (7, "{document}", "{query} {document}", "{document}{document}{query}"):
-        with pytest.raises(ConfigError, match=r"config\.json: the prompt of a yes/no reranker needs"):
+        with pytest.raises(ConfigError, match=r"config\.json: the prompt of a yes/no reranker"):
             scores(broken)
 
 
