@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -59,13 +60,17 @@ def find_files(
     Raises DataFormatError if a source is missing or no file is readable, ConfigError if two files have the same name.
     """
     options = options or ReadOptions()
-    unwanted = {path.resolve() for path in leave_out}
+    unwanted, seen = {path.resolve() for path in leave_out}, set[str]()
     files_found = FoundFiles(", ".join(map(str, sources)), [])
     for source in sources:
         if not source.exists():
             raise DataFormatError("no such folder of documents; check the path", path=source)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
+            place = os.path.abspath(path)  # noqa: PTH100 - a link is a file of its own
+            if place in seen:  # by a source that holds this one
+                continue
+            seen.add(place)
             name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
             if not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)
@@ -97,10 +102,9 @@ def _below(folder: Path) -> Iterable[Path]:
 def _check(files: FoundFiles) -> None:
     names: dict[str, Path] = {}
     for file in files.readable:
-        if file.name in names and not file.path.samefile(names[file.name]):
+        if file.name in names:
             raise ConfigError(f"{names[file.name]} and {file.path} have one name; give the folder above both")
         names[file.name] = file.path
-    files.readable[:] = [SourceFile(path, name, name) for name, path in names.items()]  # drops files given twice
     if not files.readable:
         others = sum(map(len, files.skipped.values()))
         raise DataFormatError(

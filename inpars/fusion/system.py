@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.fusion.gate import LATE_INTERACTION_ODDS, Coverage, Gate, findings, reranker_weight
+from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
 from inpars.io.formats import as_stored
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.runs import completed, cut, fuse_z_scores
@@ -28,7 +28,7 @@ from inpars.rerankers.rerank import fuse_with_first_stage
 SYSTEM_FILE = "system.json"
 FORMAT = 1
 BM25 = "bm25"
-FORMER_LIKELIHOOD_ODDS = (0.0, 2.0)  # of systems written before odds were stored
+FORMER_LATE_ODDS, FORMER_LIKELIHOOD_ODDS = (0.25, 2.0), (0.0, 2.0)  # of files written before odds were stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +269,7 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
     return SearchSystem(
         gate=None if gate is None else Gate(**gate),
         stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
-        late_interaction=_reranking_of(late_interaction, LATE_INTERACTION_ODDS),
+        late_interaction=_reranking_of(late_interaction, FORMER_LATE_ODDS),
         reranking=_reranking_of(reranking, FORMER_LIKELIHOOD_ODDS),
         **values,
     )

@@ -217,7 +217,9 @@ def _without_unfit(
 
 
 def _side(source: Path, selected: npt.NDArray[np.bool_]) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
-    return compress(read_synthetic_records(source), selected)
+    for row, is_selected in zip(read_synthetic_records(source), selected, strict=True):
+        if is_selected:
+            yield row
 
 
 def _with_id(query: SyntheticQuery, record: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import small_run
 
 from inpars.cli.main import main
-from inpars.fusion.gate import PRIOR
+from inpars.fusion.gate import LATE_INTERACTION_ODDS, LIKELIHOOD_ODDS, PRIOR
 from inpars.fusion.system import read_system
 from inpars.io.formats import read_queries, read_run, read_synthetic_queries
 from inpars.io.storage import read_jsonl
@@ -243,7 +243,7 @@ def test_the_choice_is_made_by_queries_that_nothing_was_trained_on(finished):
     assert [stage.name for stage in system.stages] == ["bm25", "whole", "base"]  # so few cannot tell what tuning gained
     assert (choice["by"], choice["stages"], choice["trials"]) == ("written", ["whole", "base"], [])
     assert system.gate == PRIOR.moved(choice["gate"]["offset"])
-    assert system.reranking.model == str(finished / "models" / "reranker")
+    assert (system.reranking.model, system.reranking.odds) == (str(finished / "models" / "reranker"), None)
 
 
 def test_a_run_is_verified_with_its_choice_and_what_its_system_found(finished, cache, capsys):
@@ -303,7 +303,8 @@ def skipped_of(folder, errors, training, systems, reranker):
     assert list(json.loads((folder / "metrics.json").read_text())["systems"]) == [s for s in systems if s != "tuned"]
     system = read_system(folder)
     assert [stage.name for stage in system.stages] == ["bm25", "whole", "base"]
-    assert system.reranking.model == reranker
+    assert (system.reranking.model, system.reranking.odds) == (reranker, LIKELIHOOD_ODDS)
+    assert system.late_interaction.odds == LATE_INTERACTION_ODDS
     rows = json.loads((folder / "report.json").read_text())["funnel"]
     steps = {row["what"]: row for row in rows if row["what"].startswith("steps of")}
     assert [row["count"] for row in steps.values()] == [0, 0]

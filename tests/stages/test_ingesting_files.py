@@ -230,7 +230,7 @@ def test_places_that_cannot_be_used(folder, tmp_path, output):
     with pytest.raises(ConfigError, match="have one name; give the folder above both"):
         ingest([folder / "a.md", tmp_path / "a.md"], output)
     ingest([folder], tmp_path / "once.jsonl")
-    ingest([folder, folder / "a.md", folder], tmp_path / "twice.jsonl")
+    ingest([folder, folder / "a.md", folder / "sub", folder / "sub" / ".."], tmp_path / "twice.jsonl")
     assert (tmp_path / "twice.jsonl").read_bytes() == (tmp_path / "once.jsonl").read_bytes()
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs" / "a.exe").write_bytes(b"MZ")

@@ -123,12 +123,13 @@ class Engine:
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         chosen = self._system(system)
-        self._check_fields(filters)
         numbered = [Query(str(number), text) for number, text in enumerate(queries)]
         depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
         runs = {part.name: part.search(numbered, depth, filters) for part in chosen.parts}
         order, margins = self._ordered(chosen, numbered, runs, k)
         runs |= margins
+        if not any(order.values()):
+            self._check_fields(filters)
         return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in numbered]
 
     def ask(
