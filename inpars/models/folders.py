@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -93,6 +94,8 @@ JSON_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
     *("config_sentence_transformers.json", "sentence_bert_config.json", "model.safetensors.index.json"),
 )
+ADAPTER = "adapter_config.json"  # of peft
+ADAPTER_ALONE = "it holds a LoRA adapter alone; merge it into its base model and save that"
 LISTS = ("modules.json",)  # JSON files with a list; the others have an object
 WEIGHTS = "*.safetensors"
 SERVER_MODELS = re.compile(
@@ -142,12 +145,26 @@ def require_utf8(path: Path) -> None:
         raise ConfigError(f"{name}: the path of a model must be UTF-8; rename it") from None
 
 
+def check_output(folder: Path, marks: Sequence[str] = MARKS) -> None:
+    """Raise ConfigError for an output that would replace a file, or a folder without any of these files.
+
+    Also for a path that is not UTF-8. Hidden files do not count.
+    """
+    require_utf8(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, and a folder is written; choose another --output")
+    others = sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+    if others and not any((folder / name).is_file() for name in marks):
+        raise ConfigError(f"{folder} holds other files, such as {others[0]!r}; choose another --output")
+
+
 def check_folder(folder: Path) -> None:
     """Raise DataFormatError unless the folder has a model's files and they are complete; weights are not read."""
     if not any((folder / name).is_file() for name in MARKS):
         with os.scandir(folder) as entries:
             empty = next(entries, None) is None
-        why = "it is empty" if empty else "it has no config.json"
+        adapter = (folder / ADAPTER).is_file()
+        why = "it is empty" if empty else ADAPTER_ALONE if adapter else "it has no config.json"
         raise DataFormatError(f"no model in this folder: {why}", path=folder)
     for path in (folder / name for name in JSON_FILES):
         if path.is_file():

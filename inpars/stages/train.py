@@ -15,7 +15,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.io.formats import read_queries
 from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp, Manifest, stamp
-from inpars.models.folders import require_utf8
+from inpars.models.folders import check_output
 from inpars.options import result_settings
 from inpars.progress import Progress
 from inpars.prompts.templates import Prompt
@@ -115,7 +115,7 @@ def _inputs(
 
 
 def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -> Manifest:
-    require_utf8(stage.output)
+    check_output(stage.output)
     options: RetrieverOptions | RerankerOptions = stage.options
 
     def work() -> Outcome:
@@ -123,7 +123,7 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
 
         options.set_up()
         teacher = teacher_scores(triples, options, stage.progress)
-        scored = with_scores(read_triple_texts(triples)[: options.limit], teacher, stage.progress)
+        scored = with_scores(read_triple_texts(triples, options.limit), teacher, stage.progress)
         grades = read_grades(triples)
         rows, dev = separate_development(scored, options, dataset, stage.progress, grades)
         curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))
@@ -204,7 +204,7 @@ def train_reader_from_file(
     squad: Path, options: ReaderOptions, *, output: Path, **running: Unpack[Running]
 ) -> Manifest:
     """Train a reader on a SQuAD file; held-out articles determine the minimum score of an answer."""
-    require_utf8(output)
+    check_output(output)
     inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
     stage = Stage("train reader", options, output, inputs, **running)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class TripleTexts:
 Grades: TypeAlias = Mapping[tuple[str, str], int]
 """(query, positive) -> grade."""
 NO_GRADES: Grades = MappingProxyType({})
+HEADERS = (("query", "positive", "negative"), ("anchor", "positive", "negative"), ("query", "pos", "neg"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,14 @@ class Group:
         return [*map(float, self.grades), *(0.0 for _ in self.negatives)]
 
 
-def read_triple_texts(path: Path) -> list[TripleTexts]:
-    """All triples of a file. Raises DataFormatError for a line without 3 columns, ConfigError for an empty file."""
-    rows = list(stream_triple_texts(path))
+def read_triple_texts(path: Path, limit: int | None = None) -> list[TripleTexts]:
+    """The triples of a file, at most `limit`. Raises DataFormatError, and ConfigError for no triples or ids alone."""
+    rows = list(itertools.islice(stream_triple_texts(path), limit))
     if not rows:
         raise ConfigError(f"{path}: there are no triples to train on")
+    texts = (text for row in rows for text in (row.query, row.positive, row.negative))
+    if path.name.endswith(".ids.tsv") or all(map(str.isdecimal, texts)):
+        raise ConfigError(f"{path} holds ids of queries and documents; give the triples of their texts")
     return rows
 
 
@@ -59,6 +64,8 @@ def stream_triple_texts(path: Path) -> Iterator[TripleTexts]:
     """Stream the triples of a file. Raises DataFormatError for a line without 3 columns."""
     for number, line in read_lines(path):
         fields = line.split("\t")
+        if number == 1 and tuple(field.strip().lower() for field in fields) in HEADERS:
+            continue
         if len(fields) != 3 or not all(field.strip() for field in fields):
             raise DataFormatError(
                 "a triple has 3 tab-separated texts: query, positive, negative", path=path, line=number, excerpt=line

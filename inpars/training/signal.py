@@ -47,7 +47,7 @@ def retriever_signal(
     `count_first` returns how many positives the untrained model ranks first, and their total; the default loads the
     model. It is not called for margin-MSE or for other kinds of retriever.
     """
-    rows = read_triple_texts(triples)[: options.limit]
+    rows = read_triple_texts(triples, options.limit)
     rows = rows if options.negatives else pairs_once(rows)
     if (
         steps_of(batches_of(len(rows), options.batch_size), options) < MIN_STEPS
@@ -84,7 +84,7 @@ def reranker_signal(
     `make_scorer` loads the untrained model and may raise UntrainedModelError; it is not called when a teacher's scores
     are learned.
     """
-    rows = read_triple_texts(triples)[: options.limit]
+    rows = read_triple_texts(triples, options.limit)
     if options.teacher is None and options.loss != "margin-mse":
         load = make_scorer or (lambda: _load(options, prompt))
         if (reason := _ranks_already(_sample(rows, options.seed, SAMPLE), load, progress)) is not None:

@@ -18,7 +18,7 @@ from inpars.errors import (
     UnknownNameError,
 )
 from inpars.models import loading as models
-from inpars.models.folders import EMBEDDED, EmbeddedModel
+from inpars.models.folders import EMBEDDED, EmbeddedModel, check_output
 from inpars.models.retrievers import averages_token_states
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
@@ -257,3 +257,23 @@ def test_an_encoder_that_averages_its_token_states_is_known(tiny, tmp_path):
     assert not averages_token_states(str(folder))
     assert not averages_token_states(tiny("multi_vector"))
     assert not averages_token_states(tiny("bert_classifier"))
+
+
+def test_an_adapter_alone_is_named(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataFormatError, match="LoRA adapter alone"):
+        models.load_causal_lm(str(tmp_path), **CPU)
+
+
+@pytest.mark.parametrize("name", ["keep.txt", "other/model.safetensors"])
+def test_a_folder_of_other_files_is_no_output(tmp_path, name):
+    check_output(tmp_path / "new")
+    check_output(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=f"other files, such as .{name.partition('/')[0]}"):
+        check_output(tmp_path)
+    with pytest.raises(ConfigError, match="is a file"):
+        check_output(tmp_path / name)
+    (tmp_path / "config.json").touch()
+    check_output(tmp_path)

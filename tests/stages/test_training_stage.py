@@ -347,3 +347,12 @@ def test_a_world_size_that_nobody_launched_divides_nothing(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert steps_of(8, RerankerOptions(model="none")) == 8
+
+
+def test_a_folder_of_other_files_is_not_replaced(tiny, tmp_path):
+    kept = tmp_path / "models" / "mine" / "config.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    with pytest.raises(ConfigError, match="models holds other files"):
+        train(triples(tmp_path), tmp_path / "models", model=tiny("bert_classifier"))
+    assert kept.exists()

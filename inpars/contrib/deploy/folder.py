@@ -17,7 +17,7 @@ from inpars.errors import BackendError
 from inpars.io.storage import atomic_folder
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
-from inpars.models.folders import ExportKind, find_export_kind, require_utf8
+from inpars.models.folders import ExportKind, check_output, find_export_kind
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import ModelScorer, save_pair_model
 
@@ -32,7 +32,7 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
 
     Raises BackendError if the reloaded folder computes other numbers.
     """
-    require_utf8(output)
+    check_output(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     kind = find_export_kind(model, config)
     save = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[kind]

@@ -14,10 +14,11 @@ from inpars.errors import ConfigError
 from inpars.fusion.system import BM25, SearchSystem, with_models, write_system
 from inpars.io.formats import write_documents
 from inpars.io.storage import replace_folder, storage_errors
+from inpars.models.folders import check_output
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.mark import write_mark
 
-DOCUMENTS, MODELS = "documents", "models"
+DOCUMENTS, MODELS, CORPUS = "documents", "models", "corpus.jsonl"
 
 
 def export_system(
@@ -28,6 +29,7 @@ def export_system(
     `all_models` also copies models that the run did not train. Raises ConfigError for a model that is not on this
     machine.
     """
+    check_output(output, (f"{DOCUMENTS}/{CORPUS}",))
     working = output.with_name(f".{output.name}.tmp")
     sources = _sources(run, system, all_models=all_models)
     names = [folder.name for folder in sources.values()]  # repeated names get a number
@@ -37,7 +39,7 @@ def export_system(
         with storage_errors(output):
             shutil.rmtree(working, ignore_errors=True)
             (working / DOCUMENTS).mkdir(parents=True)
-            write_documents(working / DOCUMENTS / "corpus.jsonl", dataset.corpus)
+            write_documents(working / DOCUMENTS / CORPUS, dataset.corpus)
             for model, folder in sources.items():
                 shutil.copytree(folder, working / MODELS / folder_names[model])
             copies = {model: str(working / MODELS / folder_name) for model, folder_name in folder_names.items()}

@@ -20,7 +20,7 @@ from inpars.io.manifest import FileStamp, Manifest
 from inpars.io.storage import atomic_folder
 from inpars.io.topics import Topics
 from inpars.models.compute_options import use_threads
-from inpars.models.folders import require_utf8
+from inpars.models.folders import check_output
 from inpars.options import SEED, option
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -108,7 +108,7 @@ def export_model(
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the folder `output`. Raises BackendError, and writes nothing, if a float32 graph scores differently."""
-    require_utf8(output)
+    check_output(output)
     stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
 
     def work() -> Outcome:
