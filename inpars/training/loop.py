@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from inpars import tracking
@@ -134,6 +134,11 @@ class LossTrainer(Trainer):
 
     batch_loss: Callable[[dict[str, Any], nn.Module], Tensor]
 
+    def __init__(self, *, args: TrainingArguments, **others: Any) -> None:
+        """One process trains on one device: the trainer would split each batch among all GPUs of a machine."""
+        args._n_gpu = min(args.n_gpu, 1)
+        super().__init__(args=args, **others)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -142,11 +147,17 @@ class LossTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         loss = self.batch_loss(inputs, model)
+        if not torch.isfinite(loss):  # the trainer leaves such losses out of its log, and would save weights of NaN
+            step = self.state.global_step + 1
+            raise BackendError(f"the loss of step {step} is {loss.item()}: training diverged; lower --learning-rate")
         return (loss, {}) if return_outputs else loss
 
 
 def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:
-    """`TrainingArguments` shared by all trainings."""
+    """`TrainingArguments` shared by all trainings. Raises ConfigError for another GPU than the first."""
+    if device.index:  # the trainer uses the first, whatever is given
+        visible = f"CUDA_VISIBLE_DEVICES={device.index}"
+        raise ConfigError(f"--device {device}: trainings use the first GPU; set {visible} instead")
     return {
         "output_dir": str(folder),
         "num_train_epochs": options.epochs,

@@ -48,7 +48,7 @@ def bce(t: Tables) -> Tensor:
 def pairwise(t: Tables) -> Tensor:
     """Mean of -log softmax of the positive against each negative (RankT5, arXiv 2210.10634, eq. 4)."""
     differences = t.margins[:, :1] - t.margins[:, 1:]
-    return nn.functional.softplus(-differences)[t.present[:, 1:]].mean()
+    return _mean(nn.functional.softplus(-differences)[t.present[:, 1:]])
 
 
 def listwise(t: Tables) -> Tensor:
@@ -91,7 +91,12 @@ def lambda_loss(t: Tables) -> Tensor:
 def margin_mse(t: Tables) -> Tensor:
     """Mean squared error of score(positive) - score(negative) against the teacher's (Hofstätter, arXiv 2010.02666)."""
     errors = (t.margins[:, :1] - t.margins[:, 1:]) - (t.labels[:, :1] - t.labels[:, 1:])
-    return errors[t.present[:, 1:]].square().mean()
+    return _mean(errors[t.present[:, 1:]].square())
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean of (pairs,); 0 without any, as of a query whose only negative is its positive."""
+    return values.sum() / max(1, len(values))
 
 
 def _cross_entropy(t: Tables, target: Tensor) -> Tensor:

@@ -25,7 +25,15 @@ from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
 from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, AnswerabilityScorer, split_into_windows
 from inpars.training.examples import batches_of
-from inpars.training.loop import Curve, LossTrainer, checkpoint_folder, run_trainer, set_dropout, training_arguments
+from inpars.training.loop import (
+    Curve,
+    LossTrainer,
+    checkpoint_folder,
+    run_trainer,
+    set_dropout,
+    training_arguments,
+    with_less_memory,
+)
 from inpars.training.options import ReaderOptions, steps_of
 
 Window = dict[str, Any]
@@ -62,6 +70,8 @@ def train_reader(
     )
     check_length(network, options.model, options.max_length, MIN_WINDOW)
     set_dropout(network, options.dropout)
+    if options.gradient_checkpointing:
+        with_less_memory(network)
     train_with_fast_attention(network, pick_dtype(options.dtype, device))
     network.train()
     length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))

@@ -40,6 +40,7 @@ from inpars.training.loop import (
     set_dropout,
     training_arguments,
     with_adapters,
+    with_less_memory,
 )
 from inpars.training.losses import LOSSES, POINTWISE, LossName
 from inpars.training.options import RerankerOptions, steps_of
@@ -78,6 +79,8 @@ def train_reranker(
         several = [name for name, one in LOSSES.items() if one.several and name != "margin-mse"]
         raise ConfigError(f"--loss {loss} compares one positive; for several use {', '.join(several)}, or --no-graded")
     set_dropout(model.network, options.dropout)
+    if options.gradient_checkpointing:
+        with_less_memory(model.network)
     model.network.train()
     fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # it has no dropout
     patch_t5_for_bfloat16_training(model.network, dtype)
@@ -138,18 +141,20 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
         classifies = any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
         if config.is_encoder_decoder and not classifies:
             answers = taught_answers(options.model, config) or answers
-    return load_pair_model(
-        options.model,
-        kind=options.kind,
-        device=str(device),
-        dtype="float32",
-        max_length=options.max_length,
-        true_token=answers[0],
-        false_token=answers[1],
-        prompt=prompt,
-        for_training=True,
-        trust_remote_code=options.trust_remote_code,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)  # for a new head
+        return load_pair_model(
+            options.model,
+            kind=options.kind,
+            device=str(device),
+            dtype="float32",
+            max_length=options.max_length,
+            true_token=answers[0],
+            false_token=answers[1],
+            prompt=prompt,
+            for_training=True,
+            trust_remote_code=options.trust_remote_code,
+        )
 
 
 def taught_answers(model: str, config: Any) -> tuple[str, str] | None:

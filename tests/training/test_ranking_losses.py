@@ -171,3 +171,9 @@ def test_the_same_values_as_sentence_transformers(name, their_loss, factor):
 def test_nothing_to_order_is_no_loss():
     same = SimpleNamespace(margins=MARGINS, labels=torch.ones(2, 2), present=torch.ones(2, 2, dtype=torch.bool))
     assert [FUNCTIONS[name](same).item() for name in ("ranknet", "lambda")] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["pairwise", "margin-mse"])
+def test_a_positive_alone_is_no_loss(name):
+    alone = SimpleNamespace(margins=MARGINS[:1, :1], labels=torch.ones(1, 1), present=torch.ones(1, 1).bool())
+    assert FUNCTIONS[name](alone).item() == 0.0

@@ -8,11 +8,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from tiny_models import sentence
+from transformers import TrainingArguments
 
-pytestmark = pytest.mark.slow
+from inpars.errors import ConfigError
+from inpars.training.loop import LossTrainer, training_arguments
+from inpars.training.options import RerankerOptions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "model"), [("reranker", "bert_classifier"), ("retriever", "sentence_transformer")])
 def test_two_processes_share_the_steps_and_one_saves(tiny, tmp_path, what, model):
     rows = (f"{sentence(n, 3)}\t{sentence(n, 9)}\t{sentence(n + 100, 9)}\n" for n in range(32))
@@ -47,3 +52,16 @@ def test_two_processes_share_the_steps_and_one_saves(tiny, tmp_path, what, model
     assert made["results"]["curve"]["steps"][-1] == 4
     assert list(output.glob("*.json"))
     assert sorted(path.name for path in output.parent.iterdir()) == [what, f"{what}.manifest.json"]
+
+
+def test_one_process_uses_one_of_several_gpus(tmp_path):
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    assert arguments.n_gpu == 0
+    arguments._n_gpu = 2  # as on a machine with two
+    trainer = LossTrainer(model=torch.nn.Linear(1, 1), args=arguments)
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, 4)
+
+
+def test_the_gpu_of_a_training_is_the_first(tmp_path):
+    with pytest.raises(ConfigError, match=r"--device cuda:1: .*CUDA_VISIBLE_DEVICES=1"):
+        training_arguments(RerankerOptions(), torch.device("cuda:1"), tmp_path, 1)

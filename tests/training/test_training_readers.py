@@ -15,6 +15,7 @@ from inpars.errors import DataFormatError
 from inpars.evaluation.squad_metrics import best_threshold
 from inpars.records import Document
 from inpars.stages.train import by_article, train_reader_from_file
+from inpars.training import reader
 from inpars.training.reader import Example, ReaderOptions, answer_windows, collate_windows, span_loss
 
 EXACT = {"device": "cpu", "dtype": "float32"}
@@ -164,3 +165,15 @@ def test_nothing_left_to_train_on_is_said(tiny, tmp_path):
     options = ReaderOptions(model=tiny("bert_reader"), held_out=0.99, **EXACT)
     with pytest.raises(DataFormatError, match=r"no questions are left .*lower --held-out"):
         train_reader_from_file(squad(tmp_path / "squad.json"), options, output=tmp_path / "m")
+
+
+def test_less_memory_gives_the_same_losses(tiny, tmp_path, monkeypatch):
+    asked, turn_on = [], reader.with_less_memory
+    monkeypatch.setattr(reader, "with_less_memory", lambda network: asked.append(turn_on(network)))
+    losses = []
+    for less in (False, True):
+        options = ReaderOptions(model=tiny("bert_reader"), max_steps=2, gradient_checkpointing=less, **EXACT)
+        manifest = train_reader_from_file(squad(tmp_path / "s.json"), options, output=tmp_path / str(less))
+        losses.append(manifest.results["curve"]["losses"])
+    assert len(asked) == 1
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)

@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 from tiny_models import WORDS
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
 from inpars.progress import Silent
 from inpars.prompts.templates import Example, Prompt
 from inpars.rerankers import load_scorer
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import EncodedPair
 from inpars.training import loop, reranker
-from inpars.training.examples import Group, TripleTexts, grouped
+from inpars.training.examples import Group, TripleTexts, grouped, read_triple_texts
 from inpars.training.reranker import LabelledGroup, RerankerOptions, collate_groups, train_reranker
 
 MODELS = {"cross-encoder": "bert_classifier", "causal": "llama", "query-likelihood": "llama", "monot5": "t5"}
@@ -186,3 +186,53 @@ def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, use_thre
         curves.append(train(tiny, kind, tmp_path / str(threads), groups(16), batch_size=16, dtype="bfloat16").losses)
     assert bool(seen) == (kind in ("cross-encoder", "monot5")), "the others hold a state while they compute"
     assert curves[0] == pytest.approx(curves[1], rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_less_memory_gives_the_same_weights(tiny, tmp_path, monkeypatch, kind):
+    asked, turn_on = [], reranker.with_less_memory
+    monkeypatch.setattr(reranker, "with_less_memory", lambda network: asked.append(turn_on(network)))
+    for name in ("plain", "less"):
+        train(tiny, kind, tmp_path / name, lora_rank=0, gradient_checkpointing=name == "less")
+    assert len(asked) == 1
+    plain, less = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "less"))
+    assert all(torch.allclose(tensor, less[name], atol=1e-5) for name, tensor in plain.items())
+
+
+def test_training_that_diverges_is_an_error_and_saves_nothing(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(reranker.FUNCTIONS, "listwise", lambda tables: tables.margins.sum() * torch.nan)
+    with pytest.raises(BackendError, match=r"step 1 is nan.*--learning-rate"):
+        train(tiny, "cross-encoder", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_new_head_depends_on_the_seed_alone(tiny, tmp_path):
+    settings = {"model": f"{tiny('sentence_transformer')}/../encoder", "learning_rate": 1e-9, "max_steps": 1}
+    heads = []
+    for number, seed in enumerate((1, 1, 2)):
+        torch.rand(number)  # what the process drew before does not matter
+        train(tiny, "cross-encoder", tmp_path / str(number), seed=seed, **settings)
+        heads.append(load_file(tmp_path / str(number) / "model.safetensors")["classifier.weight"])
+    assert torch.allclose(heads[0], heads[1], atol=1e-6)
+    assert not torch.allclose(heads[0], heads[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["query\tpositive\tnegative", "anchor\tpositive\tnegative", "Query\tpos\tneg"])
+def test_a_header_is_no_triple(tmp_path, name):
+    path = tmp_path / "t.tsv"
+    path.write_text(f"{name}\na\tb\tc\n", encoding="utf-8")
+    assert read_triple_texts(path) == [TripleTexts("a", "b", "c")]
+
+
+def test_only_as_many_triples_are_read_as_wanted(tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("a\tb\tc\n" * 2 + "torn\n", encoding="utf-8")
+    assert len(read_triple_texts(path, 2)) == 2
+
+
+@pytest.mark.parametrize(("name", "line"), [("t.tsv", "1048585\t7187158\t3\n"), ("t.ids.tsv", "q1\td2\td3\n")])
+def test_ids_are_no_texts(tmp_path, name, line):
+    path = tmp_path / name
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{name} holds ids.*texts"):
+        read_triple_texts(path)
