@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from inpars.io.json_text import JsonError, parse_json
-from inpars.models.folders import EMBEDDED, model_folder, model_path
+from inpars.models.folders import CLASSIFIER_ENDING, EMBEDDED, model_folder, model_path
 
 DENSE, MULTI_VECTOR, SPARSE = "dense", "multi-vector", "sparse"
 SETTINGS_FILE, MODULES_FILE = "config_sentence_transformers.json", "modules.json"
@@ -48,6 +48,7 @@ RETRIEVERS: Mapping[str, RetrieverKind] = {
     ),
 }
 COLBERT = "HF_ColBERT"  # architecture of Stanford's checkpoints
+CROSS_ENCODER = "CrossEncoder"  # sentence-transformers class
 
 if TYPE_CHECKING:
     RetrieverKindName: TypeAlias = str
@@ -73,6 +74,19 @@ def retriever_kind(name: str) -> RetrieverKindName:
         return kind
     architectures = config.get("architectures")
     return MULTI_VECTOR if isinstance(architectures, list) and COLBERT in architectures else DENSE
+
+
+def class_saved(name: str) -> str:
+    """The class of sentence-transformers that saved a model, such as `CrossEncoder`; empty for others."""
+    return str(_object(_read(name, SETTINGS_FILE)).get("model_type") or "")
+
+
+def is_classifier(name: str) -> bool:
+    """Whether a model scores pairs of texts instead of embedding them."""
+    if name in EMBEDDED or class_saved(name) or _read(name, MODULES_FILE):
+        return class_saved(name) == CROSS_ENCODER
+    architectures = _object(_read(name, "config.json")).get("architectures") or []
+    return any(str(one).endswith(CLASSIFIER_ENDING) for one in architectures)
 
 
 def averages_token_states(name: str) -> bool:

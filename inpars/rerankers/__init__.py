@@ -54,7 +54,13 @@ def load_scorer(
         from inpars.rerankers.windows import NearestWindowScorer
         from inpars.retrieval.dense import Encoder
 
-        encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
+        encoder = Encoder(
+            window_retriever,
+            device=device,
+            dtype=dtype,
+            window_tokens=window_tokens or NEAREST_TOKENS,
+            trust_remote_code=trust_remote_code,
+        )
         return NearestWindowScorer(scorer, encoder)
 
     is_multi_vector = retriever_kind(model) == MULTI_VECTOR

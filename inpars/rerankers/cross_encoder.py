@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
+from inpars.models.networks import pad_id
 from inpars.rerankers.kinds import ScorerKind
 from inpars.rerankers.load import Checkpoint
 from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, second_text_mask, token_ids
@@ -31,6 +32,7 @@ class CrossEncoder:
             raise ConfigError(f"a reranker has one label or two; this classifier has {network.config.num_labels}")
         if network.config.num_labels == 2:
             _merge_labels(network)
+        network.config.pad_token_id = pad_id(tokenizer)  # by which a decoder finds the last token of each pair
         self.network, self.tokenizer = network, tokenizer
         positions = getattr(network.config, "max_position_embeddings", MAX_LENGTH)
         self.max_length = max_length or int(min(MAX_LENGTH, positions, tokenizer.model_max_length))

@@ -24,7 +24,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import MIN_TOKENS, check_length, learned_positions
-from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
+from inpars.models.retrievers import CROSS_ENCODER, MULTI_VECTOR, class_saved, retriever_kind
 from inpars.prompts.templates import Prompt
 from inpars.rerankers.kinds import RERANKERS, SCORER_KINDS, Family, ScorerKind
 from inpars.rerankers.pair_model import SETTINGS_KEY, PairModel
@@ -249,6 +249,10 @@ def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto
     if not checkpoint.config.architectures and checkpoint.family is None:
         raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; give its --kind")
     family = checkpoint.family or "encoder"
+    if family == "decoder" and class_saved(checkpoint.model) == CROSS_ENCODER:
+        raise ConfigError(
+            f"{checkpoint.model} answers by one of two tokens; give --kind causal, --true-token and --false-token"
+        )
     return next(name for name, reranker in RERANKERS.items() if reranker.detected and reranker.family == family)
 
 

@@ -212,3 +212,11 @@ def test_a_model_is_called_untrained_where_its_loading_says_so(tiny, name, kind)
     assert errors[0] == errors[1]
     if name in ("bert_classifier", "sentence_transformer"):
         assert (errors[0] is None) == (name == "bert_classifier")
+
+
+def test_a_decoder_that_sentence_transformers_ranks_by_two_tokens_is_no_query_likelihood(tiny, tmp_path):
+    folder = shutil.copytree(tiny("llama"), tmp_path / "model")
+    (folder / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    with pytest.raises(ConfigError, match="give --kind causal"):
+        load_scorer(str(folder))
+    load_scorer(str(folder), kind="query-likelihood")

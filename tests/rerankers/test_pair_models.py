@@ -11,6 +11,8 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    LlamaConfig,
+    LlamaForSequenceClassification,
 )
 
 from inpars.errors import ConfigError
@@ -312,3 +314,19 @@ def test_the_kinds_are_what_they_say(tiny):
         model = load_pair_model(folder_of(tiny, kind), **settings_of(kind))
         assert type(model) is expected
         assert model.kind == kind
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_a_decoder_that_classifies_needs_no_padding_token(tmp_path, labels):
+    tokenizer = byte_level_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=len(tokenizer), num_labels=labels, initializer_range=0.3, **sizes)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    network = LlamaForSequenceClassification.from_pretrained(tmp_path).eval()
+    expected = []
+    for query, document in PAIRS:
+        with torch.inference_mode():
+            logits = network(**tokenizer(query, document, return_tensors="pt")).logits[0]
+        expected.append((logits[1] - logits[0] if labels == 2 else logits[0]).item())
+    assert load_scorer(str(tmp_path), **EXACT).score(PAIRS) == close(expected)

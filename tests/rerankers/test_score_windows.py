@@ -161,3 +161,10 @@ def test_nearest_windows_want_a_retriever(tiny):
     )
     assert isinstance(scorer, NearestWindowScorer)
     assert len(scorer.score([("lake", sentence(1, 40)), ("lake", "snow")])) == 2
+
+
+def test_the_retriever_of_windows_may_come_with_code_too(tiny, monkeypatch):
+    given = {}
+    monkeypatch.setattr("inpars.retrieval.dense.Encoder", lambda _, **settings: given.update(settings))
+    load_scorer(tiny("bert_classifier"), windows="nearest", window_retriever="owner/name", trust_remote_code=True)
+    assert given["trust_remote_code"]
