@@ -97,7 +97,9 @@ def guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except EXPLAINED as error:
+    except (*EXPLAINED, RuntimeError) as error:
+        if not isinstance(error, EXPLAINED) and not _lacks_memory(error):
+            raise
         explanation = _explanation(error)
         if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
             traceback.print_exception(error, file=sys.stderr)
@@ -136,12 +138,17 @@ def _explanation(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename is not None else ""
         reason = error.strerror or reason or type(error).__name__
         return f"{where}{reason}; check the path, your rights to it and the disk"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _lacks_memory(error):
         return "out of memory; close other programs, or give smaller batches or fewer documents"
     return (
         f"{type(error).__name__}: {reason or 'no reason given'}; this is a fault of inpars: please report it with the "
         f"command and what {TRACEBACK_VARIABLE}=1 shows before it"
     )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether it is torch's error for a full GPU, or for full memory, which is no MemoryError."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def accept_all_letters() -> None:

@@ -106,8 +106,16 @@ def test_what_nobody_foresaw_is_one_line_with_a_way_to_report_it(monkeypatch, ca
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
 
 
-def test_memory_that_is_not_enough_is_no_fault(monkeypatch, capsys):
-    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(MemoryError()))
+class OutOfMemoryError(RuntimeError):
+    """As torch has it for a GPU."""
+
+
+ON_PROCESSOR = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA out of memory"), ON_PROCESSOR])
+def test_memory_that_is_not_enough_is_no_fault(monkeypatch, capsys, error):
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(error))
     assert cli.main(EVALUATE) == 1
     assert capsys.readouterr().err.startswith("inpars: out of memory; ")
 
@@ -120,7 +128,9 @@ def test_a_traceback_is_shown_of_errors_in_one_line_too(monkeypatch, capsys):
     assert err.splitlines()[-1].startswith("inpars: gone")
 
 
-@pytest.mark.parametrize("error", [AssertionError("ours"), KeyError("ours"), ModuleNotFoundError("x", name="inpars.x")])
+@pytest.mark.parametrize(
+    "error", [AssertionError("ours"), KeyError("ours"), RuntimeError("ours"), ModuleNotFoundError("x", name="inpars.x")]
+)
 def test_faults_of_ours_are_not_hidden(monkeypatch, error):
     monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(error))
     with pytest.raises(type(error)):
