@@ -60,6 +60,7 @@ DECODER = "smollm2-135m"
 MISSPELT = 0.75  # similarity to an embedded name above which a name is a typo, without asking the hub
 UNSAFE, TORN = "Weights only load failed", "PytorchStreamReader failed"  # starts of torch's messages
 BM25 = "bm25"  # a retriever that is not a model
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # names of which sentence-transformers 6 reads the first alone
 
 # users cannot fix what these libraries warn each other of
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
@@ -141,7 +142,10 @@ def load_with_sentence_transformers(name: str, kind: type[OfLibrary], where: Pla
     def load(source: str) -> OfLibrary:
         return kind(source, device=str(device), trust_remote_code=trust, model_kwargs=settings)
 
-    return _load(name, load, () if name == BM25 else (BM25,)).eval()
+    model = _load(name, load, () if name == BM25 else (BM25,)).eval()
+    if (prompt := next(filter(None, map(model.prompts.get, DOCUMENT_PROMPTS)), None)) is not None:
+        model.prompts[DOCUMENT_PROMPTS[0]] = prompt
+    return model
 
 
 def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> None:

@@ -20,12 +20,14 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
+from inpars.errors import ConfigError
 from inpars.io.corpus import Documents
 from inpars.io.manifest import sha256_of
 from inpars.models import loading as models
 from inpars.models.compute_options import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
+from inpars.models.retrievers import is_classifier
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
@@ -75,6 +77,8 @@ class Encoder:
         self._model = models.load_sentence_transformer(
             model, device=str(torch_device), dtype="float32", trust_remote_code=trust_remote_code
         )
+        if is_classifier(model):
+            raise ConfigError(f"{model} scores pairs and embeds no texts; give a bi-encoder, or rerank a run with it")
         if max_length is not None:
             check_length(self._model, model, max_length)
             self._model.max_seq_length = max_length
@@ -325,4 +329,5 @@ def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     commit = f"{source}@{getattr(config, '_commit_hash', None)}"
     weights = sha256_of(Path(source)) if Path(source).is_dir() else commit
-    return f"{weights}\0{model.max_seq_length}\0{dtype}"
+    prompt = model.prompts.get("document")
+    return f"{weights}\0{model.max_seq_length}\0{dtype}" + (f"\0{prompt}" if prompt else "")

@@ -15,6 +15,7 @@ from sentence_transformers.base.model import BaseModel
 from torch import Tensor
 
 from inpars.batches import slices
+from inpars.models.loading import DOCUMENT_PROMPTS
 from inpars.training.embedding_losses import Embedded
 from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features
@@ -22,7 +23,6 @@ from inpars.training.gradient_cache import Features
 Autocast: TypeAlias = Callable[..., AbstractContextManager[None]]
 """Creates the autocast context of a network."""
 WIDTH = "tokens_of_batch"  # feature: tokens of the longest text in all mini-batches
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # sentence-transformers' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ def set_prompts(model: BaseModel, query: str | None, document: str | None) -> Pr
         for name in DOCUMENT_PROMPTS[1:]:
             model.prompts.pop(name, None)
         model.prompts[DOCUMENT_PROMPTS[0]] = document
-    document_prompts = (text for name in DOCUMENT_PROMPTS if (text := model.prompts.get(name)))
-    return Prompts(model.prompts.get("query") or "", next(document_prompts, ""))
+    return Prompts(model.prompts.get("query") or "", model.prompts.get(DOCUMENT_PROMPTS[0]) or "")
 
 
 @dataclass(frozen=True, slots=True)

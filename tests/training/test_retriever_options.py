@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
 from inpars.errors import ConfigError
+from inpars.models.loading import load_sentence_transformer
 from inpars.progress import Silent
 from inpars.retrieval.dense import Encoder
 from inpars.stages.train import train_retriever_from_file
@@ -282,3 +284,28 @@ def test_pairs_alone_are_trained_on_once(tiny, tmp_path):
     path.write_text("q river\td one\tn a\nq river\td one\tn b\nq two\td two\tn a\n", encoding="utf-8")
     manifest = train_retriever_from_file(path, stage_options(tiny, negatives=False), output=tmp_path / "model")
     assert manifest.results["examples"] == 2
+
+
+def with_settings(folder, target, **settings):
+    """A copy of a model with other settings of sentence-transformers."""
+    path = shutil.copytree(folder, target) / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return str(target)
+
+
+@pytest.mark.parametrize("name", ["passage", "corpus"])
+def test_documents_get_the_prompt_that_a_model_has_under_another_name(tiny, tmp_path, name):
+    prompts = {"query": "amber: ", name: "zebra: "}
+    folder = with_settings(tiny("sentence_transformer"), tmp_path / "model", prompts=prompts)
+    expected = loaded(folder).encode(["zebra: river"], prompt="", normalize_embeddings=True)
+    assert Encoder(folder, device="cpu", dtype="float32").encode_documents(["river"]) == pytest.approx(
+        expected, abs=1e-5
+    )
+    assert retriever.set_prompts(load_sentence_transformer(folder), None, None).document == "zebra: "
+
+
+def test_a_classifier_of_pairs_embeds_no_texts(tiny, tmp_path):
+    reranker = with_settings(tiny("sentence_transformer"), tmp_path / "model", model_type="CrossEncoder")
+    for name in (tiny("bert_classifier"), reranker):
+        with pytest.raises(ConfigError, match="embeds no texts"):
+            Encoder(name, device="cpu")
