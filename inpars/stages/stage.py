@@ -60,8 +60,10 @@ class Stage:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for options out of bounds, and for outputs that are also inputs."""
+        """Raise ConfigError for options out of bounds, an output without a name, and outputs that are also inputs."""
         check(self.options)
+        if self.output.name in ("", ".."):
+            raise ConfigError(f"--output {self.output} has no name of its own; give a file or folder in it")
         sources = [*(Path(stamped.path) for stamped in self.inputs.values()), *self.read]
         refuse_to_overwrite([self.output, *self.sides], sources)
 

@@ -264,3 +264,9 @@ def test_without_a_cache_stages_work(runner, tmp_path, monkeypatch):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     runner()
     assert runner.runs == 1
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_output_needs_a_name(name):
+    with pytest.raises(ConfigError, match="no name"):
+        Stage("shout", Options(), Path(name), {})
