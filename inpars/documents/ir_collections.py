@@ -128,10 +128,10 @@ def _documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 -
             text = next(
                 (value for key in IR_DATASETS_TEXT_FIELDS if (value := getattr(document, key, None)) is not None), None
             )
-            if text is None:
-                yield Document(document.doc_id, document.default_text())
-            else:
+            if isinstance(text, str):
                 yield Document(document.doc_id, text, getattr(document, "title", "") or "")
+            else:  # none of them, the bytes of a web page, or a list of sections
+                yield Document(document.doc_id, document.default_text())
     except Exception as error:
         raise _not_fetched(name, error) from error
 

@@ -242,6 +242,7 @@ class FakeIrDataset:
         yield types.SimpleNamespace(doc_id="1", text="plain", title=None)
         yield types.SimpleNamespace(doc_id="2", abstract="shown", title="Titled")
         yield types.SimpleNamespace(doc_id="3", default_text=lambda: "whatever it has")
+        yield types.SimpleNamespace(doc_id="4", body=b"<p>of a crawl", default_text=lambda: "of a crawl")
 
     def queries_iter(self):
         yield types.SimpleNamespace(query_id="7", default_text=lambda: "what")
@@ -274,6 +275,7 @@ def test_ir_datasets_by_any_name(ir_datasets):
         ("", "plain"),
         ("Titled", "shown"),
         ("", "whatever it has"),
+        ("", "of a crawl"),
     ]
     topics = dataset.topics()
     assert (topics.queries, topics.qrels) == ({"7": "what"}, {"7": {"2": 1}})
