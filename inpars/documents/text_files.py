@@ -9,19 +9,24 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, TextIO, cast
 
 from inpars.errors import ConfigError, UnreadableFileError
 from inpars.io.storage import is_gzip
+from inpars.progress import SILENT, Note
 
 FALLBACK = "cp1252"  # a superset of Latin-1's printable characters
 NOT_TEXT = "not text (binary data)"
 CHUNK_BYTES = 1 << 18
 LINE_CHARACTERS = 1 << 13  # longer lines are split, to bound memory
 MAX_CONTROLS = 0.01  # share of control characters in text
+MAX_BROKEN = 0.1  # share of broken bytes among what is not ASCII, up to which a text is UTF-8
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -30,10 +35,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\r\f\b\x1b") | {127}))
+_BROKEN = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 
 
-def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
-    """The encoding of a text file. Raises UnreadableFileError for binary files, ConfigError for an unknown fallback."""
+def encoding_of(path: Path, fallback: str = FALLBACK, note: Note = SILENT.note) -> str:
+    """The encoding of a text file, noted unless it is UTF-8 throughout.
+
+    Raises UnreadableFileError for binary files, ConfigError for an unknown fallback.
+    """
     try:
         codecs.lookup(fallback)
     except LookupError:
@@ -41,13 +50,19 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
     with open_bytes(path) as stream:
         head = stream.read(CHUNK_BYTES)
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if marked is None and b"\0" in head:
+        marked = _unmarked_wide(head, path)
     if marked is not None:
+        if marked != "utf-8-sig":
+            note(f"read as {marked}")
         return marked
-    if b"\0" in head:
-        return _unmarked_wide(head, path)
     if len(head.translate(None, _CONTROLS)) < (1 - MAX_CONTROLS) * len(head):
         raise UnreadableFileError(NOT_TEXT, path=path)
-    return "utf-8" if _is_utf8(path) else fallback
+    broken, others = _beyond_ascii(path)
+    encoding = "utf-8" if broken <= MAX_BROKEN * (broken + others) else fallback
+    if broken:
+        note(f"read as {encoding}" + (f", with {broken} broken bytes" if encoding == "utf-8" else ""))
+    return encoding
 
 
 @contextmanager
@@ -75,17 +90,17 @@ def lines_of(stream: TextIO) -> Iterator[tuple[int, str]]:
         start += len(line)
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether the whole file is UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with open_bytes(path) as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                decoder.decode(chunk)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
+def _beyond_ascii(path: Path) -> tuple[int, int]:
+    """How many bytes are not UTF-8, as in half a letter at the end, and how many other characters are not ASCII."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    broken = others = 0
+    with open_bytes(path) as stream:
+        for chunk in chain(iter(partial(stream.read, CHUNK_BYTES), b""), [b""]):
+            text = decoder.decode(chunk, final=not chunk)
+            if not text.isascii():
+                found = len(_BROKEN.findall(text))
+                broken, others = broken + found, others + len(text) - len(text.encode("ascii", "ignore")) - found
+    return broken, others
 
 
 def _unmarked_wide(head: bytes, path: Path) -> str:

@@ -1,7 +1,9 @@
 """Readers: the blocks of each file type, with page, headings and offsets."""
 
 import json
+import re
 import sys
+import zipfile
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -226,6 +228,12 @@ def test_an_article_that_is_not_found_as_main_text_is_taken_whole(tmp_path):
     assert "all of the article is taken" in read(path)[1].remarks[0]
 
 
+def test_a_part_of_a_page(tmp_path):
+    pytest.importorskip("trafilatura")
+    path = written(tmp_path / "a.html", "<div><p>Refunds take nine days, and more where a bank is slow.</p></div>")
+    assert texts_of(path) == ["Refunds take nine days, and more where a bank is slow."]
+
+
 def test_a_page_without_text(tmp_path):
     pytest.importorskip("trafilatura", reason="web pages need trafilatura (pip install inpars[documents])")
     assert refused(written(tmp_path / "a.html", "<html><body><img src=x></body></html>")) == EMPTY
@@ -271,6 +279,14 @@ def test_pdf_that_cannot_be_read(tmp_path, pypdf, caplog):
     assert refused(write_pdf(path, [None, None])).startswith("scanned")
     assert refused(write_pdf(path, [[]])) == EMPTY
     assert not caplog.records
+
+
+def test_a_pdf_page_that_cannot_be_read_costs_itself_alone(tmp_path, pypdf):
+    raw = pdf_bytes([full_lines(BODY), full_lines("Another page.")])
+    (tmp_path / "a.pdf").write_bytes(raw.replace(b"<< /Length", b"<< /Filter /X /Length", 1))
+    blocks, notes = read(tmp_path / "a.pdf")
+    assert [clean(block.text, block.markup) for block in blocks] == ["Another page."]
+    assert notes.remarks == ["damaged: 1 of 2 pages cannot be read, 1 first"]
 
 
 def test_pdf_cut_off_near_its_end_says_so(tmp_path, pypdf):
@@ -331,6 +347,57 @@ def test_rows_of_word_documents_keep_equal_and_empty_cells(tmp_path):
     ]
 
 
+def test_text_that_word_wraps_is_read(tmp_path):
+    # python-openxml/python-docx#155 and #1123: content controls, tracked changes, text boxes, tables in cells
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+    from docx.oxml.ns import nsdecls
+
+    document = docx.Document()
+
+    def wrap(name, content, more=""):
+        return f"<w:{name} {more}>{content}</w:{name}>"
+
+    def run(text):
+        return wrap("r", wrap("t", text, 'xml:space="preserve"'))
+
+    def control(content, gallery="Text"):
+        part = f'<w:sdtPr><w:docPartObj><w:docPartGallery w:val="{gallery}"/></w:docPartObj></w:sdtPr>'
+        return wrap("sdt", part + wrap("sdtContent", content))
+
+    changed = run("Pay in ") + wrap("del", wrap("r", wrap("delText", "30"))) + wrap("ins", run("14")) + run(" days.")
+    box = wrap("r", wrap("pict", wrap("txbxContent", wrap("p", run("Boxed.")))))
+    inner = wrap("tbl", wrap("tr", wrap("tc", wrap("p", run("inner")))))
+    body = [
+        wrap("p", changed),
+        control(wrap("p", run("Controlled, ") + control(run("twice.")))),
+        control(wrap("p", run("Contents 1")), "Table of Contents"),
+        wrap("p", run("Beside.") + box),
+        wrap("tbl", control(wrap("tr", wrap("tc", wrap("p", run("outer")) + inner + wrap("p", ""))))),
+    ]
+    for xml in body:
+        document.element.body.insert_element_before(parse_xml(xml.replace(" ", f" {nsdecls('w')} ", 1)), "w:sectPr")
+    document.save(str(tmp_path / "a.docx"))
+    assert texts_of(tmp_path / "a.docx") == [
+        *("Pay in 14 days.", "Controlled, twice.", "Beside.", "Boxed.", "outer inner"),
+    ]
+
+
+def test_a_word_document_without_properties_has_no_made_up_title(tmp_path):
+    docx = pytest.importorskip("docx")
+    document = docx.Document()
+    document.add_paragraph("Text.")
+    document.save(str(tmp_path / "with.docx"))
+    with zipfile.ZipFile(tmp_path / "with.docx") as given, zipfile.ZipFile(tmp_path / "a.docx", "w") as stripped:
+        for name in given.namelist():
+            raw = given.read(name)
+            if name == "_rels/.rels":
+                raw = re.sub(rb"<Relationship [^>]*core-properties[^>]*>", b"", raw)
+            stripped.writestr(name, raw)
+    assert docx.Document(str(tmp_path / "a.docx")).core_properties.title == "Word Document"
+    assert read(tmp_path / "a.docx")[1].title == ""
+
+
 def test_json_lines_by_their_columns(tmp_path):
     rows = [{"title": "T", "text": "a\n\nb", "n": "x1"}, {"text": "c", "more": "d", "n": 2}, "broken", {"other": 1}]
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
@@ -343,8 +410,8 @@ def test_json_lines_by_their_columns(tmp_path):
     ]
     assert notes.dropped == {"broken_record": 1, "record_without_text": 1}
     assert [block.text for block in read(path, text_column=("n",))[0]] == ["x1", "2"]
-    assert (
-        refused(path, text_column=("words",)) == "no column 'words'; its columns: title, text, n (--text-column NAME)"
+    assert refused(path, text_column=("words",)).startswith(
+        "no column 'words' of text; its columns: title, text, n (--"
     )
 
 
@@ -374,6 +441,34 @@ def test_a_list_with_a_broken_record(tmp_path):
     assert "unusable number" in refused(path)
 
 
+def test_json_lines_named_as_json(tmp_path):
+    path = written(tmp_path / "a.json", '{"text": "one"}\n\n{"text": "two"}\n')
+    assert [(b.record, b.text) for b in read(path)[0]] == [(1, "one"), (2, "two")]
+    path = written(tmp_path / "a.jsonl", '[{"text": "one"},\n{"text": "two"}]')
+    assert refused(path).startswith("none of its 2 lines")
+
+
+def test_one_record_in_a_file(tmp_path):
+    path = written(tmp_path / "a.json", '{"title": "T", "text": "one", "links": [{"to": "b"}]}')
+    assert [(b.title, b.text) for b in read(path)[0]] == [("T", "one")]
+
+
+def test_records_without_text_are_counted(tmp_path):
+    rows = ['{"paragraphs": [{"text": "no list of texts"}]}', '{"text": " "}', '{"text": "", "abstract": "one"}']
+    path = written(tmp_path / "a.jsonl", "\n".join(rows))
+    blocks, notes = read(path)
+    assert [b.text for b in blocks] == ["one"]
+    assert notes.dropped == {"record_without_text": 2}
+    assert refused(path, text_column=("paragraphs",)).startswith("no column 'paragraphs' of text")
+
+
+def test_columns_that_are_named_and_absent_are_remarked(tmp_path):
+    path = written(tmp_path / "a.csv", "Id,text\n1,one\n2,two\n")
+    blocks, notes = read(path, id_column="id", title_column="Id")
+    assert [(b.key, b.title) for b in blocks] == [("", "1"), ("", "2")]
+    assert notes.remarks == ["2 of 2 records have nothing in column 'id'"]
+
+
 def test_lists_of_paragraphs(tmp_path):
     path = written(tmp_path / "a.jsonl", '{"title": "T", "paragraphs": ["one", "two"]}\n')
     assert [(b.text, b.start) for b in read(path)[0]] == [("one", 0), ("two", 5)]
@@ -385,6 +480,12 @@ def test_tables(tmp_path, separator):
     path.write_bytes(f'id{separator}text\n7{separator}"Grüße, {separator} ""alle"""\n'.encode("latin-1"))
     blocks, _ = read(path, id_column="id")
     assert [(b.key, b.text) for b in blocks] == [("7", f'Grüße, {separator} "alle"')]
+
+
+def test_a_header_of_several_lines(tmp_path):
+    path = written(tmp_path / "a.csv", '\nid, text ,"title\n(short)"\n7,one,T\n')
+    blocks, _ = read(path, id_column="id", title_column="title\n(short)")
+    assert [(b.key, b.title, b.text) for b in blocks] == [("7", "T", "one")]
 
 
 def test_a_table_that_excel_wrote(tmp_path):

@@ -48,6 +48,19 @@ def test_a_late_byte_decides(tmp_path):
     assert encoding_of(path) == "utf-8"
 
 
+def test_a_few_broken_bytes_do_not_make_a_text_another(tmp_path):
+    path, notes = tmp_path / "a.txt", []
+    path.write_bytes((GERMAN * 9).encode() + "ü".encode()[:1])  # cut off within a letter
+    assert encoding_of(path, note=notes.append) == "utf-8"
+    path.write_bytes((GERMAN * 9).encode() + GERMAN.encode("latin-1"))
+    assert encoding_of(path, note=notes.append) == "utf-8"
+    path.write_bytes("\ufffd".encode() * 9)
+    assert encoding_of(path, note=notes.append) == "utf-8"
+    path.write_bytes(GERMAN.encode("latin-1"))
+    assert encoding_of(path, note=notes.append) == "cp1252"
+    assert notes == ["read as utf-8, with 1 broken bytes", "read as utf-8, with 7 broken bytes", "read as cp1252"]
+
+
 @pytest.mark.parametrize(
     "content",
     [random.Random(0).randbytes(5000), b"MZ\x90\0\x03\0\0\0" * 40, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(200)],

@@ -1,6 +1,6 @@
 """Read Word documents with python-docx: paragraphs and tables in order, under their headings.
 
-Offsets are characters of the extracted text; docx files have no page numbers.
+Tracked changes are read as accepted. Offsets are characters of the extracted text; docx files have no page numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, MAX_BYTES, ReadOptions
 from inpars.errors import UnreadableFileError
 
+MADE_UP = ("Word Document", "python-docx")  # title and author that python-docx reports for a file without properties
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # encrypted documents, and renamed .doc files
 _LEVEL = re.compile(r"heading (\d)", re.IGNORECASE)
+_CONTENTS_LIST = "w:sdt[w:sdtPr/w:docPartObj/w:docPartGallery/@w:val = 'Table of Contents']"
+_REMOVED = f".//{_CONTENTS_LIST} | .//w:sdtPr | .//w:sdtEndPr | .//w:del | .//w:moveFrom"
+_WRAPPERS = " | ".join(f".//w:{name}" for name in ("sdt", "sdtContent", "ins", "moveTo", "smartTag", "fldSimple"))
+_PARAGRAPHS = ".//w:p[not(ancestor::*[local-name() = 'Fallback'])]"  # a text box may have its text twice
 
 
 def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
@@ -35,11 +40,24 @@ def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
         document = docx.Document(str(path))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError, SyntaxError):
         raise UnreadableFileError("damaged or cut off", path=path) from None
-    notes.title = " ".join((document.core_properties.title or "").split())
+    properties = document.core_properties
+    title = "" if (properties.title, properties.last_modified_by) == MADE_UP else properties.title
+    notes.title = " ".join((title or "").split())
+    _unwrap(document.element.body)
     pieces = list(_pieces(document, notes))
     if not pieces:
         raise UnreadableFileError(EMPTY, path=path)
     yield from placed(pieces)
+
+
+def _unwrap(body: Any) -> None:  # noqa: ANN401 - lxml's elements
+    """Accept tracked changes and dissolve content controls, inside which python-docx sees no text."""
+    for element in body.xpath(_REMOVED):
+        element.getparent().remove(element)
+    for element in body.xpath(_WRAPPERS):
+        for child in list(element):
+            element.addprevious(child)
+        element.getparent().remove(element)
 
 
 def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
@@ -47,7 +65,7 @@ def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, An
     for part in document.iter_inner_content():
         if isinstance(part, Table):
             for row in part.rows:
-                cells = {cell._tc: " ".join(cell.text.split()) for cell in row.cells}  # merged cells are repeated
+                cells = {cell._tc: " ".join(_paragraphs(cell._tc)) for cell in row.cells}  # merged cells are repeated
                 if any(cells.values()):
                     yield row_of(cells.values()), {"headings": headings.path}
             continue
@@ -58,3 +76,10 @@ def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, An
             notes.title = notes.title or text
         elif text:
             yield text, {"headings": headings.path}
+        for boxed in _paragraphs(part._p):
+            yield boxed, {"headings": headings.path}
+
+
+def _paragraphs(element: Any) -> list[str]:  # noqa: ANN401 - lxml's elements
+    """The texts of the paragraphs inside an element: of a cell and its tables, or of a paragraph's text boxes."""
+    return [text for paragraph in element.xpath(_PARAGRAPHS) if (text := " ".join(paragraph.text.split()))]

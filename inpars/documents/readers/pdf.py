@@ -74,7 +74,7 @@ def _page_texts(reader: PdfReader, notes: FileNotes, path: Path) -> tuple[list[s
         try:
             text = page.extract_text()
             pictures |= not text.strip() and "/XObject" in (page.get("/Resources") or {})
-        except _BROKEN:
+        except Exception:  # pypdf may raise anything; the other pages are read
             text = ""
             broken.append(number)
         texts.append(text)

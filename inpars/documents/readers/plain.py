@@ -60,10 +60,7 @@ def read_lines_of(
     path: Path, notes: FileNotes, options: ReadOptions, blocks: Callable[[Lines, FileNotes], Iterator[Block]]
 ) -> Iterator[Block]:
     """The blocks of a text file in any encoding."""
-    encoding = encoding_of(path, options.encoding)
-    if encoding not in ("utf-8", "utf-8-sig"):
-        notes.remarks.append(f"read as {encoding}")
-    with open_text(path, encoding) as stream:
+    with open_text(path, encoding_of(path, options.encoding, notes.remarks.append)) as stream:
         yield from blocks(lines_of(stream), notes)
 
 

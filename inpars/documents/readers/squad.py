@@ -1,4 +1,4 @@
-"""Read SQuAD's JSON (1.1 and 2.0) as paragraphs with questions, and other JSON as a list of records.
+"""Read SQuAD's JSON (1.1 and 2.0) as paragraphs with questions, and other JSON as records.
 
 Each paragraph is a record titled by its article. Its questions and the offsets of their answers go into the file's
 notes, from which judgements are made. Rajpurkar et al., arXiv 1606.05250 and 1806.03822.
@@ -13,7 +13,7 @@ from typing import Any
 
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.readers import MAX_BYTES, ReadOptions
-from inpars.documents.readers.records import record_blocks
+from inpars.documents.readers.records import are_json_lines, json_records, record_blocks, text_columns
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
 from inpars.io.json_text import JsonError, parse_json
@@ -44,15 +44,19 @@ class Paragraph:
 
 def read_squad(path: Path) -> list[Paragraph]:
     """All paragraphs of a SQuAD file, gzipped or not. Raises DataFormatError."""
-    paragraphs = _squad(_loaded(path), path)
+    paragraphs = _squad(_loaded(path, encoding_of(path)), path)
     if paragraphs is None:
         raise DataFormatError(NOT_SQUAD, path=path)
     return paragraphs
 
 
 def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """SQuAD's paragraphs, or a list of records."""
-    content = _loaded(path, options.encoding)
+    """SQuAD's paragraphs, a list of records, one record, or a record per line."""
+    encoding = encoding_of(path, options.encoding, notes.remarks.append)
+    if are_json_lines(path, encoding):
+        yield from record_blocks(json_records(path, encoding, notes), path, notes, options)
+        return
+    content = _loaded(path, encoding)
     paragraphs = _squad(content, path)
     if paragraphs is not None:
         for paragraph in paragraphs:
@@ -68,7 +72,8 @@ def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Bl
             title = " ".join(paragraph.title.replace("_", " ").split())
             yield Block(paragraph.text, 0, record=paragraph.number, title=title)
         return
-    for values in (content, *(content.values() if isinstance(content, dict) else ())):
+    whole = [content] if isinstance(content, dict) and text_columns(content, options) else content
+    for values in (whole, *(content.values() if isinstance(content, dict) else ())):
         records = [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
         if records:
             notes.dropped["broken_record"] += len(values) - len(records)
@@ -77,10 +82,10 @@ def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Bl
     raise UnreadableFileError(NOT_SQUAD, path=path)
 
 
-def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JSON value
+def _loaded(path: Path, encoding: str) -> Any:  # noqa: ANN401 - a JSON value
     if path.stat().st_size > MAX_BYTES:
         raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB; make JSON lines of it", path=path)
-    with open_text(path, encoding_of(path, encoding)) as stream:
+    with open_text(path, encoding) as stream:
         try:
             return parse_json(stream.read())
         except JsonError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import trafilatura
 from lxml import etree
 from trafilatura.settings import use_config
+from trafilatura.utils import decode_file
 
 from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
 from inpars.documents.readers import EMPTY, ReadOptions, read_whole
@@ -27,6 +28,7 @@ BLOCKS = {
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
 }
 MIN_SHARE = 0.5  # of an article's words that must be extracted
+TYPE_CHARACTERS = 50  # in which trafilatura looks for "html"
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
 Piece = tuple[str, dict[str, Any]]
@@ -35,7 +37,7 @@ Piece = tuple[str, dict[str, Any]]
 def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
     """Headings, paragraphs, list items, table rows and listings of the main text."""
     raw = read_whole(path)
-    tree = trafilatura.load_html(raw)
+    tree = trafilatura.load_html(_as_page(raw))
     if tree is None:
         raise UnreadableFileError("not a web page", path=path)
     notes.title, article = _title(tree), _article(tree)
@@ -50,6 +52,12 @@ def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
     if not pieces:
         raise UnreadableFileError(EMPTY, path=path)
     yield from placed(pieces)
+
+
+def _as_page(raw: bytes) -> str:
+    """The text of a page; trafilatura refuses parts of pages, which do not say that they are HTML."""
+    text = str(decode_file(raw))
+    return text if "html" in text[:TYPE_CHARACTERS].lower() else f"<!doctype html>{text}"
 
 
 def _article(tree: Any) -> Any:  # noqa: ANN401
