@@ -99,7 +99,7 @@ class Collected:
                 start += 1
                 doc_id = _doc_id(file.file.name, chunk, keys if chunk.key else numbers)
                 if self.keep[position]:
-                    title = file.extracted.title or replace_surrogates(file.file.path.stem)
+                    title = (file.extracted.title or file.file.title) if chunk.record is None else ""
                     yield chunk.as_document(doc_id, file.file.source, title)
                     if file.extracted.questions:
                         written.append((doc_id, chunk))
@@ -206,9 +206,10 @@ def _unique_chunks(
     keys, near_duplicates = array("Q"), NearDuplicateClusters()
     for file in progress.track(files, total=len(files), description="compare", unit="files"):
         for chunk in read_chunks(file.path):
-            keys.append(key64(" ".join(chunk.text.split()).casefold()))
+            text = f"{chunk.title} {chunk.text}"  # the record's title, which may be all that differs
+            keys.append(key64(" ".join(text.split()).casefold()))
             if options.drop_near_duplicates:
-                near_duplicates.add(chunk.text)
+                near_duplicates.add(text)
     keep = np.zeros(len(keys), dtype=np.bool_)
     keep[np.unique(np.frombuffer(keys, dtype=np.uint64), return_index=True)[1]] = True
     dropped["duplicate"] += int((~keep).sum())
@@ -221,7 +222,7 @@ def _unique_chunks(
 
 def _doc_id(file_name: str, chunk: Chunk, counts: Counter[str]) -> str:
     """The record's id, numbered from its second document on; else the file's name and a number."""
-    name = as_id(chunk.key) or file_name
+    name = (chunk.key if len(chunk.key.split()) == 1 else as_id(chunk.key)) or file_name
     counts[name] += 1
     return name if chunk.key and counts[name] == 1 else f"{name}#{counts[name]}"
 

@@ -8,14 +8,16 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from urllib.parse import quote
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
 
 from inpars.documents.readers import KINDS, ReadOptions, kind_of
 from inpars.errors import ConfigError, DataFormatError
+from inpars.io.json_text import replace_surrogates
 from inpars.io.manifest import FileStamp, sha256_of
 
 NOT_READ = "of no kind that is read"
+NOT_ALLOWED = "without permission to read it"
 LINKED = "a link to a folder, which is not followed, or to nothing"
 _NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # names that are not UTF-8 contain surrogates
 
@@ -27,6 +29,13 @@ class SourceFile:
     path: Path
     name: str
     source: str
+
+    @property
+    def title(self) -> str:
+        """A title for documents without one: the name of the file, or of a page in its URL."""
+        if "://" in self.source:
+            return replace_surrogates(unquote(PurePosixPath(urlsplit(self.source).path).stem))
+        return replace_surrogates(self.path.stem)
 
     @cached_property
     def sha256(self) -> str:
@@ -72,10 +81,12 @@ def find_files(
                 continue
             seen.add(place)
             name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
-            if not path.is_file():
+            if path.is_symlink() and not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)
             elif path.resolve() in unwanted:
                 continue
+            elif not os.access(path, os.R_OK):
+                files_found.skipped.setdefault(NOT_ALLOWED, []).append(name)
             elif kind_of(path, options) is None:
                 files_found.skipped.setdefault(NOT_READ, []).append(name)
             else:
@@ -91,9 +102,9 @@ def as_id(name: str) -> str:
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    """Files and links, sorted, without hidden ones; links to folders are not followed."""
+    """Files, links and locked folders, sorted, without hidden ones; links to folders are not followed."""
     for path in sorted(folder.rglob("*")):
-        if (path.is_file() or path.is_symlink()) and not any(
+        if (path.is_file() or path.is_symlink() or not os.access(path, os.R_OK)) and not any(
             part.startswith(".") for part in path.relative_to(folder).parts
         ):
             yield path

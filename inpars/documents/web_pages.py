@@ -6,23 +6,24 @@ not changed or the server does not respond. Sitemaps: sitemaps.org's protocol 0.
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import json
+import re
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import quote, urldefrag, urlsplit
 from urllib.robotparser import RobotFileParser
 from xml.etree import ElementTree as Tree
 
 from inpars import __version__
-from inpars.documents.folder import SourceFile, as_id
+from inpars.documents.folder import SourceFile
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
 from inpars.io.json_text import JsonError, parse_json
@@ -45,7 +46,9 @@ TYPES = {
     "application/x-ndjson": ".jsonl",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
 }
+UNKNOWN_TYPES = ("application/octet-stream", "binary/octet-stream", "application/gzip", "application/x-gzip")
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+_NOT_SENT = re.compile(r"[^!-~]+")  # blanks, and characters outside ASCII
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
@@ -83,7 +86,7 @@ class _NotFetched(Exception):
 def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
     """Fetch the pages of URLs, of sitemaps' URLs, and of files with one URL per line."""
     client, fetched = _Client(options, cache), Fetched([], {}, {})
-    urls = list(dict.fromkeys(urldefrag(url).url for source in sources for url in _urls_of(source)))
+    urls = list(dict.fromkeys(_sent(urldefrag(url).url) for source in sources for url in _urls_of(source)))
     waiting, pages = urls[::-1], dict[str, None]()
     for url in progress.track(_popped(waiting), total=None, description="fetch", unit="addresses"):
         if len(pages) >= options.max_urls:
@@ -100,7 +103,7 @@ def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progres
             waiting += [link for link in reversed(links) if link not in pages and link not in waiting]
         elif url not in pages:
             pages[url] = None
-            fetched.files.append(SourceFile(page.path, as_id(url), url))
+            fetched.files.append(SourceFile(page.path, url, url))
     return fetched
 
 
@@ -129,6 +132,15 @@ def _is_address(text: str) -> bool:
         return False
 
 
+def _sent(url: str) -> str:
+    """The URL in ASCII, with its host in IDNA and other characters percent-encoded."""
+    parts = urlsplit(url)
+    if not parts.netloc.isascii():
+        with suppress(UnicodeError):  # of a name that no server can have
+            url = parts._replace(netloc=parts.netloc.encode("idna").decode()).geturl()
+    return _NOT_SENT.sub(lambda match: quote(match[0]), url)
+
+
 class _Client:
     """An HTTP client that respects robots.txt and waits between requests."""
 
@@ -153,7 +165,7 @@ class _Client:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             if stored is None:
                 raise _NotFetched(f"not reached ({reason})") from None
-            remarks[as_id(url)] = [f"not reached now ({reason}), a copy from before is used"]
+            remarks[url] = [f"not reached now ({reason}), a copy from before is used"]
             return stored
 
     def _request(self, url: str, stored: _Page | None) -> _Page:
@@ -165,6 +177,8 @@ class _Client:
             body = answer.read(MAX_BYTES + 1)
             if len(body) > MAX_BYTES:
                 raise _NotFetched(f"larger than {MAX_BYTES >> 20} MB")
+            if answer.length:  # the connection broke, which a limited read does not report
+                raise http.client.IncompleteRead(body, answer.length)
             packing = (answer.headers.get("Content-Encoding") or "identity").lower()
             if packing in ("gzip", "x-gzip") or body.startswith(b"\x1f\x8b"):
                 body = _unpacked(body)
@@ -216,23 +230,26 @@ class _Client:
 
 def _unpacked(body: bytes) -> bytes:
     """Decompress a gzipped body. Raises _NotFetched if it is broken or too large."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_BYTES + 1)
-    except (zlib.error, gzip.BadGzipFile):
+        text = stream.decompress(body, MAX_BYTES + 1)
+    except zlib.error:
         raise _NotFetched("broken gzip") from None
     if len(text) > MAX_BYTES:
         raise _NotFetched(f"larger than {MAX_BYTES >> 20} MB")
+    if not stream.eof:
+        raise _NotFetched("broken gzip")
     return text
 
 
 def _suffix(url: str, content_type: str) -> str:
     """The file extension for a response: by its content type, else by the URL. Raises _NotFetched."""
-    url_suffix = Path(urlsplit(url).path).suffix.lower()
-    if content_type == "text/plain" and url_suffix in (".md", ".rst", ".csv", ".jsonl"):
+    url_suffix = Path(urlsplit(url).path.removesuffix(".gz")).suffix.lower()
+    if content_type == "text/plain" and url_suffix in KINDS:
         return url_suffix  # servers send text/plain for these
     if content_type in ("application/xml", "text/xml") or url_suffix == ".xml":
         return ".xml"
-    suffix = TYPES.get(content_type, url_suffix if content_type == "application/octet-stream" else "")
+    suffix = TYPES.get(content_type, url_suffix if content_type in UNKNOWN_TYPES else "")
     if suffix not in KINDS:
         raise _NotFetched(f"of a kind that is not read ({content_type})")
     return suffix
@@ -248,5 +265,6 @@ def _sitemap(path: Path) -> list[str] | None:
         return None
     if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
         return None
-    urls = (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "loc")
-    return [url.strip() for url in urls if _is_address(url.strip())]
+    entries = (element for entry in root for element in entry)  # not those of images, which are deeper
+    urls = ((element.text or "").strip() for element in entries if element.tag.rpartition("}")[2] == "loc")
+    return [_sent(url) for url in urls if _is_address(url)]

@@ -106,9 +106,13 @@ def ingest_files(
 
     def work() -> Outcome:
         collected = collect(files.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
+        found = int(collected.keep.sum())
+        if options.limit is not None:
+            collected.keep &= collected.keep.cumsum() <= options.limit
         total = int(collected.keep.sum())
+        collected.dropped["not_in_limit"] += found - total
         track = progress.track(collected.documents(), total=total, description="write", unit="documents")
-        count = write_documents(output, islice(track, options.limit))
+        count = write_documents(output, track)
         if not count:
             with storage_errors(output):
                 output.unlink()
@@ -117,8 +121,7 @@ def ingest_files(
             raise DataFormatError(
                 "there is no text in any file here" + (f" ({reasons})" if reasons else ""), path=files.where
             )
-        has_questions = collected.qrels and (options.limit is None or collected.queries)
-        topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
+        topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if collected.qrels else {}
         return _outcome(count, collected, files, fetched, _write_topics(stage, topics))
 
     return stage.run(work), files

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from inpars.documents.web_pages import FetchOptions, fetch
+from inpars.documents.web_pages import FetchOptions, _sent, fetch
 from inpars.errors import DataFormatError
 
 QUICK = FetchOptions(url_delay=0, url_timeout=5)
@@ -28,6 +28,11 @@ class Site(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.send_header("ETag", etag)
+            if self.path in self.server.torn:
+                self.send_header("Content-Length", str(len(body) + 9))
+                self.end_headers()
+                self.wfile.write(body)
+                return
             if packing := self.server.packings.get(self.path):
                 self.send_header("Content-Encoding", packing)
             self.send_header("Content-Length", str(len(body)))
@@ -41,7 +46,7 @@ class Site(BaseHTTPRequestHandler):
 @pytest.fixture
 def site():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.pages, server.asked, server.packings = {}, [], {}
+    server.pages, server.asked, server.packings, server.torn = {}, [], {}, ()
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     server.root = f"http://127.0.0.1:{server.server_address[1]}"
@@ -159,3 +164,36 @@ def test_a_torn_note_about_a_page_and_addresses_that_are_none(site, tmp_path):
     (tmp_path / "list.txt").write_text("http://[\n")
     with pytest.raises(DataFormatError, match=r"list\.txt:1: not an http address"):
         fetch([str(tmp_path / "list.txt")], QUICK, cache=tmp_path)
+
+
+def test_a_page_that_arrives_in_part_is_no_page(site, tmp_path):
+    packed = gzip.compress(b"<p>one</p>" * 99)
+    site.pages = {"/a": ("text/html", b"<p>on"), "/b": ("text/html", packed[:-9])}
+    site.torn = ("/a",)
+    found = fetch([f"{site.root}/a", f"{site.root}/b"], QUICK, cache=tmp_path)
+    assert (found.files, list(found.failed.values())) == ([], [[f"{site.root}/a"], [f"{site.root}/b"]])
+
+
+def test_addresses_outside_ascii_are_encoded_and_stay_as_ids(site, tmp_path):
+    site.pages = {"/%C3%9Cbung%20a": ("text/html", b"<p>A")}
+    given = [f"{site.root}/Übung a", f"{site.root}/%C3%9Cbung%20a"]
+    found = fetch(given, QUICK, cache=tmp_path)
+    (page,) = found.files
+    assert not found.failed
+    assert (page.name, page.source, page.title) == (given[1], given[1], "Übung a")
+    assert _sent("https://bücher.example:8/ä") == "https://xn--bcher-kva.example:8/%C3%A4"
+
+
+def test_pictures_of_a_sitemap_are_no_pages(site, tmp_path):
+    picture = f"<image><loc>{site.root}/i.png</loc></image>"
+    pages = sitemap(f"{site.root}/a").replace(b"</url>", picture.encode() + b"</url>")
+    site.pages = {"/s.xml.gz": ("application/x-gzip", gzip.compress(pages)), "/a": ("text/html", b"<p>A")}
+    found = fetch([f"{site.root}/s.xml.gz"], QUICK, cache=tmp_path)
+    assert ([file.source for file in found.files], found.failed) == ([f"{site.root}/a"], {})
+
+
+def test_a_text_without_a_type_of_its_own_is_read_by_its_name(site, tmp_path):
+    names = {"/a.html": "text/plain", "/b.json": "text/plain", "/c.jsonl.gz": "binary/octet-stream", "/d": "text/plain"}
+    site.pages = {name: (kind, b"x") for name, kind in names.items()}
+    found = fetch([site.root + name for name in names], QUICK, cache=tmp_path)
+    assert [file.path.suffix for file in found.files] == [".html", ".json", ".jsonl", ".txt"]

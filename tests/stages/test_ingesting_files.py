@@ -10,7 +10,7 @@ from tiny_models import sentence
 
 from inpars.documents import collection
 from inpars.documents.datasets import load_dataset
-from inpars.documents.folder import LINKED, find_files
+from inpars.documents.folder import LINKED, NOT_ALLOWED, find_files
 from inpars.errors import ConfigError, DataFormatError, MissingDependencyError
 from inpars.io.manifest import manifest_path, read_manifest
 from inpars.stages.ingest import IngestOptions, ingest_files
@@ -200,10 +200,26 @@ def test_records_keep_their_ids(tmp_path, output):
     path = tmp_path / "r.jsonl"
     path.write_text('{"id": "x 1", "text": "A b. C d."}\n{"id": 2, "text": "e"}\n', encoding="utf-8")
     ingest(path, output, id_column="id", max_tokens=3, overlap=0)
-    assert [row["_id"] for row in rows(output)] == ["x%201", "x%201#2", "2"]
+    assert [(row["_id"], row["title"]) for row in rows(output)] == [("x%201", ""), ("x%201#2", ""), ("2", "")]
 
 
-def test_an_output_inside_the_folder_is_not_read_again(folder):
+def test_ids_of_one_word_stay_as_they_are(tmp_path, output):
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "http://a.example/b%20c", "text": "A."}\n', encoding="utf-8")
+    ingest(path, output, id_column="id")
+    assert [row["_id"] for row in rows(output)] == ["http://a.example/b%20c"]
+
+
+def test_records_that_differ_in_their_titles_are_different(tmp_path, output):
+    path = tmp_path / "r.csv"
+    path.write_text("title,text\nRed shoe,Out of stock.\nBlue hat,Out of stock.\nRed shoe,Out of stock.\n")
+    manifest = ingest(path, output)
+    assert [row["title"] for row in rows(output)] == ["Red shoe", "Blue hat"]
+    assert manifest.dropped == {"duplicate": 1}
+
+
+def test_an_output_and_the_cache_inside_the_folder_are_not_read_again(folder, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(folder / "cache"))
     output = folder / "corpus.jsonl"
     first = ingest(folder, output)
     assert ingest(folder, output) == first
@@ -212,6 +228,20 @@ def test_an_output_inside_the_folder_is_not_read_again(folder):
 
 def test_a_limit(folder, output):
     assert ingest(folder, output, limit=1).output.records == 1
+
+
+def test_a_limit_keeps_the_questions_of_its_documents(tmp_path, output):
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(SQUAD), encoding="utf-8")
+    manifest = ingest(path, output, max_tokens=8, overlap=0, limit=1)
+    assert load_dataset(str(output.parent)).topics().qrels == {"q1": {"squad.json#1": 1}}
+    assert manifest.dropped["not_in_limit"] == 1
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "a.md")
+    found = find_files([folder])
+    assert ([file.name for file in found.readable], found.skipped[NOT_ALLOWED]) == (["sub/b.txt"], ["a.md"])
 
 
 def test_a_folder_without_any_text(tmp_path, output):
