@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from inpars.generation import QueryGenerator
 
 LOG_PROB_TOLERANCE = 0.15
-CHUNK_DOCUMENTS = 32  # generated and stored as a whole
+CHUNK_DOCUMENTS = {"bf16": 64, "f32": 32}  # generated and stored as a whole; fewer where that takes longer
 BATCH_TOKENS = 2048  # per pass
 CACHE_GIGABYTES = 2  # for keys and values, allocated on demand
 BLOCK_TOKENS = 32  # per cache block on CPUs
@@ -86,8 +86,9 @@ class OpenVinoGenerator:
         import openvino_genai as genai
 
         settings.check()
-        self._settings, self.name, precision = settings, decoder.name, decoder.precision
-        self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {precision}"
+        self._settings, self.name = settings, decoder.name
+        self._chunk = CHUNK_DOCUMENTS[decoder.precision]
+        self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {decoder.precision}"
         self._inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
         self._end = StopCondition(decoder.end_tokens, prompt.stop_position, partial(decoded, decoder.tokenizer))
         self._stop_tokens = set(decoder.end_tokens | _stop_tokens(decoder.tokenizer, prompt))
@@ -105,7 +106,7 @@ class OpenVinoGenerator:
             self._finish([self._begin(self._inputs.prefix[:whole], max_new_tokens=1)])
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
+        return chunks_by_length([len(text) for text in self._inputs.cut(documents)], self._chunk)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """One query per document. Chunks do not overlap, so that a resumed run repeats an uninterrupted one."""

@@ -19,10 +19,9 @@ from inpars.pipeline.evidence import UNLABELLED
 from inpars.pipeline.measurement import QUERIES
 from inpars.pipeline.system_runs import FUSION_DEPTH
 from inpars.records import Run
-from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.bm25 import bm25_index
 
 WRITTEN, JUDGED = "written", "judged"
-BM25_SETTINGS: Mapping[str, Any] = {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": DEFAULT_LANGUAGE}
 UNTOLD = "written queries cannot tell what a reranker is worth: the model that it starts from wrote them"
 
 
@@ -58,9 +57,11 @@ def lines_about(choice: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None = None) -> dict[str, Any]:
+def choice_of(
+    corpus: Corpus, evidence: ChoiceEvidence, bm25: Mapping[str, Any], *, threads: int | None = None
+) -> dict[str, Any]:
     """The content of `choice.json`: gate, stages, their trials, headroom, and how generated queries match real ones."""
-    coverage = bm25_index(corpus, threads=threads).coverage()
+    coverage = bm25_index(corpus, **bm25, threads=threads).coverage()
 
     def features_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:
         first = next(name for name in runs if name != BM25)
@@ -78,7 +79,7 @@ def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None =
         if evidence.match and not evidence.judged:
             weights = dict(zip(traits, tilted, strict=True))
     choice, names, trials = choose_stages(PRIOR, features, lexical, dense, topics.qrels, FUSION_DEPTH, weights)
-    system = _mix(names, choice.gate.offset)
+    system = _mix(names, choice.gate.offset, bm25)
     shares = {query_id: system.gate.share(one) for query_id, one in features.items()} if system.gate else None
     mix = system.fuse(runs, FUSION_DEPTH, shares)
     weighing = "alike" if evidence.judged else "matched" if weights else "easy ones a quarter"
@@ -94,10 +95,10 @@ def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None =
     }
 
 
-def _mix(names: Sequence[str], offset: float) -> SearchSystem:
+def _mix(names: Sequence[str], offset: float, bm25: Mapping[str, Any]) -> SearchSystem:
     """The system that fuses these stages' runs; fusing does not need their models."""
     stages = (FirstStage(name=BM25, retriever=BM25), *(FirstStage(name=name, retriever=name) for name in names))
-    return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **BM25_SETTINGS)
+    return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **bm25)
 
 
 def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> ChoiceEvidence:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from inpars.filtering.checks import FilterOptions
 from inpars.filtering.query_table import ScoringFunction
@@ -14,6 +14,7 @@ from inpars.fusion.system import BM25
 from inpars.negatives.miner import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.rerankers.kinds import ScorerKind
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.stages.search import MIN_WINDOW
 from inpars.stages.workers import ClusterOptions
 
@@ -139,6 +140,9 @@ class PipelineOptions(ClusterOptions):
         bounds=Bounds(minimum=0, below=1),
         advanced=True,
     )
+    language: str = option(
+        DEFAULT_LANGUAGE, help="language of BM25's analyser", changes_result="unless default", advanced=True
+    )
     seed: int = option(0, help="random seed", bounds=SEED, advanced=True)
 
     def problems(self) -> Iterator[str]:
@@ -160,6 +164,10 @@ class PipelineOptions(ClusterOptions):
         if "top_k" in named or self.max_documents is None:
             return self
         return replace(self, top_k=max(DEFAULT_TOP_K, int(KEPT_SHARE * self.max_documents)))
+
+    @property
+    def bm25(self) -> dict[str, Any]:
+        return {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": self.language}
 
     @property
     def models(self) -> tuple[str, ...]:

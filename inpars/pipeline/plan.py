@@ -91,7 +91,7 @@ def _new_plan(run: RunContext, free: frozenset[str], basis: Mapping[str, Any], w
     from inpars.pipeline.trial import measure_rates  # loads model code
 
     dataset, options, steps = run.dataset, run.options, run.progress
-    bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # needed by every plan
+    bm25_index(dataset.corpus, **options.bm25, threads=options.threads, progress=steps)  # needed by every plan
     rates, embedded = measure_rates(dataset, run.prompt, options, steps)
     sizes = {name: basis[name] for name in ("queries", "judged", "pairs") if name in basis}
     work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)

@@ -21,7 +21,7 @@ from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.models.retrievers import MULTI_VECTOR, averages_token_states
-from inpars.pipeline.choice import BM25_SETTINGS, JUDGED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
+from inpars.pipeline.choice import JUDGED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
 from inpars.pipeline.evidence import UNLABELLED
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.options import PipelineOptions
@@ -29,7 +29,7 @@ from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.pipeline.trainings import learning_curve
 from inpars.records import Run
 from inpars.rerankers.rerank import rescored
-from inpars.retrieval.bm25 import bm25_index
+from inpars.retrieval.bm25 import DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file, run_scorer_maker
 from inpars.stages.search import SearchOptions, load_encoder
 from inpars.stages.stage import Outcome, Stage
@@ -68,7 +68,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
             unlabelled_runs=read_lists(real),
             match=evidence.match,
         )
-        values = choice_of(run.dataset.corpus, choice_evidence, threads=run.options.threads)
+        values = choice_of(run.dataset.corpus, choice_evidence, run.options.bm25, threads=run.options.threads)
         if offers_late_interaction(run):
             values["share_read"] = _share_read(run)
         write_json(output, values)
@@ -82,6 +82,8 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
     settings: dict[str, Any] = {"depth": FUSION_DEPTH, "prior": repr(PRIOR), "by": by, "match": evidence.match}
     if offers_late_interaction(run):
         settings["late_interaction"] = True
+    if run.options.language != DEFAULT_LANGUAGE:
+        settings["language"] = run.options.language
     manifest = Stage("choose", settings, output, inputs, **run.stage_kwargs).run(work)
     if run.options.learning_curve and "retriever" in done:
         learning_curve(run, topics, paths, done["triples"])
@@ -90,7 +92,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
         stages=tuple(stage for stage in stages if stage.name in (BM25, *chosen)),
         gate=PRIOR.moved(manifest.results["gate"]["offset"]),
         fusion_depth=FUSION_DEPTH,
-        **BM25_SETTINGS,
+        **run.options.bm25,
     )
     system = replace(system, late_interaction=late_interaction_of(run, manifest.results.get("share_read")))
     reranking = reranking_of(run, trained="reranker" in done)
@@ -110,7 +112,7 @@ def _judged_reranking(
 
     def shares() -> dict[str, float] | None:
         corpus = run.dataset.corpus
-        coverage = bm25_index(corpus, threads=run.options.threads).coverage()
+        coverage = bm25_index(corpus, **run.options.bm25, threads=run.options.threads).coverage()
         return system.shares(topics.queries, read_lists(paths), coverage, lambda doc_id: corpus[doc_id].full_text)
 
     def score(late_interaction: Reranking, run_to_score: Run) -> Run:
@@ -178,7 +180,7 @@ def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSyste
     system = SearchSystem(
         stages=(FirstStage(name=BM25, retriever=BM25),),
         reranking=reranking_of(run, trained="reranker" in done),
-        **BM25_SETTINGS,
+        **run.options.bm25,
     )
     write_system(system, run.folder)
     return system

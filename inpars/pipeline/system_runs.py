@@ -9,9 +9,10 @@ from typing import Any
 
 from inpars.distributed import workers_of
 from inpars.documents.datasets import Dataset
+from inpars.evaluation.run_files import read_ordered_run
 from inpars.fusion.stage_choice import VIEW
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
-from inpars.io.formats import read_run, write_run
+from inpars.io.formats import write_run
 from inpars.io.manifest import read_manifest, stamp
 from inpars.io.runs import cut, fuse_z_scores, with_zeros
 from inpars.io.topics import Topics
@@ -25,6 +26,7 @@ from inpars.prompts.templates import Prompt
 from inpars.records import Run
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
+from inpars.stages.rerank import reranked_depth
 from inpars.stages.search import SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, Stage
 from inpars.stages.system_search import SystemSearchOptions, search_system
@@ -147,7 +149,9 @@ def _add_search_command(run: RunContext, shipped: Path) -> None:
 def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
     """Search with one first stage; `shown=False` omits the command, if no flags name the queries."""
     windows = stage.window_tokens
-    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=windows, **run.options.clustered)
+    options = SearchOptions(
+        retriever=(stage.retriever,), k=k, window_tokens=windows, **run.options.bm25, **run.options.clustered
+    )
     output = run.path(f"{name}.trec")
     if shown:
         run.commands.add("search", run.searched, output, options)
@@ -183,10 +187,16 @@ def fuse_runs(
     settings = {"depth": depth, "k": k, **({"lexical": lexical} if lexical else {})}
 
     def work() -> Outcome:
-        runs = {name: read_run(source) for name, source in named.items()}
+        runs = {name: read_ordered_run(source, stage_kwargs["progress"].note) for name, source in named.items()}
         for name, source in named.items():
             if read_manifest(source) is None:
                 _note_short_lists(source, runs[name], depth, stage_kwargs["progress"])
+            scored = reranked_depth(source)
+            if scored is not None and scored < min(depth, max(map(len, runs[name].values()), default=0)):
+                stage_kwargs["progress"].note(
+                    f"{source}: its reranker scored the first {scored} documents only; --fusion-depth {scored} fuses "
+                    "these"
+                )
         return Outcome(write_run(output, fused_files(runs, depth, k, lexical), output.stem))
 
     inputs = {name: stamp(source) for name, source in named.items()}

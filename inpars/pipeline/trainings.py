@@ -53,13 +53,19 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
         if options.budget is None
         else f"--training never, by the plan for {options.budget}"
     )
-    skipped = dict.fromkeys([name for name in needed if options.training == "never"], never)
+    skipped = dict.fromkeys([name for name in needed if needed[name] and options.training == "never"], never)
     if options.training == "auto" and options.reranker == options.model and needed["reranker"]:
         skipped["reranker"] = OF_THE_AUTHOR
     remaining = [name for name, is_needed in needed.items() if is_needed and name not in skipped]
     done: dict[str, Manifest] = {}
     if remaining:
-        done["triples"] = _mine_triples(run, _to_train_on(run, queries))
+        try:
+            done["triples"] = _mine_triples(run, _to_train_on(run, queries))
+        except ConfigError as error:  # no negatives, in a very small collection
+            if options.training == "always":
+                raise
+            run.progress.withdraw(run.path(TRIPLES))
+            skipped, remaining = skipped | dict.fromkeys(remaining, str(error)), []
     trainings: dict[str, Callable[[], Manifest | str]] = {
         "retriever": lambda: _train_retriever(run),
         "reranker": lambda: _train_reranker(run, done["triples"]),
@@ -71,8 +77,7 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
         else:
             skipped[name] = outcome
     for name, reason in skipped.items():
-        if needed[name]:
-            run.progress.note(f"the {name} is not trained: {reason}")
+        run.progress.note(f"the {name} is not trained: {reason}")
     return done, skipped
 
 
@@ -106,12 +111,14 @@ def _mine_triples(run: RunContext, queries: Path) -> Manifest:
         ranks=run_options.ranks,
         per_query=run_options.per_query,
         positive_within=run_options.positive_within,
+        language=run_options.language,
         seed=run_options.seed,
         threads=run_options.threads,
     )
     source = ["--input", queries, *run.commands.documents, "--no-judgements"]
+    manifest = write_triples(queries, run.dataset.corpus, options, output=run.path(TRIPLES), **run.stage_kwargs)
     run.commands.add("triples", source, run.path(TRIPLES), options)
-    return write_triples(queries, run.dataset.corpus, options, output=run.path(TRIPLES), **run.stage_kwargs)
+    return manifest
 
 
 def retriever_options(run: RunContext) -> RetrieverOptions:
@@ -217,7 +224,7 @@ def _points(
 ) -> list[CurvePoint]:
     corpus, runs, tuned_runs = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
     dense = [dense_run for name, dense_run in runs.items() if name != BM25]
-    coverage = bm25_index(corpus, threads=run.options.threads).coverage()
+    coverage = bm25_index(corpus, **run.options.bm25, threads=run.options.threads).coverage()
     features = findings(topics.queries, runs[BM25], dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
     weights = dict.fromkeys(features, 1.0) if run.evidence.judged is not None else None
     mix_options = (topics.qrels, FUSION_DEPTH, weights)

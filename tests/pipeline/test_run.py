@@ -318,6 +318,19 @@ def test_documents_that_are_read_too_little_have_no_late_interaction(cache, smal
     assert read_system(tmp_path / "small").late_interaction is None
 
 
+def test_all_searches_of_a_run_analyse_the_language_that_is_named(cache, small, tmp_path, capsys):
+    folder = tmp_path / "german"
+    told = [*small, "--language", "de", "--training", "never", "--rerank-depth", "0", "--output", str(folder)]
+    assert main([*told, "--quiet"]) == 0
+    assert read_system(folder).language == "de"
+    for name in ("runs/bm25.trec", "choice/bm25.trec"):
+        manifest = json.loads((folder / f"{name}.manifest.json").read_text())
+        assert manifest["arguments"]["language"] == "de"
+    assert main(["verify", str(folder), "--quiet", "--sample", "1"]) == 0
+    assert main([*small, "--language", "xx", "--output", str(tmp_path / "no"), "--quiet"]) == 1
+    assert "language 'xx'" in capsys.readouterr().err
+
+
 def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, small, tiny, tmp_path, capsys):
     folder, encoder = tmp_path / "small", tiny("sentence_transformer")
     assert (
@@ -363,6 +376,9 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_pa
     reranking = json.loads((folder / "choice" / "reranking.json").read_text())
     assert (choice["by"], choice["queries"], choice["weighing"]) == ("judged", len(dev), "alike")
     assert choice["match"]["target_queries"] == len(rows)
+    report = json.loads((folder / "report.json").read_text())
+    assert "to choose by" not in report["lead"]
+    assert report["pipeline"][-2]["detail"] == f"by {len(dev)} judged dev queries"
     system = read_system(folder)
     own = system.reranking
     assert reranking["weight"] == (0 if own is None else None if own.odds else own.weight)
@@ -378,7 +394,8 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_pa
 def test_queries_of_people_are_trained_on_and_nothing_else(cache, trained, finished, copied, tmp_path, capsys):
     """They are in the triples; what chooses and what measures is as it was."""
     documents = {row["_id"]: row for _, row in read_jsonl(Path(trained[2]) / "corpus.jsonl")}
-    rows = [f"asked by people {n}\t{doc_id}\t2\n" for n, doc_id in enumerate(documents)]
+    measured = next(read_queries(Path(trained[2]) / "queries.jsonl")).text
+    rows = [f"asked by people {n}\t{doc_id}\t2\n" for n, doc_id in enumerate(documents)] + [f"{measured}\td7\t2\n"]
     (tmp_path / "log.tsv").write_text("query\tdoc_id\tclicks\n" + "".join(rows))
     pairs, folder = tmp_path / "pairs.jsonl", tmp_path / "with"
     assert main(["pairs", "--clicks", str(tmp_path / "log.tsv"), *trained[1:3], "--output", str(pairs), "--quiet"]) == 0
@@ -390,6 +407,8 @@ def test_queries_of_people_are_trained_on_and_nothing_else(cache, trained, finis
     assert sum(query.by_people for query in to_train_on) > len(to_train_on) / 2
     assert to_choose_by
     assert not any(query.by_people for query in to_choose_by)
+    assert measured in pairs.read_text()
+    assert measured not in {query.text for query in to_train_on if query.by_people}
     assert not {query.doc_id for query in to_train_on} & {query.doc_id for query in to_choose_by}
     assert "asked by people" in (folder / "triples.tsv").read_text()
     report = json.loads((folder / "report.json").read_text())

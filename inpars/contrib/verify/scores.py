@@ -324,9 +324,10 @@ def _chosen(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     queries = Topics(topics, recomputed.run.queries(topics), recomputed.run.qrels(topics))
     path = recomputed.run.path / output
     evidence = evidenced(queries, path.parent, list(manifest.inputs), manifest.arguments)
-    choice = choice_of(corpus, evidence, threads=recomputed.options.threads)
-    stored = parse_json(path.read_bytes())["gate"]["offset"]
-    gate = read_system(recomputed.run.path).gate
+    system = read_system(recomputed.run.path)
+    bm25 = Bm25Options(k1=system.k1, b=system.b, language=system.language).bm25
+    choice = choice_of(corpus, evidence, bm25, threads=recomputed.options.threads)
+    stored, gate = parse_json(path.read_bytes())["gate"]["offset"], system.gate
     offsets = {"choice.json": stored, "system.json": float("nan") if gate is None else gate.offset}
     recomputed.hold("choices", output, {name: abs(value - choice["gate"]["offset"]) for name, value in offsets.items()})
 
