@@ -117,6 +117,7 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)  # (query, positive) pairs
     skipped: Counter[str] = field(default_factory=Counter)  # candidates
     sources: Counter[str] = field(default_factory=Counter)  # negatives
+    above_window: int = 0  # negatives of rankings that end before the window
     not_retrieved: int = 0  # positives that the first retriever does not find
 
 
@@ -169,6 +170,8 @@ class NegativeMiner:
             mined = list(self._rescored(mined, self._scorer))
         for query_negatives in mined:
             self.counts.sources.update(negative.source for negative in query_negatives.negatives)
+            ranks = (negative.rank for negative in query_negatives.negatives if negative.rank is not None)
+            self.counts.above_window += sum(rank < self._config.ranks[0] for rank in ranks)
         return mined, {source: run for source, (run, _) in searched.items()}
 
     def _relevant(self, block: Sequence[QueryWithPositives]) -> dict[str, frozenset[str]]:

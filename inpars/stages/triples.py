@@ -47,6 +47,7 @@ from inpars.training.examples import TripleTexts
 
 STAGE = "triples"
 REPLACED = "replaced_positives"
+ABOVE_WINDOW = "negatives_above_ranks"
 RUNS: Mapping[Source, str] = {"bm25": "negatives.trec", "dense": "negatives.dense.trec"}
 QUERIES_PER_BLOCK = 500
 QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
@@ -60,7 +61,10 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     ranks: str = option("1-100", help="ranks that negatives are drawn from", metavar="FIRST-LAST")
     per_query: int = option(1, help="negatives per positive", minimum=1)
     positive_within: int | None = option(
-        None, help="drop queries whose own document BM25 does not rank in its top N; 0: keep all", minimum=0
+        None,
+        help="drop queries whose document is not in the top N of BM25, or with --negatives dense of the bi-encoder; 0: "
+        "keep all",
+        minimum=0,
     )
     retriever: str = option("minilm", help="bi-encoder for --negatives dense and both: embedded name, folder or hub id")
     margin: float | None = option(
@@ -163,6 +167,11 @@ def write_triples(
             tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
             count = _write(output, runs, miner, tracked, corpus, progress)
         counts = miner.counts
+        if counts.above_window:
+            stage.note(
+                f"{counts.above_window} negatives are the last of rankings that end before --ranks {options.ranks}; "
+                "lower ranks would give a choice"
+            )
         results = {
             "queries": counts.queries,
             "positives": counts.pairs,
@@ -170,6 +179,7 @@ def write_triples(
             "sources": dict(counts.sources),
             "passed_over": dict(counts.skipped),
             **({} if chooser is None else {REPLACED: chooser.replaced}),
+            **({ABOVE_WINDOW: counts.above_window} if counts.above_window else {}),
         }
         return Outcome(count, dict(counts.dropped), results)
 

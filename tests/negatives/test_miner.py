@@ -78,6 +78,11 @@ def test_documents_of_the_positives_text_are_no_negatives():
     assert set(drawn({"q1": "d1"}, shelf=shelf, per_query=5)) == {"d3", "d5"}
 
 
+def test_negatives_above_the_window_are_counted():
+    assert mine({"q1": "d3"}, ranks=(50, 100), per_query=2)[1].above_window == 2  # d5 and d4, ranks 4 and 3
+    assert mine({"q1": "d3"}, ranks=(4, 100))[1].above_window == 0
+
+
 def test_an_empty_query_drops_its_own_rows_only():
     """Toolkit fault: a query that found nothing shifted every later query onto another one's documents."""
     run = {"q1": {"d1": 2.0, "d2": 1.0}, "q2": {}, "q3": {"d3": 2.0, "d4": 1.0}, "q5": {"d5": 1.0}}

@@ -16,6 +16,7 @@ from inpars.negatives.miner import best_document
 from inpars.records import Triple
 from inpars.stages import search as search_stage
 from inpars.stages import triples as triples_stage
+from inpars.stages.stage import Stage
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.stages.triples import TriplesOptions, write_triples
 from inpars.training.examples import TripleTexts, read_triple_texts
@@ -116,6 +117,15 @@ def test_queries_without_results_are_counted(index, tmp_path):
     index.silent = ("d03-q0",)
     manifest = mine(tmp_path / "triples.tsv")
     assert (manifest.output.records, manifest.dropped) == (5, {"no_negatives": 1})
+
+
+def test_ranks_beyond_every_ranking_are_noted(index, tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(Stage, "note", lambda _, line: notes.append(line))
+    manifest = mine(tmp_path / "triples.tsv", ranks="50-60")
+    assert manifest.results["negatives_above_ranks"] == manifest.output.records == 6
+    assert notes[0].startswith("6 ")
+    assert "before --ranks 50-60" in notes[0]
 
 
 def test_texts_stay_on_their_line(index, tmp_path):
