@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from inpars.batches import slices
-from inpars.errors import ConfigError, StaleInputError
+from inpars.errors import BackendError, ConfigError, StaleInputError
 from inpars.io.runs import DEFAULT_FUSION, Fusion, cut, fuse, fuse_z_scores, rank
 from inpars.progress import SILENT, Progress
 from inpars.protocols import PairScorer, ScoredPart, score_in_parts
@@ -76,6 +76,11 @@ def score_run(
             scored = [
                 ScoredDocument(*batch[position], score) for position, score in sorted(part) if position in remaining
             ]
+            if wrong := next((row for row in scored if not math.isfinite(row.score)), None):
+                raise BackendError(
+                    f"{scorer.name} scores query {wrong.query_id!r} and document {wrong.doc_id!r} {wrong.score}, "
+                    "which ranks nothing; try --dtype float32, or another model"
+                )
             yield scored
             progress.advance(len(scored))
 

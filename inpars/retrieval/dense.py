@@ -20,7 +20,7 @@ import torch
 from inpars.batches import slices
 from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
 from inpars.io.corpus import Documents
 from inpars.io.manifest import sha256_of
 from inpars.models import loading as models
@@ -209,6 +209,11 @@ class Encoder:
         result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
         if parts:
             result[order] = np.concatenate(parts)
+        if not np.isfinite(result).all():
+            raise BackendError(
+                f"{self.name} embeds some texts as NaN or infinity, which rank nothing; try --dtype float32, or "
+                "another model"
+            )
         return result
 
 

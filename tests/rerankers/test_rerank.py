@@ -1,5 +1,6 @@
 """Reordering the top of a run: tail, fusion, unknown ids, resuming after an interruption."""
 
+import math
 import random
 import re
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.errors import ConfigError, StaleInputError
+from inpars.errors import BackendError, ConfigError, StaleInputError
 from inpars.io.runs import rank
 from inpars.records import ScoredDocument
 from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage, pairs_to_score, score_run
@@ -166,3 +167,13 @@ def test_the_tail_stays_behind_whatever_the_scores_and_also_in_float32(scores, d
     assert order(found) == [doc_id for doc_id, _ in rank(margins)] + expected[depth:]
     tail = np.array([found[doc_id] for doc_id in expected[depth:]], dtype=np.float32)
     assert (np.diff(tail) < 0).all(), "a reader that keeps float32 sees the same order"
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_refused(score):
+    class Broken(Lengths):
+        def score(self, pairs):
+            return [1.0, score, *(1.0 for _ in pairs[2:])]
+
+    with pytest.raises(BackendError, match=rf"query 'q1' and document 'd2' {score}.*--dtype float32"):
+        rerank(RUN, QUERIES, TEXTS, Broken())

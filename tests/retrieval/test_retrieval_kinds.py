@@ -5,10 +5,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from tiny_models import WORDS, sentence
 
-from inpars.errors import ConfigError, DataFormatError, UntrainedModelError
+from inpars.errors import BackendError, ConfigError, DataFormatError, UntrainedModelError
 from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents
 from inpars.io.runs import rank
@@ -215,6 +216,13 @@ def test_the_share_read_of_texts_by_hand(tiny):
     encoder = dense.Encoder(tiny("sentence_transformer"), max_length=8)
     assert encoder.share_read([" ".join(WORDS[:2]), " ".join(WORDS[:10])]) == 12 / 16
     assert encoder.share_read([]) == 0
+
+
+def test_embeddings_that_are_no_numbers_are_refused(tiny, monkeypatch):
+    encoder = dense.Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32")
+    monkeypatch.setattr(encoder._model, "encode_query", lambda texts, **_: torch.full((len(texts), 4), torch.nan))
+    with pytest.raises(BackendError, match="rank nothing; try --dtype float32"):
+        encoder.encode_queries(["amber"])
 
 
 def test_max_sim_of_a_plain_bi_encoder_is_that_of_its_token_states(tiny):
