@@ -77,6 +77,7 @@ class BM25Index:
         """The k best documents per query; none for a query without indexed terms. Query ids must be unique."""
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
+        k = min(k, max(1, int(self._lucene.reader.numDocs())))
         threads = threads or os.cpu_count() or 1
         run: Run = {}
         batches = list(slices(queries, QUERIES_PER_BATCH))

@@ -96,6 +96,11 @@ def test_k_cuts_and_may_be_beyond_the_list(corpus):
     assert len(search(index, "apple", 1000)) == 3
 
 
+def test_k_may_be_the_largest_that_a_flag_takes(corpus):
+    index = bm25_index(corpus(*FRUIT))
+    assert search(index, "apple", k=2**31 - 1) == search(index, "apple", k=4)
+
+
 def test_threads_and_batches_change_nothing(corpus, monkeypatch):
     index = bm25_index(corpus(*FRUIT))
     queries = [Query(str(number), text) for number, text in enumerate(["apple", "pear", "cherry plum", "filler"] * 5)]
