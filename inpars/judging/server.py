@@ -67,6 +67,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(r"[\s\"'*_`#(\[]*([0-3])(?![\d.]\d|\d|\s*(?:-|\u2013|to)\s*\d)")
+_LIST = re.compile(r"[\s*_`#(]*1[.)]\s.*\n[\s*_`#(]*2[.)]\s", re.DOTALL)
 _REASON = re.compile(
     r"[\"'](?:reason|explanation|rationale|why)[\"']\s*:\s*[\"'](.+?)[\"']\s*[,}]", re.IGNORECASE | re.DOTALL
 )
@@ -166,6 +167,8 @@ def graded(reply: GeneratedQuery) -> Graded:
 def find_grade(text: str) -> FoundGrade | None:
     """The grade in a reply, the last one if it names several; None if it names none."""
     named = [*_JSON.finditer(text)] or [*_NAMED.finditer(text)]
+    if not named and _LIST.match(text):
+        return None  # a numbered list begins with no grade
     match = named[-1] if named else _FIRST.match(text)
     return None if match is None else FoundGrade(int(match[1]), *match.span(1))
 
