@@ -27,8 +27,8 @@ from inpars.cli.common import (
 from inpars.documents.datasets import load_judged, load_topics
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import parse_metrics
+from inpars.evaluation.run_files import read_ordered_run
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.io.formats import read_run
 from inpars.io.manifest import Manifest
 from inpars.judging import Pair
 from inpars.judging.agreement import (
@@ -88,7 +88,7 @@ def run(flags: argparse.Namespace) -> None:
     if len(metrics) != 1:
         raise ConfigError(f"--metric orders systems by one measure, not by {len(metrics)}: {', '.join(metrics)}")
     prompt = load_judging_prompt(flags.prompt)
-    runs = {name: read_run(path) for name, path in run_names(flags.run).items()}
+    runs = {name: read_ordered_run(path, progress.note) for name, path in run_names(flags.run).items()}
     dataset = open_dataset(flags, progress)
     chosen = from_flags(DatasetFlags, flags)
     queries = query_texts(chosen, flags.split, progress)

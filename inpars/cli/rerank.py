@@ -20,6 +20,7 @@ from inpars.cli.common import (
 )
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
+from inpars.io.runs import DEFAULT_FUSION
 from inpars.options import add_flags, from_flags
 from inpars.stages.rerank import RerankOptions, reorder_file, rerank_file, run_scorer_maker
 from inpars.stages.stage import Running
@@ -70,6 +71,8 @@ def run(flags: argparse.Namespace) -> None:
 def _reorder(flags: argparse.Namespace, options: RerankOptions) -> None:
     if len(flags.run) > 1 or options.part is not None:
         raise ConfigError("--scores reorders one --run as a whole; leave --shard and further runs out")
+    if flags.prompt is not None or options.limit is not None or options.fusion != DEFAULT_FUSION:
+        raise ConfigError("--scores adds z-scores, without a model; leave --prompt, --limit and --fusion out")
     running: Running = {"progress": console(flags), "overwrite": flags.overwrite}
     reorder_file(flags.run[0], flags.scores, options.depth, output=flags.output, **running)
     text = f"{flags.output}: the first {options.depth} documents of {flags.run[0]} reordered by {flags.scores}"

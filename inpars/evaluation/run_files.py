@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from inpars.io.fields import MAX_DIGITS
-from inpars.io.formats import parse_run_line
+from inpars.io.formats import parse_run_line, read_run
 from inpars.io.storage import decode_line, open_lines
+from inpars.progress import Note
 from inpars.records import Qrels, Run
 
 Order: TypeAlias = Literal["score", "file"]
@@ -35,7 +36,7 @@ class RunNotes:
     tag: str = ""  # run tag of the first line
     results: int = 0  # lines of judged queries
     twice: int = 0  # lines that repeat a document of their query
-    misordered: tuple[str, ...] = ()  # queries whose ranks and scores disagree
+    misordered: tuple[str, ...] = ()  # queries whose ranks contradict their scores, or the lines if these rank
     tied: int = 0  # queries with equal float32 scores among the first ten
     unjudged_queries: int = 0  # queries without judgements: not measured
     first_unjudged: str = ""  # the first of these queries
@@ -80,12 +81,25 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
         tag=_tag(path),
         results=lines,
         twice=twice,
-        misordered=tuple(query_id for query_id, results in results_of.items() if _disagree(results)),
+        misordered=tuple(query_id for query_id, results in results_of.items() if _disagree(results, order)),
         tied=sum(_has_ties(results) for results in results_of.values()),
         unjudged_queries=len(others),
         first_unjudged=next(iter(others), ""),
     )
     return CheckedRun({query_id: _ordered(results, order) for query_id, results in results_of.items()}, notes)
+
+
+def read_ordered_run(path: Path, note: Note) -> Run:
+    """A run as `read_run` reads it; notes ranks that contradict its scores, which may be distances."""
+    checked = read_checked_run(path)
+    if checked.notes.twice:
+        return read_run(path)  # raises
+    if wrong := checked.notes.misordered:
+        note(
+            f"{path}: rank and score disagree for {len(wrong)} of {len(checked.run)} queries, {wrong[0]!r} first; the "
+            "highest score ranks first here: negate distances"
+        )
+    return checked.run
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
@@ -126,17 +140,19 @@ def _tag(path: Path) -> str:
     return ""
 
 
-def _disagree(results: _Results) -> bool:
-    """Whether a later rank has a higher score; False if ranks are not numbers or all equal."""
+def _disagree(results: _Results, order: Order) -> bool:
+    """Whether a later rank has a higher score or, if lines rank, an earlier line; False if ranks are no numbers."""
     if not results.has_scores:
         return False
     ranks = np.frombuffer(results.ranks, dtype=np.int64)
     if (ranks == NO_RANK).any():
         return False
-    order = np.argsort(ranks, kind="stable")
+    if order == "file" and (ranks[1:] < ranks[:-1]).any():
+        return True
+    by_rank = np.argsort(ranks, kind="stable")
     with np.errstate(over="ignore"):
-        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(ranks))[order]
-    later = ranks[order][1:] > ranks[order][:-1]
+        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(ranks))[by_rank]
+    later = ranks[by_rank][1:] > ranks[by_rank][:-1]
     return bool((later & (scores[1:] > scores[:-1])).any())
 
 

@@ -15,7 +15,10 @@ LITTLE_JUDGED = 0.7  # low Judged@10
 JUDGED_LESS = 0.1  # Judged@10 this far below the baseline's is low too
 NAMED_QUERIES = 3
 MIN_SHOWN = 0.0005  # smaller detectable differences would read 0.000
-TAILS = {"score": "scores rank here", "file": "the order of the file ranks here"}
+DISAGREEMENTS = {
+    "score": ("rank and score disagree", "scores rank here"),
+    "file": ("ranks contradict scores or the order of lines", "the order of the file ranks here"),
+}
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -114,9 +117,10 @@ def file_remarks(name: str, notes: RunNotes, judged: int, order: Order) -> list[
             "of them counts (trec_eval refuses such a run)"
         )
     if notes.misordered:
+        problem, what_ranks = DISAGREEMENTS[order]
         remarks.append(
-            f"{name}: rank and score disagree for {len(notes.misordered)} of {queries(judged)}, "
-            f"{notes.misordered[0]!r} first; {TAILS[order]}"
+            f"{name}: {problem} for {len(notes.misordered)} of {queries(judged)}, "
+            f"{notes.misordered[0]!r} first; {what_ranks}"
         )
     if order == "score" and notes.tied > MANY_TIES * judged:
         remarks.append(

@@ -10,15 +10,16 @@ from typing import Any, Literal, Unpack
 
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.evaluation.run_files import read_ordered_run
 from inpars.io.corpus import Corpus, open_corpus
 from inpars.io.fields import number_of
 from inpars.io.formats import read_run, write_run
-from inpars.io.manifest import Manifest, stamp
+from inpars.io.manifest import Manifest, read_manifest, stamp
 from inpars.io.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.io.storage import read_jsonl, to_json_line
 from inpars.io.topics import Topics
 from inpars.options import option
-from inpars.progress import SILENT
+from inpars.progress import SILENT, Note
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
@@ -121,6 +122,8 @@ def rerank_file(
     """
     check_engine(options, workers)
     sources = [source] if isinstance(source, Path) else list(source)
+    if options.fusion != DEFAULT_FUSION and not options.fuse and len(sources) == 1:
+        raise ConfigError(f"--fusion {options.fusion} has nothing to fuse; add --fuse, or give more runs with --run")
     inputs = {f"run {number}" if number > 1 else "run": stamp(path) for number, path in enumerate(sources, start=1)}
     inputs |= {"queries": topics.query_stamp}
     models = {"model": options.model, "window_retriever": options.window_retriever}
@@ -128,7 +131,7 @@ def rerank_file(
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
-        run = dict(list(_first_stage(sources, options).items())[: options.limit])
+        run = dict(list(_first_stage(sources, options, stage.progress.note).items())[: options.limit])
         if not run:
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         part = own_items(len(run), options.part)
@@ -148,11 +151,12 @@ def rerank_file(
     return stage.run(work)
 
 
-def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
-    if len(sources) == 1:
-        return read_run(sources[0])
-    runs = [cut(read_run(path), options.fusion_depth) for path in sources]
-    return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
+def _first_stage(sources: Sequence[Path], options: RerankOptions, note: Note) -> Run:
+    runs = [read_ordered_run(path, note) for path in sources]
+    if len(runs) == 1:
+        return runs[0]
+    cut_runs = [cut(run, options.fusion_depth) for run in runs]
+    return fuse(cut_runs, len(sources) * options.fusion_depth, options.fusion)
 
 
 def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **running: Unpack[Running]) -> Path:
@@ -163,7 +167,12 @@ def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **runn
     stage = Stage("fuse top", {"depth": depth}, output, {"run": stamp(source), "scores": stamp(scores)}, **running)
 
     def work() -> Outcome:
-        run, scored = read_run(source), read_run(scores)
+        run, scored = read_ordered_run(source, stage.progress.note), read_run(scores)
+        scored_depth = reranked_depth(scores)
+        if scored_depth is not None and scored_depth < min(depth, max(map(len, run.values()), default=0)):
+            raise StaleInputError(
+                f"{scores}: its reranker scored the first {scored_depth} documents only; give --depth {scored_depth}"
+            )
         if unscored := len(run.keys() - scored.keys()):
             stage.progress.note(
                 f"{scores}: {unscored} of {len(run)} queries of {source} have no scores, left as they are"
@@ -172,6 +181,13 @@ def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **runn
 
     stage.run(work)
     return output
+
+
+def reranked_depth(path: Path) -> int | None:
+    """To which depth a reranker scored a run, by its manifest; below it, scores only keep the order."""
+    manifest = read_manifest(path)
+    depth = manifest.arguments.get("depth") if manifest is not None and manifest.stage == STAGE else None
+    return depth if isinstance(depth, int) else None
 
 
 def reordered(run: Run, scores: Run, depth: int) -> Run:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,35 @@ def test_the_reranker_and_the_first_stage_are_fused_as_asked(tiny):
     expected = {doc_id: 1 / (60 + first[doc_id]) + 1 / (60 + place) for place, doc_id in enumerate(order(alone), 1)}
     assert ranked["q1"] == pytest.approx(expected, abs=3e-5)  # a file pushes equal scores apart
     assert sum(summed["q1"].values()) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_scores_of_the_first_documents_alone_order_no_more_of_them(tiny, capsys):
+    rerank(tiny("bert_classifier"), "--depth", "1", output="s.trec")
+    arguments = ("rerank", "--run", "a.trec", "--scores", "s.trec", "--output", "o.trec", "--quiet")
+    assert cli.main(arguments) == 1
+    assert re.search(r"inpars: s\.trec: .* first 1 .*; give --depth 1$", capsys.readouterr().err)
+    assert cli.main([*arguments, "--depth", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--model", "m", "--fusion", "rrf"), "--fusion rrf has nothing to fuse; add --fuse"),
+        (("--scores", "a.trec", "--fusion", "rrf"), "leave --prompt, --limit and --fusion out"),
+        (("--scores", "a.trec", "--limit", "1"), "leave --prompt, --limit and --fusion out"),
+    ],
+)
+def test_flags_without_effect_are_refused(capsys, flags, problem):
+    arguments = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--run", "a.trec", "--output", "o.trec")
+    assert cli.main([*arguments, *flags]) == 1
+    assert problem in capsys.readouterr().err
+
+
+def test_a_run_of_distances_is_noted(tiny, capsys):
+    Path("a.trec").write_text("q1 Q0 d1 1 0.1 x\nq1 Q0 d2 2 0.9 x\n", encoding="utf-8")
+    arguments = ("rerank", "--corpus", "c.tsv", "--queries", "q.tsv", "--run", "a.trec", "--output", "o.trec")
+    assert cli.main([*arguments, "--model", tiny("bert_classifier"), "--device", "cpu"]) == 0
+    assert "disagree for 1 of 1 queries, 'q1' first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("windows", ["maxp", "firstp", "mean"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
-from inpars.evaluation.run_files import read_checked_run
+from inpars.evaluation.run_files import read_checked_run, read_ordered_run
 from inpars.io.formats import read_run, write_run
 
 
@@ -75,6 +75,23 @@ def test_three_columns_rank_by_their_rank(tmp_path, order):
     found = checked(tmp_path, "q1\tb\t2\nq1\ta\t1\n", order=order)
     assert found.run["q1"] == {"a": -1.0, "b": -2.0}
     assert (found.notes.misordered, found.notes.tag) == ((), "")
+
+
+def test_lines_that_rank_against_their_ranks_are_found(tmp_path):
+    sorted_by_id = trec(("q1", "a", 2, 1), ("q1", "b", 1, 5), ("q2", "a", 1, 5), ("q2", "b", 2, 1))
+    assert checked(tmp_path, sorted_by_id, order="file").notes.misordered == ("q1",)
+    assert checked(tmp_path, sorted_by_id).notes.misordered == ()
+
+
+def test_a_run_to_reorder_notes_what_contradicts_its_scores(tmp_path):
+    path, notes = tmp_path / "run.trec", []
+    path.write_text(trec(("q1", "a", 1, 0.1), ("q1", "b", 2, 0.9), ("q2", "a", 1, 1)), encoding="utf-8")
+    assert read_ordered_run(path, notes.append) == read_run(path)
+    (note,) = notes
+    assert "disagree for 1 of 2 queries, 'q1' first" in note
+    path.write_text(trec(("q1", "a", 1, 2), ("q1", "a", 2, 1)), encoding="utf-8")
+    with pytest.raises(DataFormatError, match="ranked twice"):
+        read_ordered_run(path, notes.append)
 
 
 def test_queries_need_not_be_together(tmp_path):

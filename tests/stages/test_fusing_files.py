@@ -7,6 +7,7 @@ from inpars.io.manifest import read_manifest
 from inpars.io.runs import fuse_z_scores
 from inpars.pipeline.system_runs import fuse_runs
 from inpars.progress import SILENT
+from inpars.stages.rerank import RerankOptions
 from inpars.stages.search import SearchOptions
 from inpars.stages.stage import Outcome, Stage
 
@@ -65,3 +66,15 @@ def test_a_run_of_unknown_origin_is_fused_as_it_is_and_its_short_lists_are_said(
     assert "lexical" not in manifest.arguments
     (note,) = progress.notes
     assert note.startswith("one.trec: 1 of 2 queries")
+
+
+def test_scores_below_a_rerankers_depth_are_noted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, progress = Path("reranked.trec"), Noted()
+    options = RerankOptions(depth=2)
+    Stage("rerank", options, path, {}).run(lambda: Outcome(write_run(path, DENSE, "x")))
+    other = searched(Path("dense.trec"), DENSE, SearchOptions(retriever=("minilm",)))
+    fused([path, other], 2, progress)
+    assert progress.notes == []
+    fused([path, other], 3, progress)
+    assert "reranked.trec: its reranker" in progress.notes[-1]
