@@ -27,7 +27,7 @@ from inpars.models.compute_options import use_threads
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
 from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.index_state import is_index, size_on_disk, stale_files
+from inpars.retrieval.index_state import size_on_disk, stale_files
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.search import SearchOptions, encode_by
@@ -125,14 +125,7 @@ def _write(flags: argparse.Namespace) -> Change:
 
 def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem | None, progress: Progress) -> Change:
     encoder, views = _encoders(flags, system)
-    if is_index(flags.index) and not flags.overwrite:
-        system = None  # build_index will refuse to replace the index
-    elif system is None:
-        (flags.index / SYSTEM_FILE).unlink(missing_ok=True)
-    else:
-        flags.index.mkdir(parents=True, exist_ok=True)
-        write_system(system, flags.index)
-    return build_index(
+    change = build_index(
         *(flags.index, documents, encoder),
         structure=flags.structure,
         overwrite=flags.overwrite,
@@ -140,6 +133,11 @@ def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem
         fill=_fill(flags, encoder),
         progress=progress,
     )
+    if system is None:
+        (flags.index / SYSTEM_FILE).unlink(missing_ok=True)
+    else:
+        write_system(system, flags.index)
+    return change
 
 
 def _encoders(flags: argparse.Namespace, system: SearchSystem | None) -> tuple[Encoder, Mapping[str, Encoder]]:

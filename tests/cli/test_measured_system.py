@@ -240,6 +240,17 @@ def test_an_index_of_a_run_refuses_what_its_system_settles(run, dense):
     assert not Path("i", "system.json").exists()
 
 
+def test_an_index_keeps_its_system_if_building_it_again_is_interrupted(run, dense, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    run("index", "build", "--run", saved(dense), "--index", "i", *COMPUTING)
+    monkeypatch.setattr("inpars.cli.index.build_index", interrupted)
+    rebuild = ("index", "build", "--corpus", "c.jsonl", "--index", "i", "--overwrite", *COMPUTING)
+    run(*rebuild, "--retriever", dense.stages[0].retriever, code=130)
+    assert read_system(Path("i")).stages == dense.stages
+
+
 def test_a_deployed_folder_has_the_order_of_the_run_without_it(run, dense, measured_run):
     folder, expected = measured_run(dense)
     values = json.loads(run("deploy", "folder", "--run", folder, "--output", "carried", "--json", "--quiet").out)
