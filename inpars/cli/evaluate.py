@@ -24,13 +24,14 @@ from inpars.cli.common import (
     say_no_result,
 )
 from inpars.documents.datasets import load_judged
+from inpars.errors import ConfigError
 from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompts.load import load_prompt
 from inpars.provenance import current_argv, shown_command
-from inpars.report.render import write_report
+from inpars.report.render import json_path, write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
 from inpars.stages.evaluate import (
     EvaluateOptions,
@@ -41,7 +42,7 @@ from inpars.stages.evaluate import (
     report_evaluation,
 )
 from inpars.stages.evaluate_files import run_names
-from inpars.stages.examples import leave_out, read_ids
+from inpars.stages.examples import leave_out, none_left_out, read_ids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> int:
     """Evaluate; the exit code is 1 if a run and the judgements have nothing in common."""
     chosen, options, progress = from_flags(DatasetFlags, flags), from_flags(EvaluateOptions, flags), console(flags)
+    if flags.report and (report_values := json_path(flags.report)) in (flags.report, flags.output):
+        raise ConfigError(f"--report {flags.report} also writes {report_values}; rename the report or --output")
     preset = preset_for(options, chosen.dataset)
     prompts = [load_prompt(name) for name in flags.prompt]
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
     judged = load_judged(chosen.dataset, chosen.qrels, flags.split, progress)
     qrels = leave_out(judged.qrels, set(read_ids(flags.leave_out)) if flags.leave_out else ())
+    if flags.leave_out and len(qrels) == len(judged.qrels):
+        progress.note(none_left_out(flags.leave_out))
     texts, paths = query_texts(chosen, flags.split, progress), run_names(flags.run)
     topics = Topics(flags.split, texts, qrels, origin=judged.origin)
     document_text = _document_text(flags, progress) if options.wins or flags.report else None
@@ -95,14 +100,15 @@ def run(flags: argparse.Namespace) -> int:
         left_out=len(judged.qrels) - len(qrels),
         progress=progress,
     )
-    add_numbers_of_evaluation(
-        paths,
-        evaluated.results,
-        preset.metrics[0],
-        (chosen.dataset or str(chosen.qrels), split_label(flags.split, judged.origin)),
-        evaluated.baseline,
-        progress,
-    )
+    if not (evaluated.problems or options.judged_only):
+        add_numbers_of_evaluation(
+            paths,
+            evaluated.results,
+            preset.metrics[0],
+            (chosen.dataset or str(chosen.qrels), split_label(flags.split, judged.origin)),
+            evaluated.baseline,
+            progress,
+        )
     values = evaluation_values(evaluated)
     if flags.output:
         write_json(flags.output, values, ensure_ascii=False)

@@ -37,7 +37,7 @@ from inpars.io.manifest import Manifest
 from inpars.io.topics import DEFAULT_SPLIT, Topics
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.examples import leave_out, read_ids
+from inpars.stages.examples import leave_out, none_left_out, read_ids
 from inpars.stages.search import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
 from inpars.stages.system_search import SystemSearchOptions, search_system
 
@@ -146,6 +146,8 @@ def _fuse(flags: argparse.Namespace) -> None:
         )
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
         raise ConfigError("--run fuses existing runs; leave --index and --retriever out")
+    if flags.limit is not None or flags.leave_out is not None:
+        raise ConfigError("--run fuses all queries of existing runs; leave --limit and --leave-out out")
     stage_kwargs = {"progress": console(flags), "overwrite": flags.overwrite}
     from inpars.pipeline.system_runs import fuse_runs  # not loaded for `--help`
 
@@ -160,6 +162,8 @@ def _remaining_topics(flags: argparse.Namespace, topics: Topics) -> Topics:
         return topics
     left_out, first = set(read_ids(flags.leave_out)), topics.first(flags.limit)
     queries = {query_id: text for query_id, text in first.queries.items() if query_id not in left_out}
+    if len(queries) == len(first.queries):
+        console(flags).note(none_left_out(flags.leave_out))
     return Topics(topics.split, queries, leave_out(first.qrels, left_out))
 
 

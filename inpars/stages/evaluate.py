@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.evaluation.measures import Evaluation, parse_metrics
+from inpars.evaluation.measures import Evaluation, judged_part, parse_metrics
 from inpars.evaluation.presets import PRESETS, Preset, PresetName, preset_of
 from inpars.evaluation.run_diff import ShownChange, most_changed, show
 from inpars.evaluation.run_files import Order, read_checked_run
@@ -228,10 +228,11 @@ def report_evaluation(
     metrics = evaluated.preset.metrics
     judgements = sum(map(len, topics.qrels.values()))
     manifests = [(path, read_manifest(path)) for path in paths.values()]
-    glances = {
-        name: glance(name, read_checked_run(path, topics.qrels, evaluated.preset.order).run, topics.qrels)
-        for name, path in paths.items()
-    }
+    glances = {}
+    for system, path in paths.items():
+        run = read_checked_run(path, topics.qrels, evaluated.preset.order).run
+        measured = judged_part(run, topics.qrels) if options.judged_only else run
+        glances[system] = glance(system, measured, topics.qrels)
     judge_remarks = [] if topics.origin is None else [str(topics.origin)]
     judged_by = "" if topics.origin is None else f" All of it is {topics.origin}."
     remarks = [*evaluated.problems, *judge_remarks, *evaluated.remarks]

@@ -36,6 +36,11 @@ def read_ids(path: Path) -> list[str]:
     return [line.split("\t")[0].strip() for _, line in read_lines(path)]
 
 
+def none_left_out(path: Path) -> str:
+    """The note for a file of ids that names none of the queries."""
+    return f"{path} names none of the queries, so none is left out; it needs one query id per line"
+
+
 def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
     """Judgements without these queries. Raises ConfigError if none is left."""
     remaining = {query_id: grades for query_id, grades in qrels.items() if query_id not in query_ids}

@@ -61,6 +61,15 @@ def test_evaluate_fills_the_cards_of_the_models_behind_its_runs(tmp_path, capsys
     assert "numbers are not added" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("judged", "flags", "code"), [("9 0 a 1", (), 1), ("1 0 a 1", ("--judged-only",), 0)])
+def test_what_is_no_result_or_of_judged_documents_alone_is_on_no_card(tmp_path, judged, flags, code):
+    trained(tmp_path / "m", "train")
+    run_file(tmp_path / "tuned.trec", "a", "search", retriever=stamp(tmp_path / "m"))
+    (tmp_path / "qrels.tsv").write_text(f"{judged}\n", encoding="utf-8")
+    assert cli.main(["evaluate", "--qrels", "qrels.tsv", "--run", "tuned.trec", "--quiet", *flags]) == code
+    assert NOT_MEASURED in card_of(tmp_path / "m")
+
+
 def test_a_model_that_was_trained_again_since_keeps_its_card(tmp_path):
     trained(tmp_path / "m", "train")
     run_file(tmp_path / "tuned.trec", "a", "search", retriever=stamp(tmp_path / "m"))

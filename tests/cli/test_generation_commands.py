@@ -109,6 +109,8 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
         return {"bm25": TOY / "run.trec", "fusion": TOY / "run.trec", "mix": TOY / "run.trec"}
 
     for stage in ("_generate", "check_looks", "_filter", "choice_queries", "report_of"):
+    err = run(*command, "--leave-out", BEIR / "queries.jsonl").err
+    assert "queries.jsonl names none" in err
         monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "train_models", lambda *_: ({}, {}))
     monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None, stages=()), None))

@@ -420,7 +420,8 @@ def test_other_commands_refuse_the_same(run, dense, command):
 
 def test_what_run_takes_is_said(run, dense):
     folder = saved(dense)
-    Path("a.trec").write_text("q0 Q0 d1 1 1.0 x\n", encoding="utf-8")
+    for name in ("a.trec", "b.trec"):
+        Path(name).write_text("q0 Q0 d1 1 1.0 x\n", encoding="utf-8")
     for given in (
         ("x", "--run", "a.trec"),
         ("--run", "a.trec", "--output", "y.trec"),
@@ -430,6 +431,7 @@ def test_what_run_takes_is_said(run, dense):
         ("x", "--run", folder, "--leave-out", "a.trec"),
         ("--run", folder, "--output", "y.trec"),  # no queries
     ):
+        ("--run", "a.trec", "--run", "b.trec", "--limit", "1", "--output", "y.trec"),
         assert run("search", *given, "--quiet", code=1).err.count("\n") == 1
 
 

@@ -264,10 +264,14 @@ def test_queries_of_one_id_and_other_words_are_not_paired(run_folder, copy, caps
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[0]["text"] = "another question"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = json.loads((copy / "metrics.json").read_text())
+    values["systems"]["tuned"]["per_query"]["nDCG@10"][rows[0]["_id"]] += 0.5
+    (copy / "metrics.json").write_text(json.dumps(values))
     assert main(["compare", str(run_folder), str(copy), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert {measure["difference"]["queries"] for measure in results["measures"]} == {len(rows) - 1}
     assert any(note.startswith("1 queries") for note in results["notes"])
+    assert results["moved"] == {}
 
 
 def test_systems_that_were_judged_by_fewer_queries_are_compared_over_those(run_folder, copy, capsys):
@@ -307,3 +311,21 @@ def test_evaluate_reports_without_any_text(run_folder, tmp_path, capsys):
     run, qrels = run_folder / "runs" / "tuned.trec", run_folder / "topics" / "qrels.tsv"
     assert main(["evaluate", "--run", str(run), "--qrels", str(qrels), "--report", str(report), "--quiet"]) == 0
     assert "tuned" in report.read_text()
+
+
+def test_a_report_does_not_replace_the_measures(run_folder, tmp_path, capsys):
+    run, qrels = run_folder / "runs" / "tuned.trec", run_folder / "topics" / "qrels.tsv"
+    command = ["evaluate", "--run", str(run), "--qrels", str(qrels), "--quiet"]
+    values, page = tmp_path / "m.json", tmp_path / "m.html"
+    for flags in (["--output", str(values), "--report", str(page)], ["--report", str(values)]):
+        assert main([*command, *flags]) == 1
+        assert f"also writes {values}; rename the report or --output" in capsys.readouterr().err
+
+
+def test_a_report_of_judged_documents_alone_shows_the_measures_of_its_table(run_folder, tmp_path):
+    run, qrels, report = run_folder / "runs" / "tuned.trec", run_folder / "topics" / "qrels.tsv", tmp_path / "r.html"
+    command = ["evaluate", "--run", str(run), "--qrels", str(qrels), "--metrics", "nDCG@10", "--judged-only"]
+    assert main([*command, "--report", str(report), "--quiet"]) == 0
+    results = json.loads(report.with_suffix(".json").read_text())["results"]
+    curve = dict(zip(results["depth_curves"][0]["xs"], results["depth_curves"][0]["ys"], strict=True))
+    assert curve[10.0] == pytest.approx(results["systems"][0]["means"]["nDCG@10"])

@@ -53,11 +53,10 @@ def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]
     if one is None or other is None:
         return []
     names = dict.fromkeys([*one.arguments, *other.arguments])
-    changes = [
-        Setting(output, name, one.arguments.get(name), other.arguments.get(name))
-        for name in names
-        if one.arguments.get(name) != other.arguments.get(name) and not _is_model_path(one.arguments.get(name))
-    ]
+    pairs = {
+        name: (_setting(first, one.arguments.get(name)), _setting(second, other.arguments.get(name))) for name in names
+    }
+    changes = [Setting(output, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
     for name in dict.fromkeys([*one.inputs, *other.inputs]):
         stamps = one.inputs.get(name), other.inputs.get(name)
         if any(stamp is not None and run.inside(stamp) for run, stamp in zip((first, second), stamps, strict=True)):
@@ -68,10 +67,12 @@ def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]
     return changes
 
 
-def _is_model_path(value: object) -> bool:
-    """Whether a setting names a model in a run's `models` folder."""
-    values = value if isinstance(value, list) else [value]
-    return any(isinstance(path, str) and Path(path).parts[-2:-1] == ("models",) for path in values)
+def _setting(run: RunFolder, value: object) -> object:
+    """The value; a model that the run trained is `models/NAME`, wherever the run's folder is."""
+    if isinstance(value, list):
+        return [_setting(run, item) for item in value]
+    name = Path(*Path(value).parts[-2:]).as_posix() if isinstance(value, str) else ""
+    return name if name.startswith("models/") and name in run.manifests else value
 
 
 def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list[str]]:
@@ -113,8 +114,8 @@ def _moved(
 ) -> dict[str, tuple[list[Shift], list[Shift]]]:
     if not measures:
         return {}
-    metric, words = measures[0].metric, first.queries() | second.queries()
-    one, other = first.measures(), second.measures()
+    metric, one, other = measures[0].metric, first.measures(), second.measures()
+    words, others = first.queries(), second.queries()
 
     def shift(change: Change) -> Shift:
         return Shift(change.query_id, words.get(change.query_id, ""), change.baseline, change.system)
@@ -122,7 +123,11 @@ def _moved(
     moved = {}
     for system in (compared.system for compared in measures if compared.metric == metric):
         before, after = one[system][metric], other[system][metric]
-        shared = {query_id: value for query_id, value in before.items() if query_id in after}
+        shared = {
+            query_id: value
+            for query_id, value in before.items()
+            if query_id in after and words.get(query_id) == others.get(query_id)
+        }
         gains, losses = most_changed(shared, after, count)
         if gains or losses:
             moved[system] = (list(map(shift, gains)), list(map(shift, losses)))
