@@ -163,6 +163,25 @@ def test_a_refused_batch_says_why(write):
         assert write(api) == EXPECTED
 
 
+def test_a_batch_of_another_keys_project_is_told(write, monkeypatch):
+    """bespokelabsai/curator#190"""
+    look = FakeApi.look
+
+    def unknown(self, handler, path):
+        if path.startswith("/v1/batches/"):
+            handler.send_error_body(404, "No batch found")
+        else:
+            look(self, handler, path)
+
+    with FakeApi() as api:
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeApi, "look", unknown)
+            with pytest.raises(BackendError, match=r"No batch found; .* batch-1, .*q\.jsonl\.batches\.json"):
+                write(api)
+        assert write(api) == EXPECTED
+        assert len(api.batches) == 1
+
+
 def test_single_requests_wait_for_the_batch(write, monkeypatch):
     with FakeApi() as api:
         with monkeypatch.context() as patch:

@@ -3,9 +3,12 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
+import openai
 import pytest
 from fake_api import KEY, FakeApi, document, query_of
 
@@ -19,8 +22,9 @@ from inpars.generation.api.client import (
     Server,
     _delay,
     _retry_after,
+    _wait_in,
 )
-from inpars.generation.api.options import OPENAI_URL
+from inpars.generation.api.options import LITELLM, OPENAI_URL
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.templates import Prompt
@@ -82,6 +86,8 @@ def test_an_answer(chat):
         ("500", 0),
         ((503, "busy"), 0),
         ((409, "conflict"), 0),
+        ((424, "Request failed during generation"), 0),  # TGI
+        ((499, "The operation was cancelled."), 0),  # Google
         ("broken", 1),  # perhaps paid for
         ("empty", 1),
         ("cut", 1),
@@ -183,6 +189,7 @@ def test_delays_double_and_differ():
         ({"retry-after": "7"}, 7),
         ({"retry-after": "0"}, 0),
         ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "30s"}, 30),
         ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "99999"}, 600),
@@ -192,6 +199,72 @@ def test_delays_double_and_differ():
 )
 def test_the_forms_of_retry_after(headers, seconds):
     assert _retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("You exceeded your quota. Please retry in 53.25s.", 53.25),  # Gemini (googleapis/python-genai#1875)
+        ("Limit 30, used 30. Please try again in 1m2.5s. Visit https://x", 62.5),  # OpenAI, Groq
+        ("Please try again in 120ms.", 0.12),
+        ("exceeded token rate limit. Please retry after 33 seconds. Please go here", 33),  # Azure
+        ("Try again in 2 hours", None),  # better told at once
+        ("slow down", None),
+    ],
+)
+def test_the_forms_of_a_wait_in_words(message, seconds):
+    assert _wait_in(message) == seconds
+
+
+def test_a_wait_in_words_is_waited_for():
+    limiter = CountingLimiter()
+    with FakeApi(faults((429, "Please retry in 0.2s."))) as api:
+        ask(api, limiter)
+    assert limiter.pauses == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:1080/"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://127.0.0.1:none"),
+        ("SSL_CERT_FILE", "/absent/cacert.pem"),
+    ],
+)
+def test_a_proxy_or_certificates_that_cannot_be_used_are_said(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"^https://x/v1: .*{name}"):
+        Server("https://x/v1", timeout_seconds=1, retries=0, stopped=threading.Event())
+
+
+def litellm_error(kind, message, status=None):
+    """As LiteLLM makes them: its own words, and a response without any."""
+    response = SimpleNamespace(content=b"", headers={}, request=None, status_code=status)
+    error = kind(message, response=response, body=None) if status else kind(message, request=None, body=None)
+    if kind is openai.APIError:
+        error.status_code = 503
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (litellm_error(openai.BadRequestError, "litellm.BadRequestError: too long", 400), RefusedError, "too long"),
+        (litellm_error(openai.BadRequestError, "litellm.ContentPolicyViolationError: no", 400), FilteredError, "no"),
+        (litellm_error(openai.APIError, "litellm.APIError: overloaded"), NoAnswerError, "status 503: .* overloaded"),
+        (openai.APIConnectionError(message="litellm: no boto3", request=None), NoAnswerError, "no boto3"),
+    ],
+)
+def test_litellms_errors_are_told_in_its_words(monkeypatch, error, raised, message):
+    def send(*_):
+        raise error
+
+    monkeypatch.setattr(Server, "_send", send)
+    server = Server(LITELLM, timeout_seconds=1, retries=0, stopped=threading.Event())
+    with pytest.raises(raised, match=message):
+        server.ask("chat", {}, json.loads, RateLimiter())
+    server.close()
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
@@ -255,6 +328,13 @@ def test_an_error_within_status_200_ends_all_at_once(code):
         with pytest.raises(BackendError, match=r"status 40\d: Insufficient credits for \[key\]; ") as caught:
             ask(api)
         assert not isinstance(caught.value, RefusedError | NoAnswerError)
+        assert api.asked[7] == 1
+
+
+def test_an_address_that_lm_studio_does_not_know():
+    with FakeApi(lambda *_: {"error": "Unexpected endpoint or method. (POST /chat/completions)"}) as api:
+        with pytest.raises(BackendError, match=r"status 404: Unexpected endpoint.*; check --base-url"):
+            ask(api)
         assert api.asked[7] == 1
 
 
@@ -326,7 +406,7 @@ def test_a_broken_answer_is_shown():
     assert "chatcmpl" not in caught.value.kind
 
 
-def refusing(check, message, **error):
+def refusing(check, message, status=400, **error):
     """A server that answers once a request's body passes, and otherwise says so."""
 
     class Api(FakeApi):
@@ -334,7 +414,7 @@ def refusing(check, message, **error):
             if check(body):
                 super().answer(handler, body, chat, number, fault)
             else:
-                handler.send(400, {"error": {"message": message, **error}})
+                handler.send(status, {"error": {"message": message, **error}})
 
     return Api()
 
@@ -375,6 +455,7 @@ def test_parameters_of_other_spelling_are_learnt_once(check, message, changed):
         ("logprobs are not supported with this model", "--log-prob-kind absent"),
         ("'top_p' is not supported", "--top-p 1"),
         ("This model's maximum context length is 512 tokens", "--max-doc-tokens"),
+        ("request (5000 tokens) exceeds the available context size (4096 tokens)", "--max-doc-tokens"),  # llama.cpp
         ("max_tokens is too large: 9000", "--max-new-tokens"),
     ],
 )
@@ -383,6 +464,29 @@ def test_what_decides_the_answer_is_not_changed_but_named(message, flag):
         with pytest.raises(RefusedError, match=f"give {flag}|lower {flag}|change {flag}"):
             ask(api, chat=True)
         assert api.asked[7] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "System role not supported"),  # Gemma 2 by vLLM
+        (400, "Conversation roles must alternate user/assistant/user/assistant/..."),  # Mistral 7B by vLLM
+        (500, "Only user and assistant roles are supported!"),  # by llama.cpp
+    ],
+)
+def test_a_model_without_system_turns_reads_its_text_in_the_first_user_turn(status, message):
+    prompt = replace(PROMPT, system="Write one query.")
+    with refusing(lambda body: body["messages"][0]["role"] != "system", message, status) as api:
+        adapter = RequestFormat("chat", "fake", prompt, DecodingSettings(), api.url)
+        server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
+        for number in (7, 8):
+            (request,) = adapter.requests(document(number))
+            assert server.ask("chat", request.body, adapter.read, RateLimiter()).query.text == query_of(number)
+        server.close()
+        assert (api.asked[7], api.asked[8]) == (2, 1)
+    (turn,) = api.bodies[-1]["messages"]
+    assert (turn["role"], turn["content"].partition("\n\n")[0]) == ("user", "Write one query.")
+    assert any("system turn" in note for note in server.spelling.notes)
 
 
 def test_a_learnt_spelling_leaves_the_digest_alone():

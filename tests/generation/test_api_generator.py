@@ -255,6 +255,9 @@ def test_an_estimate_asks_nothing_and_writes_nothing(write, tmp_path):
     ("options", "message"),
     [
         ({"base_url": "localhost:8000"}, "is not an address"),
+        ({"base_url": "http://localhost:80a/v1"}, "is not an address"),
+        ({"base_url": "http://user:pass@host:99999/v1"}, "is not an address"),
+        ({"base_url": "http://[::1/v1"}, "is not an address"),
         ({"base_url": "http://user:pass@host/v1"}, "no password and no key"),
         ({"base_url": "http://host/v1?key=sk-1"}, "no password and no key"),
         ({"base_url": "http://host/v1?api-version=2024-06-01&api-key=pass@word"}, "'api-key' .*no password and no key"),

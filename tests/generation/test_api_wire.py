@@ -197,6 +197,8 @@ def test_usage_is_what_the_server_says_and_else_the_estimate():
         {**completion([" a"]), "usage": {"prompt_tokens": 7, "completion_tokens": 3}}, request=request
     )
     assert (answer.input_tokens, answer.output_tokens) == (7, 3)
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 99}  # Gemini and Grok: 89 of reasoning
+    assert adapter().read({**completion([" a"]), "usage": usage}, request=request).output_tokens == 92
     answer = adapter().read(completion([" a"]), request=request)
     assert (answer.input_tokens, answer.output_tokens) == (request.input_tokens, 64)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.generation.api.client import NoAnswerError, Server
+from inpars.generation.api.client import MissingError, NoAnswerError, Server
 from inpars.generation.api.formats import (
     FILTERED,
     FINAL,
@@ -194,8 +194,14 @@ class Batches:
                 return
             entry["batch_id"] = batch_id or self._send(entry["mark"], requests)
             self._write_state()
-        batch = self._ended(entry["batch_id"])
-        self._collect(batch, entry, known)
+        try:
+            batch = self._ended(entry["batch_id"])
+            self._collect(batch, entry, known)
+        except MissingError as error:
+            raise BackendError(
+                f"{self._server.url}: {error.reason}; set the key of the project that sent batch {entry['batch_id']}, "
+                f"or remove {self._path} to send its requests again"
+            ) from None
         self._sent.update(entry["requests"])
         entry["collected"] = True
         self._write_state()

@@ -31,13 +31,16 @@ from inpars.generation.api.formats import (
     read_payload,
 )
 from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, LITELLM, OPENAI_URL
-from inpars.generation.api.parameters import Spelling, advice
+from inpars.generation.api.parameters import NO_SYSTEM_TURN, Spelling, advice
 from inpars.generation.api.requests import Endpoint
 
 Value = TypeVar("Value")
 FIRST_DELAY_SECONDS = 0.5  # doubled with each attempt
 LONGEST_DELAY_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 600.0  # cap on Retry-After
+_WAIT = re.compile(r"\b(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|millis|[hms])[a-z]*\s*)+)", re.I)
+_WAIT_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|millis|[hms])", re.I)
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "millis": 0.001}
 ADVICE = {
     401: f"check {KEY_VARIABLE}",
     402: "fill the account and run the same command",
@@ -60,6 +63,14 @@ class RefusedError(BackendError):
 
 class FilteredError(RefusedError):
     """The server's content filter blocks this request, which counts as an answer."""
+
+
+class MissingError(BackendError):
+    """The server does not know the address, the model, the batch or the file (status 404); `reason` is its message."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NoAnswerError(BackendError):
@@ -111,14 +122,19 @@ class Server:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
         is_azure = (parts.hostname or "").endswith(".azure.com") or "api-version" in query  # a resource or a gateway
-        self._client = openai.OpenAI(
-            api_key=self._key or NO_KEY,
-            base_url=urlunsplit(parts._replace(query="")),
-            default_query=query or None,  # sent after each request's path
-            default_headers={AZURE_KEY: self._key} if self._key and is_azure else None,
-            timeout=timeout_seconds,
-            max_retries=0,  # `ask` retries, through the limiter
-        )
+        try:
+            self._client = openai.OpenAI(
+                api_key=self._key or NO_KEY,
+                base_url=urlunsplit(parts._replace(query="")),
+                default_query=query or None,  # sent after each request's path
+                default_headers={AZURE_KEY: self._key} if self._key and is_azure else None,
+                timeout=timeout_seconds,
+                max_retries=0,  # `ask` retries, through the limiter
+            )
+        except Exception as error:  # of any class, for a proxy or certificates that the environment names
+            raise ConfigError(
+                f"{url}: {self.scrub(str(error))}; check ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and SSL_CERT_FILE"
+            ) from None
 
     def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], limiter: RateLimiter) -> Value:
         """The result of `read` on the server's answer.
@@ -187,7 +203,8 @@ class Server:
         try:
             yield
         except openai.APIStatusError as error:
-            fault = fault_of_status(error.status_code, error.response.content)
+            own_words = str(error).encode() if self.url == LITELLM else b""  # its responses are mostly empty
+            fault = fault_of_status(error.status_code, error.response.content or own_words)
             raise self._error_for(fault, _retry_after(error.response.headers)) from None
         except FaultError as error:
             raise self._error_for(error.fault) from None
@@ -198,11 +215,15 @@ class Server:
         except openai.APIConnectionError as error:
             unsent = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
             reason = "no connection" if unsent else "the connection broke"
+            if self.url == LITELLM:  # raises this for any failure
+                reason = self.scrub(str(error))
             raise NoAnswerError(reason, perhaps_paid=not unsent) from None
         except (openai.APIResponseValidationError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = self.scrub(f"a broken answer ({type(error).__name__}: {error})")
             raise NoAnswerError(reason, kind="a broken answer", perhaps_paid=True) from None
         except openai.OpenAIError as error:
+            if isinstance(status := getattr(error, "status_code", None), int):  # LiteLLM's own
+                raise self._error_for(fault_of_status(status, str(error).encode())) from None
             raise BackendError(f"{self.url}: {self.scrub(str(error))}; check the server and its address") from None
 
     def _odd(self, error: OddReplyError) -> Exception:
@@ -219,11 +240,12 @@ class Server:
             return FilteredError(reason)
         if fault.empty_account:
             return BackendError(f"{self.url}: the account is empty ({message}); fill it and run the same command")
-        if status is None or status in AGAIN or status >= 500:
-            return NoAnswerError(reason, after=after)
-        if status in REFUSED:
+        if status in REFUSED or NO_SYSTEM_TURN.search(fault.message):
             return RefusedError(f"{reason}; {flag}" if (flag := advice(fault.message)) else reason, fault.message)
-        return BackendError(f"{self.url} answers with {reason}; {ADVICE.get(status, 'check --base-url')}")
+        if status is None or status in AGAIN or status >= 500:
+            return NoAnswerError(reason, after=_wait_in(fault.message) if after is None else after)
+        line = f"{self.url} answers with {reason}; {ADVICE.get(status, 'check --base-url')}"
+        return MissingError(line, reason) if status == 404 else BackendError(line)
 
 
 def _delay(attempt: int, after: float | None) -> float:
@@ -235,16 +257,24 @@ def _delay(attempt: int, after: float | None) -> float:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks to wait, in any of the three header formats, or None."""
+    """The seconds that a server's headers ask to wait, in any of the formats, or None."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000
         elif (value := headers.get("retry-after")) is None:
             return None
-        elif re.fullmatch(r"[\d.]+", value.strip()):
-            seconds = float(value)
+        elif re.fullmatch(r"[\d.]+s?", value.strip()):
+            seconds = float(value.strip().removesuffix("s"))
         else:
             seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return None
     return min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)
+
+
+def _wait_in(message: str) -> float | None:
+    """The seconds that a server asks to wait in words: `try again in 1m2.5s`; None without any, or for too many."""
+    if (match := _WAIT.search(message)) is None:
+        return None
+    seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in _WAIT_PART.findall(match[1]))
+    return seconds if seconds <= LONGEST_PAUSE_SECONDS else None

@@ -22,7 +22,7 @@ from inpars.records import FinishReason
 
 FINAL = {401, 402, 403, 404, 405}  # every request will fail
 REFUSED = {400, 413, 414, 422}  # this request will fail
-AGAIN = {408, 409, 425, 429}  # retry, as from 500 on
+AGAIN = {408, 409, 424, 425, 429, 499}  # retry, as from 500 on; 424 is a failed generation of TGI, 499 Google's
 _MESSAGES = ("message", "msg", "detail", "error_description", "error_message", "error_msg", "reason", "title")
 _CODES = ("code", "status", "status_code", "statusCode", "type", "param", "innererror", "inner_error")
 _STATUS_OF_WORDS = (
@@ -30,7 +30,7 @@ _STATUS_OF_WORDS = (
     (r"rate[_ ]?limit|too[_ ]many[_ ]requests|resource_exhausted|throttl", 429),
     (r"invalid[_ ]api[_ ]key|unauthori[sz]ed|unauthenticated|authentication|not authenticated|no auth", 401),
     (r"permission|forbidden|access[_ ]denied", 403),
-    (r"not[_ ]found|does not exist|no such model", 404),
+    (r"not[_ ]found|does not exist|no such model|unexpected endpoint", 404),  # the last one is LM Studio's
     (r"overloaded|unavailable|server[_ ]error|internal|timed?[_ ]?out|bad[_ ]gateway|upstream|provider returned", 503),
     (r"invalid|unsupported|bad[_ ]?request|context[_ ]length|not supported", 400),
 )

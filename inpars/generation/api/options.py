@@ -70,11 +70,20 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
         if options.batch:
             raise ConfigError(f"--batch: --base-url {LITELLM} has no Batch API; leave one of them out")
         return
-    parts = urlsplit(options.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--base-url {options.url!r} is not an address like http://localhost:8000/v1")
+    if (parts := _address(options.url)) is None:
+        shown = options.url.rpartition("@")[2]  # without a password
+        raise ConfigError(f"--base-url {shown!r} is not an address like http://localhost:8000/v1")
     if (reason := _secret(parts)) is not None:
         raise ConfigError(f"--base-url {reason}; it must hold no password and no key, since it is stored")
+
+
+def _address(url: str) -> SplitResult | None:
+    """The parts of a web address; None for anything else, a port that is no number for instance."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 def _secret(parts: SplitResult) -> str | None:

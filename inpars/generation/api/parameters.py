@@ -1,7 +1,8 @@
 """Parameters that some servers spell differently, learned from the first refused request.
 
 A refused request costs nothing. Learned changes apply to the rest of the run and do not affect the request's digest.
-Parameters that affect the answer are never changed; the error message names the flag to change instead.
+Parameters that affect the answer are never changed; the error message names the flag to change instead. The system
+turn's text moves into the first user turn where a model's chat template takes no system turn (Gemma 2, Mistral 7B).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _UNSUPPORTED = (
     r"(?:un-?supported|not (?:supported|permitted|allowed|recognized|available)|unknown|unrecogni[sz]ed|unexpected|"
     r"extra|forbidden|deprecated|instead|no such|does not support)"
 )
+NO_SYSTEM_TURN = re.compile(r"system role not supported|only user\b.* roles|roles must alternate", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ def _dropped(dropped: str, note: str = "") -> _Change:
     )
 
 
+def _without_system_turn(body: Body) -> Body:
+    """The body with the system turn's text before that of the first user turn."""
+    match body.get("messages"):
+        case [{"role": "system", "content": system}, {"role": "user", "content": text}, *rest]:
+            return body | {"messages": [{"role": "user", "content": f"{system}\n\n{text}"}, *rest]}
+        case _:
+            return body
+
+
 _CHANGES = (
     _renamed("max_tokens", "max_completion_tokens"),
     _renamed("max_completion_tokens", "max_tokens"),
@@ -51,13 +62,14 @@ _CHANGES = (
         lambda body: {"top_logprobs": 1} | body if body.get("logprobs") is True else body,
     ),
     _dropped("seed", "the server takes no seed: sampled queries are not reproducible"),
+    _Change(NO_SYSTEM_TURN, _without_system_turn, "the model takes no system turn: the first user turn has its text"),
 )
 _NO_TEMPERATURE = _dropped("temperature")
 _ADVICE = (
     (r"temperature", "give --temperature 1"),
     (r"log[_ ]?probs?\b", "give --log-prob-kind absent"),
     (r"top_p\b", "give --top-p 1"),
-    (r"context[_ ](?:length|window)|maximum context|too many tokens|prompt is too long", "lower --max-doc-tokens"),
+    (r"context[_ ](?:length|window|size)|maximum context|too many tokens|prompt is too long", "lower --max-doc-tokens"),
     (r"max_(?:completion_|output_|new_)?tokens", "change --max-new-tokens"),
     (r"\bstop\b", "use --backend chat, which sends no stop strings"),
 )

@@ -93,7 +93,8 @@ _TAG = re.compile(r"<(query|question|search_query|answer|output|response|result|
 _BOXED = re.compile(r"\$*\\boxed\{(?:\\text\{)?([^{}]*)\}{1,2}\$*[.]?")
 _GLUED = re.compile(r"(?<=\S)(?:<[|｜][\w▁]+[|｜]>|</s>|<eos>|<end_of_turn>|\[EOS\])\s*$")
 _JSON = re.compile(
-    r'\s*(?:```(?:json)?\s*)?\{\s*"(?:quer(?:y|ies)|questions?|search_query|q|output|answer)"\s*:\s*\[?\s*"([^"\\]+)"'
+    r'\s*(?:```(?:json)?\s*)?\[?\s*\{\s*(?:"\w+"\s*:\s*"(?:[^"\\]|\\.)*"\s*,\s*)*?'  # perhaps after other fields
+    r'"(?:quer(?:y|ies)|questions?|search_query|q|output|answer)"\s*:\s*\[?\s*"((?:[^"\\]|\\["\\/])+)"'
 )
 Span = tuple[int, int]
 
@@ -262,13 +263,13 @@ def find_replied(text: str, form: Prompt) -> QuerySpan:
     remarks = _thought_remarks(answer.thoughts, start == end)
     if refuses(text[start:end]):
         return QuerySpan(start, start, (*remarks, REFUSED))
-    if match := _JSON.match(text, start, end):
-        return QuerySpan(*trimmed(text, *match.span(1)), (*remarks, MARKUP))
     lines = [trimmed(text, *match.span()) for match in _LINE.finditer(text, start, end)]
     first = _first_line(text, lines, form)
     if not lines:
         return QuerySpan(start, start, remarks)
     begin = lines[first][0]
+    if match := _JSON.match(text, start, end) or _JSON.match(text, begin, end):
+        return QuerySpan(*trimmed(text, *match.span(1)), (*remarks, MARKUP))
     listed = first > 0 or any(_SECOND.match(text, *line) for line in lines[first + 1 :])
     span = trimmed(text, begin, begin + form.stop_position(text[begin:end]))
     bare = _bare(text, *span, form.cue, listed=listed)

@@ -235,10 +235,15 @@ def build_request(
 
 
 def answer_of(query: GeneratedQuery, reply: Reply, request: ApiRequest | None, remarks: tuple[str, ...]) -> Answer:
-    """The answer with the server's token counts, or the request's estimates if the server sent none."""
+    """The answer with the server's token counts, or the request's estimates if the server sent none.
+
+    Some servers (Gemini, Grok) count the reasoning, which they bill as output, in the total alone.
+    """
     expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
     input_tokens = tokens_used(reply.usage, "prompt_tokens", expected[0])
-    return Answer(query, input_tokens, tokens_used(reply.usage, "completion_tokens", expected[1]), remarks)
+    output_tokens = tokens_used(reply.usage, "completion_tokens", expected[1])
+    total_tokens = tokens_used(reply.usage, "total_tokens", 0)
+    return Answer(query, input_tokens, max(output_tokens, total_tokens - input_tokens), remarks)
 
 
 def refusal() -> GeneratedQuery:
