@@ -17,11 +17,12 @@ from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import BatchInvariantRows, StopCondition, choice, decode_rows, even_tokens, rounded_up
+from inpars.generation.prompt_tokens import cut_texts
 from inpars.generation.settings import DecodingSettings, chunks_by_length, query_ids
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
-from inpars.models.networks import cache_of, pad_id, with_cache
+from inpars.models.networks import cache_of, learned_positions, pad_id, with_cache
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 512}
@@ -79,10 +80,10 @@ class Seq2SeqGenerator:
         model: str,
         settings: DecodingSettings,
         *,
-        render: Callable[[Document], str] = lambda document: document.full_text.strip(),
+        render: Callable[[Document, str], str] = lambda _, text: text,
         **where: Unpack[Placement],
     ) -> None:
-        """Load the model; `render` turns a document into the encoder's input."""
+        """Load the model; `render` makes the encoder's input of a document and its text, cut to the limit."""
         settings.check()
         self._network, self._tokenizer = models.load_seq2seq(model, **where)
         self.name, self.device = model, describe(self._network.device, self._network.dtype)
@@ -117,9 +118,17 @@ class Seq2SeqGenerator:
         return [list(group) for group in slices(queries, several)]
 
     def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
-        texts = [self._render(document) for document in documents]
-        limit = self._settings.max_doc_tokens
-        ids: list[list[int]] = self._tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        """Token ids of the prompts. Raises ConfigError for one that is longer than the model's positions."""
+        limit = max(1, self._settings.max_doc_tokens - self._tokenizer.num_special_tokens_to_add())
+        cut = cut_texts(self._tokenizer, [document.full_text.strip() for document in documents], limit)
+        texts = [self._render(document, text) for document, text in zip(documents, cut, strict=True)]
+        ids: list[list[int]] = self._tokenizer(texts, verbose=False)["input_ids"]
+        positions, longest = learned_positions(self._network), max(map(len, ids))
+        if positions is not None and longest > positions:
+            raise ConfigError(
+                f"{self.name} reads {positions} tokens, and the longest prompt with its document has {longest}: lower "
+                "--max-doc-tokens, or shorten the prompt"
+            )
         return ids
 
     def _decode(self, tokens: Sequence[int]) -> str:

@@ -34,8 +34,8 @@ def _causal(local: LocalModel) -> QueryGenerator:
 def _seq2seq(local: LocalModel) -> QueryGenerator:
     from inpars.generation.seq2seq import Seq2SeqGenerator
 
-    def render(document: Document) -> str:
-        return local.prompt.for_document(document).render(document.full_text).strip()
+    def render(document: Document, text: str) -> str:
+        return local.prompt.for_document(document).render(text).strip()
 
     local.computing.set_up()
     return Seq2SeqGenerator(local.model, local.settings, render=render, **local.computing.placement)

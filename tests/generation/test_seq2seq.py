@@ -71,6 +71,18 @@ def test_by_the_command_line_three_queries_a_document_are_the_default(tiny, tmp_
     assert len(queries) == 3 * len(DOCUMENTS)
 
 
+def test_a_long_document_is_cut_and_the_prompt_around_it_stays_whole(tiny):
+    settings = DecodingSettings(max_doc_tokens=20, max_new_tokens=4)
+    writer = Seq2SeqGenerator(
+        str(tiny("t5")), settings, render=lambda _, text: f"Document: {text} Query:", device="cpu", dtype="float32"
+    )
+    (ids,) = writer._inputs([Document("d", sentence(1, 90))])
+    text = AutoTokenizer.from_pretrained(tiny("t5")).decode(ids, skip_special_tokens=True)
+    assert text.startswith("Document:")
+    assert text.endswith("Query:")
+    assert 20 <= len(ids) < 60
+
+
 def test_several_greedy_queries_are_refused(tiny):
     with pytest.raises(ConfigError, match="several queries"):
         generator(tiny, num_queries=3)
