@@ -56,9 +56,13 @@ class PromptTokens:
             )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of whole prompts, with the tokenizer's leading special tokens."""
+        """Token ids of whole prompts, with the tokenizer's leading special tokens.
+
+        An end-of-text token that some tokenizers append (`add_eos_token`) is left out: nothing follows it.
+        """
         ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
-        return ids
+        end = self._tokenizer.eos_token_id
+        return [row[:-1] if len(row) > 1 and row[-1] == end else row for row in ids]
 
 
 def decoded(tokenizer: Any, tokens: Sequence[int]) -> str:

@@ -222,7 +222,7 @@ class TeacherForcing:
     def _continuation(self, text: str, prompt: list[int], query: str) -> list[int]:
         """The query's tokens as they follow the prompt, with the leading space that generation would produce."""
         following = query.strip() if not query.strip() or text[-1:].isspace() else " " + query.strip()
-        whole: list[int] = self._tokenizer(text + following, verbose=False)["input_ids"]
+        (whole,) = self._inputs.encode([text + following])
         if whole[: len(prompt)] == prompt:
             return whole[len(prompt) :]
         alone: list[int] = self._tokenizer(following, add_special_tokens=False, verbose=False)["input_ids"]

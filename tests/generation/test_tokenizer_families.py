@@ -4,10 +4,13 @@ import math
 
 import pytest
 import torch
-from tiny_models import bert_tokenizer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_models import bert_tokenizer, byte_level_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from inpars.generation.decoding import Sampled, StopCondition, decode_rows
+from inpars.generation.prompt_tokens import PromptTokens
+from inpars.prompts.templates import Prompt
+from inpars.records import Document
 
 SPOKEN = "what is a lake?\nExample 2: a river"
 QUERY = "what is a lake?"
@@ -161,3 +164,17 @@ def test_a_drawn_token_carries_its_own_log_probability(family):
     others = {step: math.log(1 / (math.exp(step / 10 + 3) + size - 1)) for step in range(len(tokens))}
     expected = [log_prob(n, size) if token == tokens[n] else others[n] for n, token in enumerate(query.token_ids)]
     assert list(query.token_log_probs) == pytest.approx(expected[: len(query.token_log_probs)], abs=1e-5)
+
+
+def test_an_end_token_that_a_tokenizer_appends_ends_no_prompt():
+    """`add_eos_token: true`, as many fine-tuned models are saved: what follows an end of text is another text."""
+    tokenizer, prompt = byte_level_tokenizer("<s>"), Prompt(name="p", form="Document: {document}\nQuery: {query}")
+    documents = [Document("a", "a lake"), Document("b", "an old river")]
+    plain = PromptTokens(tokenizer, prompt, 20)
+    expected = plain.prefix, plain.prompts(documents)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    ending = PromptTokens(tokenizer, prompt, 20)
+    assert (ending.prefix, ending.prompts(documents)) == expected
