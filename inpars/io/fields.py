@@ -83,14 +83,14 @@ def is_gap(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def finite_number(text: str, path: Path, number: int) -> float:
-    """A score. Raises DataFormatError unless it is a finite number."""
+def finite_number(text: str, path: Path, number: int, *, field: str = "score") -> float:
+    """A score, or what `field` names. Raises DataFormatError unless it is a finite number."""
     try:
         value = float(text) if text.isascii() and "_" not in text else math.nan  # float() accepts 1_000 and ٣
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
+        raise DataFormatError("must be a finite number", path=path, line=number, field=field, excerpt=text)
     return value
 
 

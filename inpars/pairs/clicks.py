@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.io.fields import checked_id, finite_number, first_present, is_gap, text_of
+from inpars.io.fields import checked_id, finite_number, first_present, text_of
 from inpars.io.record_files import read_records, records_form
 from inpars.io.storage import read_jsonl
 from inpars.io.tables import DOC_ID_FIELDS, RecordSchema
-from inpars.pairs.records import Pair, text_key
+from inpars.pairs.records import Pair, is_blank, text_key
 
 QUERY_FIELDS = ("query", "query_text", "search_term", "q", "text")
 DOCUMENT_FIELDS = ("doc_id", "docid", "document_id", "clicked_doc_id", *DOC_ID_FIELDS)
@@ -30,7 +30,7 @@ COLUMNS = RecordSchema(
     (*CLICKS, *IMPRESSIONS),
     ("query", "doc_id", "clicked", "impressions"),
 )
-TRUTHS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+TRUTHS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class _LogEntry:
 def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dropped: Counter[str]) -> Iterator[Pair]:
     """A pair per query with enough clicks; its documents by clicks, descending.
 
-    Without a clicks column each line is one click; without impressions each line is one impression.
+    Without a clicks column each line is one click; without impressions each line is one impression. A blank cell is 0.
     """
     entries: dict[tuple[str, ...], _LogEntry] = {}
     for path in paths:
@@ -69,10 +69,11 @@ def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dr
 def _count(
     record: Mapping[str, Any], path: Path, number: int, entries: dict[tuple[str, ...], _LogEntry], dropped: Counter[str]
 ) -> None:
+    for reason, names in (("empty", QUERY_FIELDS), ("no_document", DOCUMENT_FIELDS)):
+        if (name := _column(record, names)) is not None and is_blank(record[name]):  # a search without a click
+            dropped[reason] += 1
+            return
     text = " ".join(text_of(record, QUERY_FIELDS, path, number).split())
-    if not text:
-        dropped["empty"] += 1
-        return
     doc_id = checked_id(first_present(record, DOCUMENT_FIELDS, path, number), path, number)
     clicks, impressions = _number(record, CLICKS, path, number), _number(record, IMPRESSIONS, path, number)
     entry = entries.setdefault(text_key(text), _LogEntry())
@@ -81,11 +82,16 @@ def _count(
     entry.impressions[doc_id] += max(impressions, clicks)
 
 
+def _column(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in record), None)
+
+
 def _number(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> int:
-    """A count, 1 by default: a whole number of at least 0, or true or false."""
-    value = next((record[name] for name in names if not is_gap(record.get(name)) and record[name] != ""), 1)
+    """A count: a whole number of at least 0, or true or false; 0 if it is blank, 1 if there is none."""
+    name = _column(record, names)
+    value = 1 if name is None else 0 if is_blank(record[name]) else record[name]
     text = str(value).strip().lower()
-    count = TRUTHS[text] if text in TRUTHS else finite_number(text, path, number)
+    count = TRUTHS[text] if text in TRUTHS else finite_number(text, path, number, field=names[0])
     if count < 0 or not math.isclose(count, round(count)):
         raise DataFormatError(
             "must be a whole number of at least 0", path=path, line=number, field=names[0], excerpt=text

@@ -16,9 +16,10 @@ from pathlib import Path
 from inpars.documents.blocks import Block, FileNotes, clean
 from inpars.documents.readers import DOCX, HTML, MARKDOWN, RST, ReadOptions, kind_of
 from inpars.errors import ConfigError
-from inpars.io.fields import checked_id, is_gap, text_of
+from inpars.io.fields import checked_id, text_of
 from inpars.io.record_files import read_records, records_form
 from inpars.io.tables import RecordSchema
+from inpars.pairs.records import is_blank
 from inpars.records import Document
 from inpars.text.words import words, words_key
 
@@ -53,15 +54,14 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
             raise ConfigError(f"{path}: no heading or bold text is a question; --headings uses all headings")
         return
     for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
-        if any(
-            all(is_gap(record.get(name)) or not str(record[name]).strip() for name in c) for c in (QUESTIONS, ANSWERS)
-        ):
+        values = {name: value for name, value in record.items() if not is_blank(value)}
+        if values.keys().isdisjoint(QUESTIONS) or values.keys().isdisjoint(ANSWERS):
             dropped["empty"] += 1
             continue
-        doc_id = next((record[name] for name in DOC_IDS if not is_gap(record.get(name)) and record[name] != ""), None)
+        doc_id = next((values[name] for name in DOC_IDS if name in values), None)
         yield QuestionAnswer(
-            " ".join(text_of(record, QUESTIONS, path, number).split()),
-            text_of(record, ANSWERS, path, number),
+            " ".join(text_of(values, QUESTIONS, path, number).split()),
+            text_of(values, ANSWERS, path, number),
             None if doc_id is None else checked_id(doc_id, path, number),
             f"{path.name}:{number}",
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from inpars.io.fields import is_gap
 from inpars.records import PEOPLE, SyntheticQuery
 from inpars.text.hashing import hex_key
 from inpars.text.words import words
@@ -59,6 +60,11 @@ def united(pairs: Iterable[Pair], dropped: Counter[str]) -> list[Pair]:
             grades[doc_id] = max(grade, grades.get(doc_id, grade))
         merged[key] = replace(first, grades=grades)
     return list(merged.values())
+
+
+def is_blank(value: object) -> bool:
+    """Whether a field is null, NaN or blank text."""
+    return is_gap(value) or (isinstance(value, str) and not value.strip())
 
 
 def text_key(text: str) -> tuple[str, ...]:

@@ -159,7 +159,11 @@ def _present(pair: Pair, corpus: Corpus | None, dropped: Counter[str]) -> Iterat
 def _with_answers(faqs: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
     for one in faqs:
         doc_id = one.doc_id or f"answer-{hex_key(' '.join(words(one.answer)))}"
-        documents.setdefault(doc_id, Document(doc_id, one.answer))
+        if words(documents.setdefault(doc_id, Document(doc_id, one.answer)).text) != words(one.answer):
+            raise ConfigError(
+                f"{one.source}: document {doc_id!r} has another answer above; give the documents with --corpus, or "
+                "each answer an id of its own"
+            )
         yield Pair(one.question, "faq", {doc_id: 1}, {"source": one.source})
 
 

@@ -91,7 +91,8 @@ def test_the_innermost_heading_that_a_query_has(query, name):
 
 FAQS = {
     "f.csv": 'question,answer,doc_id\n"How, then?","So,\nand so.",\nWhy?,Because.,d7\nEmpty?,,\n',
-    "f.jsonl": '{"question": "How, then?", "answer": "So,\\nand so."}\n{"q": "Why?", "a": "Because.", "doc_id": "d7"}\n'
+    "f.jsonl": '{"question": "How, then?", "answer": "So,\\nand so."}\n'
+    '{"question": "", "q": "Why?", "a": "Because.", "doc_id": "d7"}\n'
     '{"question": "Empty?", "answer": " "}\n',
 }
 
@@ -176,8 +177,29 @@ def test_a_log_of_clicks_alone(tmp_path):
     assert pair.about == {"clicks": {"7": 1}, "impressions": {"7": 2}}
 
 
-def test_clicks_that_are_no_number_are_named(tmp_path):
-    log = write(tmp_path / "log.tsv", "query\tdoc_id\tclicks\na b\td1\t-1\n")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.csv", "query,doc_id,clicked\na b,d1,t\na b,d2,\na b,,\n,d1,t\nc d,d3,f\n"),
+        (
+            "log.jsonl",
+            '{"query": "a b", "doc_id": "d1", "clicks": 1}\n{"query": "a b", "doc_id": "d2", "clicks": null}\n'
+            '{"query": "a b", "doc_id": null, "id": 9}\n{"query": NaN, "doc_id": "d1"}\n'
+            '{"query": "c d", "doc_id": "d3", "clicks": ""}\n',
+        ),
+    ],
+)
+def test_a_search_without_a_click_is_none(name, text, tmp_path):
+    """As a left join writes it: no document, or no clicks."""
+    dropped = Counter()
+    (pair,) = click_pairs([write(tmp_path / name, text)], min_clicks=1, min_click_rate=0.0, dropped=dropped)
+    assert (pair.text, [*pair.grades]) == ("a b", ["d1"])
+    assert dropped == {"not_clicked": 2, "no_document": 1, "empty": 1}
+
+
+@pytest.mark.parametrize("clicks", ["-1", "many"])
+def test_clicks_that_are_no_number_are_named(clicks, tmp_path):
+    log = write(tmp_path / "log.tsv", f"query\tdoc_id\tclicks\na b\td1\t{clicks}\n")
     with pytest.raises(DataFormatError, match=r"log\.tsv:2.*clicks"):
         list(click_pairs([log], min_clicks=1, min_click_rate=0.0, dropped=Counter()))
 
@@ -257,6 +279,12 @@ def test_an_faq_alone_makes_a_corpus_of_its_answers(tmp_path):
     queries = list(read_synthetic_queries(tmp_path / "pairs.jsonl"))
     assert [dataset.corpus[query.doc_id].text for query in queries] == ["This way."] * 2
     assert (len(dataset.corpus), manifest.output.records) == (1, 2)
+
+
+def test_two_answers_of_one_document_are_refused(tmp_path):
+    faq = write(tmp_path / "faq.csv", "question,answer,doc_id\nHow so?,This way.,d1\nWhy so?,That way.,d1\n")
+    with pytest.raises(ConfigError, match=r"faq\.csv:3: document 'd1' .*--corpus"):
+        write_pairs_file(PairFiles(faq=[faq]), PairsOptions(), output=tmp_path / "pairs.jsonl")
 
 
 @pytest.mark.parametrize("files", [{}, {"clicks": ["log.tsv"]}])
