@@ -26,7 +26,7 @@ from inpars.prompts.mixture import PromptMixture, PromptSource, mixture_parts
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 
 PACKAGED = "inpars.prompt_files"  # the folder `prompts/` in an installed copy; setup.cfg maps it
-YAML_SUFFIXES = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml", ".json")  # JSON is YAML, too
 TEXT_KEYS = ("name", "description", "instruction", "system", "form", "separator")
 KEYS = {*TEXT_KEYS, "examples", "stop"}
 TOOLKIT_SEPARATOR = "\n"  # the InPars toolkit leaves no blank line between dynamic examples
@@ -93,13 +93,14 @@ def _shipped(folder: str) -> Iterator[Traversable]:
 def _split_entry(name_or_path: str) -> tuple[Path, str]:
     """Split `path.yaml:entry`; the entry may be empty."""
     path, colon, entry = name_or_path.rpartition(":")
-    return (Path(path), entry) if colon and path.endswith(YAML_SUFFIXES) else (Path(name_or_path), "")
+    return (Path(path), entry) if colon and path.lower().endswith(YAML_SUFFIXES) else (Path(name_or_path), "")
 
 
 def _parse(file: PromptFile) -> Prompt:
     source = file.source
-    if file.path.suffix not in YAML_SUFFIXES:
-        return Prompt(name=file.path.stem, form=file.text.rstrip(), source=source)
+    if file.path.suffix.lower() not in YAML_SUFFIXES:
+        form = with_line_breaks(file.text.rstrip(), "form", source)
+        return Prompt(name=file.path.stem, form=form, source=source)
     content = _mapping(file)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
         return _from_toolkit(content, file.entry, source)
@@ -121,9 +122,11 @@ def prompt_fields(file: PromptFile, parse_example: Callable[[Any, str], object])
         raise PromptError(f"{source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
     settings: dict[str, Any] = {"name": file.path.stem, "source": source}
     settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
-    settings["form"] = settings["form"].strip("\n")
+    settings["form"] = with_line_breaks(settings["form"].strip("\n"), "form", source)
+    with_line_breaks(settings.get("separator", ""), "separator", source)
     if "stop" in content:
-        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source))
+        stops = [checked_text(stop, "stop", source) for stop in _list_of(content, "stop", source)]
+        settings["stop"] = tuple(with_line_breaks(stop, "stop", source) for stop in stops)
     examples = enumerate(_list_of(content, "examples", source), start=1)
     settings["examples"] = tuple(parse_example(record, f"{source}: example {number}") for number, record in examples)
     return settings
@@ -226,6 +229,16 @@ def checked_text(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
     return replace_surrogates(value)
+
+
+def with_line_breaks(text: str, key: str, where: str) -> str:
+    """The text. Raises PromptError if its line breaks are two characters, as YAML's single quotes leave them."""
+    if "\\n" in text and "\n" not in text:
+        raise PromptError(
+            f"{where}: {key!r} holds a backslash and an n in place of a line break; break the line, or in YAML use "
+            "double quotes"
+        )
+    return text
 
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]

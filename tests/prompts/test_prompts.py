@@ -170,6 +170,9 @@ def test_an_empty_list_of_stop_strings_is_kept(write):
         ("form: '{document}'\nname: a\nform: '{document}'", ":3: not valid YAML: the key 'form' occurs twice"),
         ("form: '{document}'\nexamples:\n- query: a\n  query: b", ":4: not valid YAML: the key 'query' occurs twice"),
         ("form: '{document}'\nstop: [5]", "'stop' must be text, not 5"),
+        ("form: '{document}'\nstop: ['\\n']", "'stop' holds a backslash and an n"),
+        ("form: '{document}'\nseparator: '\\n'", "'separator' holds a backslash and an n"),
+        ("form: 'D: {document}\\nQ:'", "'form' holds a backslash and an n"),
         ("form: '{document}'\nstop: [yes]", "'stop' must be text, not True"),
         ("form: 2024-99-99", "a value that YAML cannot hold"),
         ("form: !!timestamp x", "a value that YAML cannot hold"),
@@ -195,6 +198,16 @@ def test_plain_text_is_a_form(write):
     prompt = load_prompt(write("vanilla.txt", '\ufeffSay {"a": 1}.\nDocument: {document}\nQuery:\n'))
     assert prompt.name == "vanilla"
     assert prompt.render("x {y}") == 'Say {"a": 1}.\nDocument: x {y}\nQuery:'
+
+
+def test_a_template_may_be_json(write):
+    path = write("a.JSON", '{"form": "D {document}\\nQ {query}", "stop": ["\\n"]}')
+    assert (load_prompt(path).render("x"), load_prompt(path).stop) == ("D x\nQ", ("\n",))
+
+
+def test_plain_text_on_one_line_with_its_breaks_spelt_is_refused(write):
+    with pytest.raises(PromptError, match=r"vanilla\.txt: 'form' holds"):
+        load_prompt(write("vanilla.txt", "D: {document}\\nQ:"))
 
 
 def test_plain_text_without_a_document_is_refused(write):
