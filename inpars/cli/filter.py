@@ -7,7 +7,7 @@ scores come from `inpars score --kind ...` and are given with --scores; filterin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inpars.cli.common import (
@@ -26,6 +26,7 @@ from inpars.filtering.checks import FilterOptions
 from inpars.io.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.prompts.load import ExampleOptions, named_prompt, read_examples
+from inpars.prompts.templates import Example
 from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file
 from inpars.stages.stage import dropped_line
 
@@ -59,10 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     progress = console(flags)
-    examples = [
-        *(named_prompt(flags.prompt, ExampleOptions()).examples if flags.prompt else ()),
-        *(read_examples(flags.examples) if flags.examples else ()),
-    ][: flags.num_examples]
+    examples: Sequence[Example] = ()
+    if flags.prompt:
+        shown = ExampleOptions(examples=flags.examples, num_examples=flags.num_examples)
+        examples = named_prompt(flags.prompt, shown).examples
+    elif flags.examples:
+        examples = read_examples(flags.examples)[: flags.num_examples]
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {
         "output": flags.output,

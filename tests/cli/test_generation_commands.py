@@ -89,6 +89,16 @@ def test_the_filter_leaves_out_queries_of_the_examples(run):
     assert first not in [row["query"] for row in rows("kept.jsonl")]
 
 
+def test_the_filter_reads_the_examples_as_generate_does(run):
+    """Those of a file stand in place of the prompt's own, so --num-examples counts them."""
+    source = TOY / "queries.synthetic.jsonl"
+    shown = [{"document": "x", "query": rows(source)[number]["query"]} for number in range(2)]
+    Path("shown.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shown), encoding="utf-8")
+    flags = ["--prompt", "inpars", "--examples", "shown.jsonl", "--num-examples", "1"]
+    out = run("filter", "--input", source, "--output", "kept.jsonl", *flags).out
+    assert "prompt_example 1" in out
+
+
 def test_examples_are_left_out_of_evaluation(run):
     command = ("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--metrics", "RR@10")
     Path("ids.txt").write_text("q1\nq2\nnever-judged\n", encoding="utf-8")
@@ -99,6 +109,8 @@ def test_examples_are_left_out_of_evaluation(run):
     assert values["left_out"] == 2
     assert not {"q1", "q2"} & set(values["systems"]["run"]["per_query"]["RR@10"])
     assert "left_out" not in json.loads(run(*command, "--json").out)
+    err = run(*command, "--leave-out", BEIR / "queries.jsonl").err
+    assert "queries.jsonl names none" in err
 
 
 def test_a_whole_run_leaves_them_out_too(monkeypatch):
@@ -109,8 +121,6 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
         return {"bm25": TOY / "run.trec", "fusion": TOY / "run.trec", "mix": TOY / "run.trec"}
 
     for stage in ("_generate", "check_looks", "_filter", "choice_queries", "report_of"):
-    err = run(*command, "--leave-out", BEIR / "queries.jsonl").err
-    assert "queries.jsonl names none" in err
         monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "train_models", lambda *_: ({}, {}))
     monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None, stages=()), None))
