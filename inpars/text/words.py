@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from inpars.text.hashing import key64
 
 COPIED_WORDS = 6  # a query of at least this many words that occurs verbatim in its document is a copy
 OPENING_WORDS = 2
-_WORD = re.compile(r"\w+")
+# accents and vowel signs on letters, as in Hindi and Thai, which `\w` takes for the ends of words (up to Lepcha)
+_MARKS = "".join(chr(code) for code in range(0x300, 0x1C50) if unicodedata.category(chr(code)).startswith("M"))
+_WORD = re.compile(rf"\w[\w{_MARKS}]*")
 
 
 def words(text: str) -> tuple[str, ...]:

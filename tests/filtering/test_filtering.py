@@ -161,6 +161,13 @@ def test_what_always_holds(queries, chosen, shuffler: random.Random):
     assert again.dropped == result.dropped
 
 
+def test_vowel_signs_are_parts_of_words():
+    """Three words of Hindi, which `\\w+` cuts into seven pieces, are no copy of six words."""
+    assert words("हिन्दी की किताब?") == ("हिन्दी", "की", "किताब")
+    assert words("cafe\u0301 1\ufe0f\u20e3") == ("cafe\u0301", "1")
+    assert not is_copied("हिन्दी की किताब", "यह हिन्दी की किताब है")
+
+
 def test_copies_are_whole_words_and_long_enough():
     assert is_copied("Yeast eats sugar, in the dough!", DOCUMENT)
     assert not is_copied("east eats sugar in the dough", DOCUMENT)
