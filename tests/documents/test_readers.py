@@ -234,6 +234,18 @@ def test_a_part_of_a_page(tmp_path):
     assert texts_of(path) == ["Refunds take nine days, and more where a bank is slow."]
 
 
+def test_a_page_of_several_articles_and_folded_answers(tmp_path):
+    pytest.importorskip("trafilatura")
+    parts = [f"Order {word} goes out in nine days, and the mail of that day says so." for word in ("one", "two", "six")]
+    articles = "".join(f"<article><h2>Part</h2><p>{part}</p></article>" for part in parts)
+    remark = f"<article class='comment'><p>{parts[0] * 9}</p></article>"
+    page = f"<html><body class='comments'>{articles}<div>{remark}</div></body></html>"
+    assert texts_of(written(tmp_path / "a.html", page)) == ["Part", parts[0], "Part", parts[1], "Part", parts[2]]
+    folded = "".join(f"<details><summary>Who {n}?</summary><p>{part}</p></details>" for n, part in enumerate(parts))
+    page = f"<html><body><h1>Answers</h1>{folded}</body></html>"
+    assert "Who 2?" in texts_of(written(tmp_path / "b.html", page))
+
+
 def test_a_page_without_text(tmp_path):
     pytest.importorskip("trafilatura", reason="web pages need trafilatura (pip install inpars[documents])")
     assert refused(written(tmp_path / "a.html", "<html><body><img src=x></body></html>")) == EMPTY

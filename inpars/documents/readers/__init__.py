@@ -19,7 +19,7 @@ from inpars.documents.text_files import FALLBACK
 from inpars.errors import MissingDependencyError, UnreadableFileError, pip_line
 from inpars.options import FlagGroup, option
 
-READERS_FORMAT = 3  # increase when readers change their output, to invalidate the cache
+READERS_FORMAT = 4  # increase when readers change their output, to invalidate the cache
 EMPTY = "no text in it"
 
 

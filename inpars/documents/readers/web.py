@@ -1,6 +1,6 @@
 """Read web pages: trafilatura extracts the main text without menus, banners and scripts.
 
-If it misses most of the page's only article, the article is used; if it finds nothing, the whole page. Offsets are
+If it misses most of the page's articles, these are used; if it finds nothing, the whole page. Offsets are
 characters of the extracted text.
 """
 
@@ -21,13 +21,15 @@ from inpars.documents.readers import EMPTY, ReadOptions, read_whole
 from inpars.errors import UnreadableFileError
 
 BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" next to headings
+COMMENT = "ancestor-or-self::*[not(self::body) and contains(concat(' ', @class, ' ', @id), ' comment') and not(.//h1)]"
+ARTICLES = f"//article[not(ancestor::article or {COMMENT})]"
 SEPARATE = {"lb", "item", "list", "row", "cell", "p", "head", "quote"}
 HIDDEN = ("script", "style", "nav", "aside", "footer", "form", "noscript", "template")
 BLOCKS = {
-    *("p", "div", "section", "header", "main", "figure", "blockquote", "pre", "br", "hr", "details", "summary"),
+    *("p", "div", "article", "section", "header", "main", "figure", "blockquote", "pre", "br", "hr", "details"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
 }
-MIN_SHARE = 0.5  # of an article's words that must be extracted
+MIN_SHARE = 0.5  # of the articles' words that must be extracted
 TYPE_CHARACTERS = 50  # in which trafilatura looks for "html"
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
@@ -40,6 +42,8 @@ def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
     tree = trafilatura.load_html(_as_page(raw))
     if tree is None:
         raise UnreadableFileError("not a web page", path=path)
+    for summary in tree.iter("summary"):
+        summary.tag = "p"  # trafilatura drops the questions of folded answers
     notes.title, article = _title(tree), _article(tree)
     pieces = list(_pieces(_main_text(tree)))
     words = sum(len(text.split()) for text, _ in pieces)
@@ -61,13 +65,14 @@ def _as_page(raw: bytes) -> str:
 
 
 def _article(tree: Any) -> Any:  # noqa: ANN401
-    """A copy of the page's only article, without hidden parts; None if it has none or several."""
-    articles = list(tree.iter("article"))
-    if len(articles) != 1:
-        return None
-    article = copy.deepcopy(articles[0])
-    etree.strip_elements(article, *HIDDEN, etree.Comment, with_tail=False)
-    return article
+    """Copies of the page's articles, without comments and hidden parts; None if it has none."""
+    articles = tree.xpath(ARTICLES)
+    whole = etree.Element("div")
+    for article in map(copy.deepcopy, articles):
+        article.tail = None
+        etree.strip_elements(article, *HIDDEN, "article", etree.Comment, with_tail=False)
+        whole.append(article)
+    return whole if articles else None
 
 
 def _lines(article: Any) -> list[str]:  # noqa: ANN401
