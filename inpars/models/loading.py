@@ -60,6 +60,7 @@ DECODER = "smollm2-135m"
 MISSPELT = 0.75  # similarity to an embedded name above which a name is a typo, without asking the hub
 UNSAFE, TORN = "Weights only load failed", "PytorchStreamReader failed"  # starts of torch's messages
 BM25 = "bm25"  # a retriever that is not a model
+FEWEST_WORDS = 20  # of a vocabulary, without special tokens
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # names of which sentence-transformers 6 reads the first alone
 
 # users cannot fix what these libraries warn each other of
@@ -89,8 +90,10 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
-    """The model's tokenizer."""
-    return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
+    """The model's tokenizer. Raises BackendError if it knows no words."""
+    tokenizer = _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
+    _require_words(tokenizer, name)
+    return tokenizer
 
 
 def load_causal_lm(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
@@ -108,14 +111,16 @@ def load_seq2seq(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
     return _load_with(AutoModelForSeq2SeqLM, name, where)
 
 
-def load_sequence_classifier(name: str, num_labels: int = 1, **where: Unpack[Placement]) -> tuple[Any, Any]:
-    """A classifier in evaluation mode, and its tokenizer; a missing head is initialised at random."""
-    return _load_with(AutoModelForSequenceClassification, name, where, num_labels=num_labels)
+def load_sequence_classifier(
+    name: str, num_labels: int = 1, *, new_head: bool = False, **where: Unpack[Placement]
+) -> tuple[Any, Any]:
+    """A classifier in evaluation mode, and its tokenizer; with `new_head`, a missing head is random."""
+    return _load_with(AutoModelForSequenceClassification, name, where, new_head=new_head, num_labels=num_labels)
 
 
-def load_extractive_reader(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
-    """An extractive question-answering model in evaluation mode, and its tokenizer."""
-    return _load_with(AutoModelForQuestionAnswering, name, where)
+def load_extractive_reader(name: str, *, new_head: bool = False, **where: Unpack[Placement]) -> tuple[Any, Any]:
+    """An extractive question-answering model in evaluation mode, and its tokenizer; `new_head` as above."""
+    return _load_with(AutoModelForQuestionAnswering, name, where, new_head=new_head)
 
 
 def load_sentence_transformer(
@@ -143,6 +148,7 @@ def load_with_sentence_transformers(name: str, kind: type[OfLibrary], where: Pla
         return kind(source, device=str(device), trust_remote_code=trust, model_kwargs=settings)
 
     model = _load(name, load, () if name == BM25 else (BM25,)).eval()
+    _require_words(getattr(model, "tokenizer", None), name)
     if (prompt := next(filter(None, map(model.prompts.get, DOCUMENT_PROMPTS)), None)) is not None:
         model.prompts[DOCUMENT_PROMPTS[0]] = prompt
     return model
@@ -162,11 +168,28 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:
-    """Network and tokenizer, loaded by one of transformers' auto classes."""
+def _load_with(kind: Any, name: str, where: Placement, *, new_head: bool = False, **more: Any) -> tuple[Any, Any]:
+    """Network and tokenizer, loaded by one of transformers' auto classes.
+
+    Raises BackendError for missing weights, which transformers makes up, except those of a new head.
+    """
     device, settings = _settings(where)
-    network = _load(name, lambda source: kind.from_pretrained(source, **settings, **more))
+    settings_and_report = {**settings, **more, "output_loading_info": True}
+    network, report = _load(name, lambda source: kind.from_pretrained(source, **settings_and_report))
+    body = f"{network.base_model_prefix}."
+    missing = [key for key in report["missing_keys"] if not new_head or (key.startswith(body) and "pooler" not in key)]
+    if missing:
+        raise BackendError(
+            f"model {name!r} lacks {len(missing)} of its weights, as {min(missing)}; save it whole, without wrappers"
+        )
     return network.to(device).eval(), load_tokenizer(name, trust_remote_code=settings["trust_remote_code"])
+
+
+def _require_words(tokenizer: Any, name: str) -> None:
+    """Raise BackendError for the empty tokenizer that transformers makes up where a folder has none."""
+    size = getattr(tokenizer, "vocab_size", None)  # none of the library that static embeddings use
+    if size is not None and size - len(tokenizer.all_special_tokens) < FEWEST_WORDS:
+        raise BackendError(f"model {name!r} has no vocabulary; copy the tokenizer's files of its base model into it")
 
 
 def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
@@ -211,8 +234,10 @@ def _first_line(error: Exception) -> str:
 
 def _converted(parts: Sequence[Path], name: str) -> Path:
     """The cache folder with the dequantised float32 weights of a GGUF file, converted if it is missing."""
-    sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
-    key = hex_key(str(CONVERSION_FORMAT), *sizes, digits=12)
+    states = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
+    if name not in EMBEDDED:  # a file of one's own may be written again with the same size
+        states += [str(part.stat().st_mtime_ns) for part in parts]
+    key = hex_key(str(CONVERSION_FORMAT), *states, digits=12)
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
         with atomic_folder(folder) as working:

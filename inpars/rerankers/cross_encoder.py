@@ -104,5 +104,7 @@ def load(checkpoint: Checkpoint) -> CrossEncoder:
     if not checkpoint.for_training:
         checkpoint.check_head()
     labels = int(checkpoint.config.num_labels) if checkpoint.is_classifier else 1
-    network, tokenizer = models.load_sequence_classifier(checkpoint.model, num_labels=labels, **checkpoint.where)
+    network, tokenizer = models.load_sequence_classifier(
+        checkpoint.model, num_labels=labels, new_head=checkpoint.for_training, **checkpoint.where
+    )
     return CrossEncoder(network, tokenizer, checkpoint.limit)

@@ -66,7 +66,7 @@ def train_reader(
     device = pick_device(options.device)
     torch.manual_seed(options.seed)  # for the new head
     network, tokenizer = models.load_extractive_reader(
-        options.model, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
+        options.model, new_head=True, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
     )
     check_length(network, options.model, options.max_length, MIN_WINDOW)
     set_dropout(network, options.dropout)

@@ -1,13 +1,14 @@
 """Loading models by name, and the errors."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from inpars.errors import (
     BackendError,
@@ -241,7 +242,9 @@ def test_bfloat16_is_bfloat16(tiny):
 
 
 def test_a_head_the_checkpoint_lacks_has_as_many_labels_as_asked_for(tiny):
-    network, _ = models.load_sequence_classifier(f"{tiny('sentence_transformer')}/../encoder", **CPU, num_labels=2)
+    network, _ = models.load_sequence_classifier(
+        f"{tiny('sentence_transformer')}/../encoder", **CPU, num_labels=2, new_head=True
+    )
     assert network.config.num_labels == 2
 
 
@@ -277,3 +280,37 @@ def test_a_folder_of_other_files_is_no_output(tmp_path, name):
         check_output(tmp_path / name)
     (tmp_path / "config.json").touch()
     check_output(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bert_classifier", "sentence_transformer"])
+def test_a_folder_without_a_tokenizer_is_named(tiny, tmp_path, kind):
+    folder = shutil.copytree(tiny(kind), tmp_path / "model")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(BackendError, match="has no vocabulary") as caught:  # transformers makes up an empty one
+        LOADERS[kind](str(folder), **CPU)
+    message(caught)
+
+
+@pytest.mark.parametrize(("prefix", "new_head"), [("module.", True), ("module.", False), ("", False)])
+def test_weights_that_would_be_random_are_named(tiny, tmp_path, prefix, new_head):
+    folder = shutil.copytree(tiny("bert_classifier"), tmp_path / "model")
+    weights = {f"{prefix}{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    kept = {name: tensor for name, tensor in weights.items() if prefix or not name.startswith("classifier")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackendError, match=r"lacks \d+ of its weights") as caught:
+        models.load_sequence_classifier(str(folder), **CPU, new_head=new_head)
+    message(caught)
+    if not prefix:
+        models.load_sequence_classifier(str(folder), **CPU, new_head=True)
+
+
+def test_a_gguf_file_written_again_is_converted_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_convert", lambda parts, working, _: shutil.copy(parts[0], working / "config.json"))
+    path, found = tmp_path / "model.gguf", []
+    for number, text in enumerate(("{}", "[]")):
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, (number, number))
+        found.append((Path(models.resolve_model(str(path))) / "config.json").read_text(encoding="utf-8"))
+    assert found == ["{}", "[]"]
