@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,16 @@ def test_a_sample_of_triples():
     assert results == sample_of_groups(groups, 3, seed=1)
     assert (results[0].documents, results[0].gains) == (("p", "n1", "n2"), (1, 0, 0))
     assert len(sample_of_groups(groups, 9, seed=1)) == 5
+
+
+@needs_onnx
+def test_a_graph_embeds_in_the_models_dimensions_and_its_tokenizer_cuts_as_the_model(tiny, tmp_path):
+    from inpars.contrib.export.exportable import load_exportable
+
+    folder = shutil.copytree(tiny("sentence_transformer"), tmp_path / "model")
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"truncate_dim": 8}))
+    model = load_exportable(str(folder), max_length=16)
+    assert model.graph(**model.example()).shape == (4, 8)
+    model.save_beside(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == 16

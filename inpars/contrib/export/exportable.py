@@ -50,7 +50,7 @@ class Embedding(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embeddings, (texts, width)."""
         embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
-        return embeddings
+        return embeddings[:, : self.model.truncate_dim]
 
 
 class Classifier(nn.Module):
@@ -159,6 +159,7 @@ class Retriever:
         return dict(encoded)
 
     def save_beside(self, folder: Path) -> None:
+        self._model.tokenizer.model_max_length = self._model.max_seq_length or self._model.tokenizer.model_max_length
         self._model[0].auto_model.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
 
