@@ -99,7 +99,7 @@ class Collected:
                 start += 1
                 doc_id = _doc_id(file.file.name, chunk, keys if chunk.key else numbers)
                 if self.keep[position]:
-                    title = (file.extracted.title or file.file.title) if chunk.record is None else ""
+                    title = file.extracted.title or file.file.title
                     yield chunk.as_document(doc_id, file.file.source, title)
                     if file.extracted.questions:
                         written.append((doc_id, chunk))
