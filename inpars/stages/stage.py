@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from inpars.cache import cache_folder
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, StorageError
 from inpars.io import manifest as manifests
 from inpars.io.corpus import Corpus
 from inpars.io.locks import locked
@@ -137,7 +137,7 @@ class Stage:
 
 
 def _only_writer(output: Path) -> AbstractContextManager[Any]:
-    """The lock on an output. Raises ConfigError if another process of this machine holds it."""
+    """The lock on an output. Raises StorageError if another process of this machine holds it."""
     name = hex_key(os.fsencode(output.absolute()).decode("utf-8", "backslashreplace"))
     path = cache_folder() / "locks" / f"{name}.lock"
     try:
@@ -146,7 +146,7 @@ def _only_writer(output: Path) -> AbstractContextManager[Any]:
     except OSError:  # the cache is read-only
         return nullcontext()
     if lock is None:
-        raise ConfigError(
+        raise StorageError(
             f"{output}: another inpars process is writing it; wait until it finishes, or choose another --output"
         )
     return lock

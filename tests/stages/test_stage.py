@@ -248,7 +248,7 @@ def test_a_refused_writer_leaves_the_manifest(runner, tmp_path, monkeypatch):
 
     first = stage(k=1).run(runner.work)
     monkeypatch.setattr("inpars.stages.stage.locked", lambda *_, **__: None)
-    with pytest.raises(ConfigError, match="another inpars"):
+    with pytest.raises(StorageError, match="another inpars"):
         stage(k=2).run(runner.work)
     assert read_manifest(runner.output) == first
     assert not any("rebuilding" in line for line in runner.progress.notes)
