@@ -45,6 +45,7 @@ def hold_out_queries(run: RunContext, queries: Path) -> HeldOut:
     try:
         manifest = split_file(queries, run.dataset.corpus, settings, files=files, **run.stage_kwargs)
     except ConfigError as error:
+        run.progress.withdraw(files.train)
         statement = f"Nothing was measured: {error}."
     else:
         statement, train = _statement(manifest.results, options), files.train

@@ -20,7 +20,8 @@ from inpars.io.storage import replace_folder, storage_errors
 from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.evidence import HASH_CHARACTERS, EvidenceOptions
-from inpars.pipeline.held_out import choice_files
+from inpars.pipeline.given_queries import JOINED, WRITTEN
+from inpars.pipeline.held_out import choice_files, split_files
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.mark import read_mark
 from inpars.pipeline.measurement import JUDGED, METRICS, TOPICS
@@ -34,7 +35,7 @@ from inpars.stages.triple_files import ids_path, negatives_path
 CHECKPOINTS = ".checkpoints"  # suffix of an interrupted training's folder
 EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
-STAGES = ("base", "tuned", "whole")  # optional first stages
+STAGES = ("bm25", "base", "tuned", "whole")
 FUSED = ("fusion", "whole-fusion", "fusion-windows", "mix", "mix.reranked")
 OF_EVIDENCE = (  # of a choice with real queries, and of a learning curve
     *("mix.trec", "mix.scored.trec", "reranking.json"),
@@ -163,20 +164,22 @@ def _move_models(folder: Path, steps: Steps) -> list[str]:
 
 def _outputs(folder: Path) -> dict[Path, list[Path]]:
     """Each output with its companion files."""
-    triples, split = folder / TRIPLES, choice_files(folder)
+    triples, splits = folder / TRIPLES, [choice_files(folder), split_files(folder)]
     models = [folder / "models" / name for name in MODELS]
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
-    names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
+    names = ("topics", "choice.json", *(f"{name}.trec" for name in STAGES), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
     choice += [view for name in ("choice", "runs") for view in sorted((folder / name).glob(f"{VIEW}-*.trec"))]
     judged = folder / JUDGED  # the grades stay, as they may have been paid for
     judged_by = [judged / TOPICS, judged / METRICS, *sorted(judged.glob("runs/*.trec"))]
     tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
+    queries = [folder / JOINED, folder / WRITTEN]
+    measured = [path for path in (folder / TOPICS, folder / METRICS) if manifest_path(path).exists()]  # else another's
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],
-        split.train: split.sides,
+        **{split.train: split.sides for split in splits},
         **{model: [model.with_name(f"{model.name}{CHECKPOINTS}")] for model in models},
-        **{run: [] for run in (*runs, *choice, *judged_by, *tried)},
+        **{path: [] for path in (*runs, *choice, *judged_by, *tried, *measured, *queries)},
     }
 
 

@@ -49,3 +49,14 @@ def test_a_stage_that_could_not_be_done_leaves_nothing_and_is_not_counted(tmp_pa
     steps.stage("triples", tmp_path / "triples.tsv", up_to_date=False)
     steps.withdraw(tmp_path / "triples.tsv")
     assert "triples.tsv" in remove_leftovers(tmp_path, steps)
+
+
+def test_measures_and_splits_of_an_earlier_run_go_where_nothing_is_measured(tmp_path):
+    written = ("metrics.json", "topics/qrels.tsv", "runs/bm25.trec", "queries.train.jsonl", "queries.dev.jsonl")
+    for name in (*written, "queries.with_pairs.jsonl", "metrics.json.manifest.json", "topics.manifest.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    remove_leftovers(tmp_path, Steps(Silent(), PipelineOptions()))
+    assert names(tmp_path) == set()
+    (tmp_path / "metrics.json").write_text("of another program")
+    assert remove_leftovers(tmp_path, Steps(Silent(), PipelineOptions())) == []
