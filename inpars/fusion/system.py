@@ -20,6 +20,7 @@ from inpars.io.formats import as_stored
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.runs import completed, cut, fuse_z_scores
 from inpars.io.storage import atomic_writer
+from inpars.models.folders import EMBEDDED, exists
 from inpars.models.retrievers import MULTI_VECTOR
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Run
@@ -252,7 +253,7 @@ def read_system(folder: Path) -> SearchSystem:
         raise DataFormatError("a folder, not a file; give the folder of a finished `inpars run`", path=path) from None
     except (JsonError, KeyError, TypeError, ValueError, PromptError, ConfigError) as error:
         raise DataFormatError(f"not a search system ({error}); run the same `inpars run` again", path=path) from None
-    return with_models(system, lambda model: str(folder / model) if (folder / model).is_dir() else model)
+    return with_models(system, lambda model: str(folder / model) if _is_path(model, folder) else model)
 
 
 def _system_of(values: dict[str, Any]) -> SearchSystem:
@@ -315,7 +316,12 @@ def with_models(system: SearchSystem, rename: Callable[[str], str]) -> SearchSys
 
 def _inside(model: str, folder: Path) -> str:
     """A model inside the folder as a relative path, another local model as an absolute one; other names unchanged."""
-    if not Path(model).is_dir():
+    if not _is_path(model, Path()):
         return model
     path, root = Path(model).resolve(), folder.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _is_path(model: str, folder: Path) -> bool:
+    """Whether it is a model in the folder, whatever else there has the name of BM25 or of an embedded model."""
+    return model not in (BM25, *EMBEDDED) and exists(folder / model)

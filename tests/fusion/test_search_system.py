@@ -28,6 +28,14 @@ def test_a_system_is_read_as_it_was_written(tmp_path):
     assert read_system(tmp_path) == replace(SYSTEM, reranking=None)
 
 
+def test_folders_with_the_name_of_a_retriever_are_not_models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("bm25", "minilm", "run/bm25", "run/smollm2-135m"):
+        (tmp_path / name).mkdir(parents=True)
+    write_system(SYSTEM, tmp_path / "run")
+    assert read_system(tmp_path / "run") == SYSTEM
+
+
 def test_models_of_the_folder_are_found_where_it_was_moved(tmp_path):
     (tmp_path / "run" / "models" / "retriever").mkdir(parents=True)
     tuned = FirstStage(name="tuned", retriever=str(tmp_path / "run" / "models" / "retriever"), window_tokens=96)
