@@ -38,17 +38,18 @@ def add_config_flags(parser: Parser, *, like: bool = False) -> None:
 
 
 def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
-    """The arguments with --config and --like replaced by the flags they stand for. Raises ConfigError."""
+    """The arguments with --config and --like replaced by the flags they stand for. Raises ConfigError.
+
+    Typed flags replace those of the file, which replace those of the run.
+    """
     rest, config = _pop_flag(list(arguments), CONFIG)
-    rest, like = _pop_flag(rest, LIKE)
-    if config is None and like is None:
-        return rest
     subparser, head = _parser_of(parser, rest)
     tail = rest[len(head) :]
-    if like is not None:
-        tail = _before(subparser, _run_flags(Path(like)), tail)
     if config is not None:
         tail = _before(subparser, _file_flags(subparser, Path(config)), tail)
+    tail, like = _pop_flag(tail, LIKE)
+    if like is not None:
+        tail = _before(subparser, _run_flags(Path(like)), tail)
     return [*head, *tail]
 
 
@@ -78,6 +79,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a flag's value
 
 
 def _pop_flag(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
+    if sum(argument.partition("=")[0] == flag for argument in arguments) > 1:
+        raise ConfigError(f"{flag} is given twice; give it once, with all flags in one place")
     for position, argument in enumerate(arguments):
         if argument == flag:
             if position + 1 == len(arguments):

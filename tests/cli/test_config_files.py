@@ -20,7 +20,7 @@ def parser():
     made.add_argument("--files", nargs="+", default=[])
     made.add_argument("--overwrite", action="store_true")
     made.add_argument("--output")
-    add_config_flags(made)
+    add_config_flags(made, like=True)
     return made
 
 
@@ -100,3 +100,16 @@ def test_a_flag_has_one_value(parser, tmp_path, text, problem):
     parser.add_argument("--a-b", type=int)
     with pytest.raises(ConfigError, match=problem):
         expand(parser, tmp_path, text)
+
+
+@pytest.mark.parametrize("flag", ["--config", "--like"])
+def test_two_files_are_not_taken_for_one(parser, flag):
+    with pytest.raises(ConfigError, match=f"{flag} is given twice"):
+        expanded(parser, [flag, "a", f"{flag}=b"])
+
+
+def test_a_file_replaces_the_flags_of_an_earlier_run(parser, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"command": "inpars run --depth 9 --name a"}))
+    words = ["--name", "a", "--depth=5"]
+    assert expand(parser, tmp_path, "depth: 5\n", "--like", str(tmp_path)) == words
+    assert expand(parser, tmp_path, f"depth: 5\nlike: {tmp_path}\n") == words
