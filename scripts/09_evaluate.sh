@@ -9,4 +9,4 @@ runs=()
 for run in "$RUN"/run.bm25.trec "$RUN"/run.tuned.trec "$RUN"/run.reranked.trec; do
   if [ -e "$run" ]; then runs+=(--run "$run"); fi
 done
-inpars evaluate --dataset "$DATASET" "${runs[@]}" --metrics "$METRICS" --output "$RUN/metrics.json" "$@"
+inpars evaluate --dataset "$DATASET" ${runs[@]+"${runs[@]}"} --metrics "$METRICS" --output "$RUN/metrics.json" "$@"

@@ -15,5 +15,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/../setup.sh" train,embedded,documents
 prompt=()
 if [ "$BACKEND" = causal ]; then prompt=(--prompt "${PROMPT:-inpars-gbq}" --temperature 0.7); fi
 inpars ingest --documents "$DOCUMENTS" --max-tokens "$MAX_TOKENS" --output "$RUN/corpus.jsonl"
-inpars generate --corpus "$RUN/corpus.jsonl" --backend "$BACKEND" --model "$MODEL" "${prompt[@]}" \
+inpars generate --corpus "$RUN/corpus.jsonl" --backend "$BACKEND" --model "$MODEL" ${prompt[@]+"${prompt[@]}"} \
   --num-queries "$QUERIES" --max-documents "$PARAGRAPHS" --max-new-tokens 32 --output "$RUN/queries.synthetic.jsonl" "$@"

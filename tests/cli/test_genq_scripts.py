@@ -1,6 +1,7 @@
 """The GenQ example: its scripts call commands that exist, with flags that parse, on files written before."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,3 +68,12 @@ def test_measured_only_where_there_are_questions(called, tmp_path):
     ]
     assert [str(path) for path in calls[3].run] == [str(call.output) for call in calls[:3]]
     assert [call.interactive for call in calls[4:]] == [True, True]
+
+
+def test_an_empty_array_is_no_unbound_variable():
+    """As it would be with `set -u` in the bash of macOS, which is older than 4.4."""
+    for path in SCRIPTS.rglob("*.sh"):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"^(\w+)=\(\)$", text, re.MULTILINE):
+            plain = f'"${{{name}[@]}}"'
+            assert plain not in text.replace(f"${{{name}[@]+{plain}}}", ""), path
