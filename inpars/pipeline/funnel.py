@@ -126,7 +126,11 @@ def _filtered(manifest: Manifest) -> Iterator[FunnelRow]:
 
 def _pairs(manifest: Manifest) -> Iterator[FunnelRow]:
     yield FunnelRow("queries of people", manifest.results["pairs"], "--pairs")
-    yield from _left_out(manifest.dropped, {"words_of_a_pair": ("with the words of one of these", "--pairs")})
+    reasons = {
+        "words_of_a_pair": ("with the words of one of these", "--pairs"),
+        "words_of_a_judged_query": ("of people, with the words of a test or dev query", "--pairs"),
+    }
+    yield from _left_out(manifest.dropped, reasons)
 
 
 def _held_out(manifest: Manifest, purpose: str, flag: str) -> Iterator[FunnelRow]:

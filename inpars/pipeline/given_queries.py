@@ -5,6 +5,7 @@ Queries by people are used for training only, never to choose or measure a syste
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,31 +28,40 @@ GENERATION_SETTINGS = ("model", "max_documents", "max_doc_tokens", "max_new_toke
 def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -> Path:
     """Append the queries by people, if given, and add their manifest to `manifests`.
 
-    Generated queries with the same words as a query by people are dropped.
+    Dropped are generated queries with the same words as a query by people, and queries by people with the words of a
+    test or dev query.
     """
     pairs = run.evidence.pairs
     if pairs is None:
         return queries
     output = run.path(JOINED)
+    judged = {"test queries": run.topics, "dev queries": run.evidence.judged}
+    held_out = {name: topics for name, topics in judged.items() if topics is not None}
 
     def work() -> Outcome:
-        known = {query_key(query.text) for query, _ in read_synthetic_records(pairs)}
-        counts = {"written": 0, "pairs": 0, "words_of_a_pair": 0}
+        unfit = {query_key(text) for topics in held_out.values() for text in topics.queries.values()}
+        known = {query_key(query.text) for query, _ in read_synthetic_records(pairs)} - unfit
+        counts = Counter[str]()
 
         def rows() -> Iterator[dict[str, Any]]:
-            for query, record in read_synthetic_records(queries):
-                repeated = query_key(query.text) in known
-                counts["words_of_a_pair" if repeated else "written"] += 1
-                if not repeated:
-                    yield {**record, "query_id": query.query_id}
-            for query, record in read_synthetic_records(pairs):
-                counts["pairs"] += 1
-                yield {**record, "query_id": query.query_id}
+            for path, keys, reason, name in (
+                (queries, known, "words_of_a_pair", "written"),
+                (pairs, unfit, "words_of_a_judged_query", "pairs"),
+            ):
+                for query, record in read_synthetic_records(path):
+                    is_dropped = query_key(query.text) in keys
+                    counts[reason if is_dropped else name] += 1
+                    if not is_dropped:
+                        yield {**record, "query_id": query.query_id}
 
         count = write_jsonl(output, rows())
-        return Outcome(count, {"words_of_a_pair": counts.pop("words_of_a_pair")}, counts)
+        dropped = {reason: counts[reason] for reason in ("words_of_a_pair", "words_of_a_judged_query")}
+        if left_out := dropped["words_of_a_judged_query"]:
+            run.progress.note(f"{left_out} queries of {pairs} are also test or dev queries; leaving them out")
+        return Outcome(count, dropped, {name: counts[name] for name in ("written", "pairs")})
 
     inputs = {"queries": stamp(queries), "pairs": stamp(pairs)}
+    inputs |= {name: topics.query_stamp for name, topics in held_out.items()}
     manifests["pairs"] = Stage("pairs", {}, output, inputs, **run.stage_kwargs).run(work)
     run.commands.say(f"{JOINED}: the queries of {queries.name} that have not the words of a pair, then {pairs}")
     return output
