@@ -6,6 +6,7 @@ of their queries that look like queries, which says little about search.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from inpars.progress import Progress
 from inpars.prompts.load import TEXT_KEYS, load_prompt
 from inpars.prompts.templates import Prompt
 from inpars.stages.evaluate_files import compare_evaluations
+from inpars.stages.examples import without_examples
 
 WINNER, CANDIDATES = "winner.yaml", "candidates"
 
@@ -97,6 +99,9 @@ def search_prompts(
     if topics is None or not topics.qrels:
         found = _by_looks(dataset, prompts, options, output, {"progress": progress, "overwrite": overwrite})
     else:
+        for prompt in prompts.values():  # what one shows as an example measures none of them
+            topics = without_examples(topics, prompt, progress)
+        dataset = replace(dataset, splits={**dataset.splits, split: functools.partial(replace, topics)})
         evaluations, seconds = {}, {}
         for number, (name, prompt) in enumerate(prompts.items(), start=1):
             progress.note(f"candidate {number} of {len(prompts)}: {name}")

@@ -69,11 +69,14 @@ needs_java = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs 
 
 @needs_java
 def test_candidates_are_measured_on_judged_queries(tmp_path, command, capsys):
-    asked = [*command, "--dataset", "data", "--candidates", "2", "--json"]
+    prompt = tmp_path / "two examples.yaml"
+    prompt.write_text(prompt.read_text().replace("query: when", "query_id: q0\n    query: when"))
+    asked = [*command, "--dataset", "data", "--candidates", "3", "--json"]
     assert main(asked) == 0
     values = json.loads(capsys.readouterr().out)
-    assert list(values["systems"]) == list(values["seconds"]) == ["two examples", "two examples-reversed"]
-    assert "6 test queries" in values["evidence"]
+    names = ["two examples", "two examples-reversed", "two examples-without-1"]
+    assert list(values["systems"]) == list(values["seconds"]) == names
+    assert "5 test queries" in values["evidence"], "the first two show q0, so that the third is not measured by it"
     winner = load_prompt("found/winner.yaml")
     assert winner.name == values["winner"]
     for name, found in values["systems"].items():
@@ -82,7 +85,7 @@ def test_candidates_are_measured_on_judged_queries(tmp_path, command, capsys):
     before = (tmp_path / "found" / "winner.yaml").read_bytes()
     assert main(asked) == 0
     out, err = capsys.readouterr()
-    assert err.count("stages up to date") == 2
+    assert err.count("stages up to date") == 3
     assert json.loads(out) == values
     assert (tmp_path / "found" / "winner.yaml").read_bytes() == before
     assert main(["verify", "found/runs/two examples", "--sample", "1", "--quiet"]) == 0
