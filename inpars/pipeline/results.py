@@ -17,7 +17,9 @@ from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.formats import read_synthetic_records
 from inpars.io.manifest import Manifest, read_manifest
 from inpars.models.folders import EMBEDDED
+from inpars.pipeline.choice import JUDGED
 from inpars.pipeline.funnel import funnel_of, with_split
+from inpars.pipeline.held_out import DEV_SPLIT
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.measurement import MeasuredSystems
 from inpars.pipeline.options import PipelineOptions
@@ -132,7 +134,9 @@ def _lead(run: RunContext, manifests: Mapping[str, Manifest]) -> str:
     day = generated.started.split("T")[0]
     models = {"retriever": options.retriever, "reranker": options.reranker}
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
-    used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
+    chose = "choose" in manifests and _chosen_by(manifests["choose"]) == "written"
+    unused = "and used to choose by" if chose else "and not trained on"
+    used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else unused
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
     used_prompts = generated.results.get("prompts", run.prompt.name)  # set for previously generated queries
     return (
@@ -156,11 +160,18 @@ def _pipeline(run: RunContext, manifests: Mapping[str, Manifest], judged: Measur
         steps.append(Step(count, "a query, its document, and one that ranks high without being it"))
     steps.append(Step("Trained", " and ".join(trained)) if trained else Step("Nothing trained", "models as they come"))
     if (chosen := manifests.get("choose")) is not None and (by := chosen.results.get("queries")):
-        steps.append(Step("Mix chosen", f"by {counted(by, 'written query', 'written queries')}"))
+        kind = _chosen_by(chosen)
+        steps.append(Step("Mix chosen", f"by {counted(by, f'{kind} query', f'{kind} queries')}"))
     if not judged.evaluations or judged.topics is None:
         return [*steps, Step("Nothing measured", "there are no judged queries")]
-    queries = counted(len(judged.topics.qrels), "judged query", "judged queries")
+    kind = "held-out" if judged.topics.split == DEV_SPLIT else "judged"
+    queries = counted(len(judged.topics.qrels), f"{kind} query", f"{kind} queries")
     return [*steps, Step(f"{counted(len(judged.evaluations), 'system')} measured", f"on {queries}")]
+
+
+def _chosen_by(choice: Manifest) -> str:
+    """The kind of queries that chose the mix."""
+    return "judged dev" if choice.results.get("by") == JUDGED else "written"
 
 
 def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:

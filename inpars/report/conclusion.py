@@ -70,6 +70,8 @@ def mix_of(results: Mapping[str, Any]) -> Mix | None:
         chosen=results["chosen"],
         before=results["before"],
         equal=results["equal"],
+        by="judged dev" if results.get("by") == "judged" else "written",  # as in older runs
+        weighing=results.get("weighing", "easy ones a quarter"),
     )
 
 

@@ -123,7 +123,7 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How the bi-encoders' weight relative to BM25 was chosen; values are mean nDCG@10 of the generated queries."""
+    """How the bi-encoders' weight relative to BM25 was chosen; values are mean nDCG@10 of the queries that chose it."""
 
     queries: int
     easy: int  # queries whose document BM25 ranks first
@@ -133,6 +133,8 @@ class Mix:
     chosen: float
     before: float  # with the gate as learned on public collections
     equal: float  # with equal weights
+    by: str  # the kind of these queries: written, or judged dev
+    weighing: str  # alike, matched (to real queries), or easy ones a quarter
 
 
 @dataclass(frozen=True, slots=True)

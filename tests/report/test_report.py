@@ -336,6 +336,9 @@ def test_the_mix_is_drawn_with_what_was_chosen_and_equal_weights():
     assert [page.count("<polyline") for page in pages] == [1, 2], "runs before have no curve of offsets"
     for part in ("30 written queries", "+0.50", "0.5500", "0.5200", "0.5000", "+0.0200"):
         assert all(part in page for page in pages), part
+    judged = render(Report("t", "l", {}, None, mix=mix_of(chosen | {"by": "judged", "weighing": "alike"})))
+    assert "30 judged dev queries" in judged
+    assert "written queries" not in judged
     assert mix_of({"queries": 0}) is None
 
 
