@@ -14,7 +14,7 @@ import shutil
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -333,16 +333,31 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Move `source` to `target`; an existing `target` is removed afterwards. File modes follow the umask."""
+    """Move `source` to `target`; an existing `target` is removed afterwards. File modes follow the umask.
+
+    Several processes may do so at once; the last one's folder stays.
+    """
     with storage_errors(target):
         _apply_umask(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        former = target.with_name(f".{target.name}.former")
-        shutil.rmtree(former, ignore_errors=True)
-        if target.exists():
-            target.replace(former)
-        source.replace(target)
-        shutil.rmtree(former, ignore_errors=True)
+        former = target.with_name(f".{target.name}.{_writer()}.tmp.former")
+        while source.exists():
+            _remove(former)
+            with suppress(FileNotFoundError):
+                target.replace(former)
+            try:
+                source.replace(target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else there is another process's folder now
+                    raise
+        _remove(former)
+
+
+def _remove(path: Path) -> None:
+    """Remove what may be a folder or a link to one."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.is_symlink() or path.is_file():
+        path.unlink()
 
 
 def _apply_umask(folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import lzma
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -242,6 +243,32 @@ def test_folders_are_replaced_whole(tmp_path):
         replace_folder(source, target)
         assert (names(target), names(target.parent)) == ([content], ["target"])
     assert not source.exists()
+
+
+def test_a_folder_that_another_process_puts_there_meanwhile_is_replaced_too(tmp_path, monkeypatch):
+    source, target, move = tmp_path / "source", tmp_path / "target", Path.replace
+
+    def contended(path, place):
+        moved = move(path, place)
+        if path == target:  # is out of the way, when another process is faster
+            (target / "theirs").mkdir(parents=True)
+            monkeypatch.setattr(Path, "replace", move)
+        return moved
+
+    for folder in (source / "ours", target):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(Path, "replace", contended)
+    replace_folder(source, target)
+    assert (names(target), names(tmp_path)) == (["ours"], ["target"])
+
+
+def test_a_link_to_a_folder_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "target").symlink_to(tmp_path / "there")
+    for _ in range(2):
+        (tmp_path / "source").mkdir()
+        replace_folder(tmp_path / "source", tmp_path / "target")
+    assert names(tmp_path) == ["target", "there"]
 
 
 def test_names_that_are_not_utf8_are_written_with_a_mark(tmp_path):
