@@ -16,7 +16,7 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, read_system
 from inpars.options import flag_name, from_flags
-from inpars.pipeline.mark import FOLDER_MARK, read_mark
+from inpars.pipeline.mark import FOLDER_MARK, read_mark, source_of
 from inpars.progress import Progress
 from inpars.provenance import current_argv
 from inpars.retrieval.vector_index import VectorIndex
@@ -112,7 +112,7 @@ def _check_name(flags: argparse.Namespace, names: Sequence[str]) -> None:
 
 def _run_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object], progress: Progress) -> Dataset:
     """The dataset named in the run's mark; for a run of --documents the one in the folder, which may have moved."""
-    source = dict(mark.get("source") or {})  # type: ignore[call-overload]
+    source = source_of(mark)
     if mark.get("documents"):
         source["dataset"] = str(folder / DOCUMENTS)
         if not (folder / DOCUMENTS).is_dir():

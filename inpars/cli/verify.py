@@ -18,9 +18,8 @@ from inpars.errors import InparsError
 from inpars.evaluation.verdicts import counted
 from inpars.options import add_flags, check, from_flags
 from inpars.pipeline.folder import RunFolder, read_run_folder
+from inpars.pipeline.mark import SOURCES, source_of
 from inpars.progress import Progress
-
-SOURCES = ("dataset", "corpus", "queries", "qrels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +52,7 @@ def _dataset(
     """The documents that the flags name, else those of the run; None if these cannot be opened."""
     named = any(getattr(flags, name) is not None for name in SOURCES)
     if not named:
-        source = folder.mark.get("source") or {}
+        source = source_of(folder.mark)
         for name in SOURCES:
             value = source.get(name)
             setattr(flags, name, Path(value) if value is not None and name != "dataset" else value)

@@ -20,10 +20,18 @@ from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.given_queries import with_generated
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.leftovers import refuse_to_replace, settings_of
+from inpars.pipeline.mark import run_folders
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import PromptTrials, trial_options
-from inpars.pipeline.run import PipelineResult, generate_options, judged_topics, known_mark, run_pipeline
+from inpars.pipeline.run import (
+    PipelineResult,
+    generate_options,
+    judged_topics,
+    known_mark,
+    refuse_other_documents,
+    run_pipeline,
+)
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompts.load import ExampleOptions, load_prompt, named_prompt
@@ -71,7 +79,7 @@ def run_whole(flags: argparse.Namespace, console_progress: Progress) -> int:
         shown_command(current_argv()),
         {"dataset": dataset.name} if from_documents else dataset_source(flags),
         prompt_name,
-        " ".join([*map(str, flags.documents), *flags.urls]),
+        _documents(flags),
         _ingest_command(flags) if from_documents else "",
         examples,
         ingest_options,
@@ -165,12 +173,31 @@ def _corpus(flags: argparse.Namespace) -> Path:
     return Path(flags.output) / DOCUMENTS / "corpus.jsonl"
 
 
+def _documents(flags: argparse.Namespace) -> str:
+    return " ".join([*map(str, flags.documents), *flags.urls])
+
+
 def _ingested(flags: argparse.Namespace, overwrite: bool, progress: Progress) -> Dataset:
-    """Ingest the files and pages into a dataset in the run's folder."""
-    output = _corpus(flags)
+    """Ingest the files and pages into a dataset in the run's folder; the files of runs are left out."""
+    output, folder = _corpus(flags), flags.output.resolve()
+    if any(source.resolve() == folder for source in flags.documents):
+        raise ConfigError(
+            f"--output {flags.output} is the folder of the documents, where the run's own files would be read too; "
+            "choose another --output"
+        )
+    others = [run for run in run_folders(flags.documents) if run.resolve() != folder]
+    for run in others:
+        progress.note(f"{run}: the folder of another run, not read as documents")
     options = from_flags(IngestOptions, flags, limit=None)
     manifest, files = ingest_files(
-        flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=overwrite
+        flags.documents,
+        options,
+        output=output,
+        urls=flags.urls,
+        leave_out=[flags.output, *others],
+        before=lambda: refuse_other_documents(flags.output, _documents(flags)),
+        progress=progress,
+        overwrite=overwrite,
     )
     for line in lines_about(manifest, files):
         progress.note(line)

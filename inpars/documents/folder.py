@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
+from inpars.cache import cache_folder
 from inpars.documents.readers import KINDS, ReadOptions, kind_of
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.json_text import replace_surrogates
@@ -64,16 +65,18 @@ class FoundFiles:
 def find_files(
     sources: Sequence[Path], options: ReadOptions | None = None, leave_out: Collection[Path] = ()
 ) -> FoundFiles:
-    """The given files and all files below the given folders, except hidden ones and those of `leave_out`.
+    """The given files and all files below the given folders, except hidden ones.
 
-    Raises DataFormatError if a source is missing or no file is readable, ConfigError if two files have the same name.
+    The cache and what is in `leave_out` are not read, unless a source lies within. Raises DataFormatError if a source
+    is missing or no file is readable, ConfigError if two files have the same name.
     """
     options = options or ReadOptions()
-    unwanted, seen = {path.resolve() for path in leave_out}, set[str]()
+    unwanted, seen = {path.resolve() for path in (*leave_out, cache_folder())}, set[str]()
     files_found = FoundFiles(", ".join(map(str, sources)), [])
     for source in sources:
         if not source.exists():
             raise DataFormatError("no such folder of documents; check the path", path=source)
+        below = unwanted.difference(source.resolve().parents)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
             place = os.path.abspath(path)  # noqa: PTH100 - a link is a file of its own
@@ -83,7 +86,7 @@ def find_files(
             name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
             if path.is_symlink() and not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)
-            elif path.resolve() in unwanted:
+            elif below.intersection((path.resolve(), *path.resolve().parents)):
                 continue
             elif not os.access(path, os.R_OK):
                 files_found.skipped.setdefault(NOT_ALLOWED, []).append(name)

@@ -218,11 +218,25 @@ def known_mark(folder: Path, dataset: Dataset, invocation: Invocation) -> dict[s
     known = read_mark(folder)
     same_documents = invocation.documents and known.get("documents") == invocation.documents  # which may have changed
     if known and known.get("corpus_sha256") != dataset.corpus.sha256 and not same_documents:
-        raise StaleInputError(
-            f"{folder} holds a run of another dataset ({known.get('dataset')}), not of {dataset.name}; "
-            "choose another --output or remove the folder"
-        )
+        raise _another_dataset(folder, known, invocation.documents or dataset.name)
     return known
+
+
+def refuse_other_documents(folder: Path, documents: str) -> None:
+    """Raise StaleInputError if the folder holds a run of other documents, before its passages are replaced."""
+    known = read_mark(folder)
+    if known and known.get("documents") != documents:
+        raise _another_dataset(folder, known, documents)
+
+
+def _another_dataset(folder: Path, known: Mapping[str, Any], name: str) -> StaleInputError:
+    before = known.get("documents") or known.get("dataset")
+    problem = (
+        f"a run of another dataset ({before}), not of {name}"
+        if before != name
+        else f"a run of {name}, whose documents have changed since"
+    )
+    return StaleInputError(f"{folder} holds {problem}; choose another --output or remove the folder")
 
 
 def generate_options(options: PipelineOptions) -> GenerateOptions:

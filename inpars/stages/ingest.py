@@ -6,7 +6,7 @@ queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -87,16 +87,19 @@ def ingest_files(
     *,
     output: Path,
     urls: Sequence[str] = (),
+    leave_out: Sequence[Path] = (),
+    before: Callable[[], None] = lambda: None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> tuple[Manifest, FoundFiles]:
     """Write the texts of files, folders and web pages as documents; also returns the files found.
 
-    The manifest's `results` and `dropped` list what was read, unreadable and dropped.
+    The manifest's `results` and `dropped` list what was read, unreadable and dropped. Below the sources, the output and
+    what is in `leave_out` are not read. `before` is called if there is work to do, and may raise.
     """
     check(options)
     former = _former_sides(output)
-    files, fetched = _find(sources, urls, options, [output, manifest_path(output), *former], progress)
+    files, fetched = _find(sources, urls, options, [output, manifest_path(output), *former, *leave_out], progress)
     for kind in {kind_of(file.path, options) for file in files.readable}:
         if kind is not None:
             kind.check()
@@ -105,6 +108,7 @@ def ingest_files(
     stage = Stage(STAGE, options, output, inputs, former, progress=progress, overwrite=overwrite)
 
     def work() -> Outcome:
+        before()
         collected = collect(files.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
         found = int(collected.keep.sum())
         if options.limit is not None:

@@ -346,6 +346,13 @@ def test_typed_queries_are_shown_with_the_scores_of_the_stages(run, dense, monke
     assert [source["doc_id"] for source in values["sources"]] == ids(typed(dense, 5))["q0"]
 
 
+def test_relative_documents_are_those_of_where_the_run_began(run, dense, monkeypatch):
+    given = ("search", QUERIES["q0"], "--run", saved(dense).resolve(), "--json", *COMPUTING)
+    before = run(*given).out
+    monkeypatch.chdir("measured")
+    assert run(*given).out == before
+
+
 def test_a_moved_folder_of_documents_is_searched(run, dense, tiny):
     folder = Path("first")
     (folder / "documents").mkdir(parents=True)

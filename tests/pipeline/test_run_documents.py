@@ -8,6 +8,7 @@ import small_run
 
 from inpars.cli.main import main
 from inpars.io.formats import read_documents, read_qrels
+from inpars.io.storage import write_jsonl
 from inpars.models.folders import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 
@@ -61,19 +62,46 @@ def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
 def test_a_file_that_changes_is_told_and_made_anew(tiny, tmp_path, monkeypatch, capsys):
-    """It is no other dataset."""
+    """It is no other dataset. The run's own files, among the documents here, are never read as documents."""
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
-    folder, run = tmp_path / "documents", tmp_path / "run"
-    folder.mkdir()
+    folder, run = tmp_path / "documents", tmp_path / "documents" / "run"
+    corpus, other = run / "documents" / "corpus.jsonl", tmp_path / "other"
     for number in range(12):
-        (folder / f"part{number}.md").write_text(f"# Part {number}\n\n{small_run.text(number)}\n", encoding="utf-8")
-    command = ["run", "--documents", str(folder), "--output", str(run), *small_run.models(tiny, tmp_path)]
-    command += [*small_run.SMALL, "--dev-share", "0.4", "--training", "never", "--quiet"]
+        for place in (folder, other):
+            place.mkdir(exist_ok=True)
+            (place / f"part{number}.md").write_text(f"# {place.name} {number}\n\n{small_run.text(number)}\n")
+    options = ["--output", str(run), *small_run.models(tiny, tmp_path), *small_run.SMALL, "--dev-share", "0.4"]
+    options += ["--training", "never", "--quiet"]
+    command = ["run", "--documents", str(folder), *options]
     assert main(command) == 0
+    made = corpus.read_bytes()
+    for places, said in ((other, "run of another dataset"), (run, "--output")):
+        capsys.readouterr()
+        assert main(["run", "--documents", str(places), *options]) == 1
+        assert said in capsys.readouterr().err
+    for spelt in (f"{folder}/../documents", str(folder)):
+        assert main(["run", "--documents", spelt, *options]) == 0
+    assert corpus.read_bytes() == made
     assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 0
     (folder / "part0.md").write_text("# Part 0\n\nSomething else stands here now.\n", encoding="utf-8")
     capsys.readouterr()
     assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 1
     assert "documents/corpus.jsonl: its input files" in capsys.readouterr().out
     assert main(command) == 0
-    assert "Something else stands here now." in (run / "documents" / "corpus.jsonl").read_text(encoding="utf-8")
+    assert "Something else stands here now." in corpus.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
+@pytest.mark.parametrize("texts", [[small_run.text(0)], [small_run.text(0)] * 9])
+def test_a_collection_without_negatives_is_not_trained_on(tiny, tmp_path, monkeypatch, capsys, texts):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    corpus, run = tmp_path / "corpus.jsonl", tmp_path / "run"
+    write_jsonl(corpus, ({"_id": f"d{n}", "text": text} for n, text in enumerate(texts)))
+    command = ["run", "--corpus", str(corpus), "--output", str(run), *small_run.models(tiny, tmp_path)]
+    command += [*small_run.SMALL, "--reranker", tiny("bert_classifier")]
+    assert main(command) == 0, capsys.readouterr().err
+    assert capsys.readouterr().err.count("no negative is found") == 2, "neither is trained"
+    assert not (run / "triples.tsv").exists()
+    assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 0
+    assert main([*command, "--training", "always", "--overwrite"]) == 1
+    assert "no negative is found" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from inpars.io.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_pa
 from inpars.io.storage import open_lines, read_jsonl, to_json_line
 from inpars.io.triples import read_triple_ids
 from inpars.pipeline.folder import RunFolder, topics_of
+from inpars.pipeline.mark import run_folders
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.plan import plan_problems
 from inpars.prompts.load import ExampleOptions, named_prompt
@@ -133,7 +134,7 @@ def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:
     names = {field.name for field in fields(ReadOptions)}
     options = ReadOptions(**{key: value for key, value in manifest.arguments.items() if key in names})
     try:
-        return find_files([path], options).stamp.sha256
+        return find_files([path], options, list(run_folders([path]))).stamp.sha256
     except InparsError:
         return ""  # no readable files are left
 
