@@ -2,9 +2,9 @@
 
 Matrix products are computed in 8 bits with a scale per row and group of weights, everything else in bfloat16 if the
 CPU is fast with it, else in float32. A query's mean log-probability therefore differs from torch's, by less than
-`LOG_PROB_TOLERANCE`. A query depends on the other documents of its chunk by float32 rounding at most (not at all on
-CPUs with 8-bit products): keys and values are stored in the number format itself, not in OpenVINO's default, 8 bits
-with a scale per block, which changes as a block fills. Weights are converted once and cached.
+`LOG_PROB_TOLERANCE`. A log-probability depends on the other documents of its chunk by rounding, so that only whole
+chunks repeat to the bit. Keys and values are stored in the number format itself, not in OpenVINO's default, 8 bits with
+a scale per block, which changes as a block fills. Weights are converted once and cached.
 """
 
 from __future__ import annotations

@@ -431,6 +431,7 @@ def test_what_run_takes_is_said(run, dense):
         Path(name).write_text("q0 Q0 d1 1 1.0 x\n", encoding="utf-8")
     for given in (
         ("x", "--run", "a.trec"),
+        ("--run", "a.trec", "--run", "b.trec", "--limit", "1", "--output", "y.trec"),
         ("--run", "a.trec", "--output", "y.trec"),
         ("--run", folder, "--run", "a.trec", "--output", "y.trec"),
         ("x", "--run", folder, "--system", "hybrid"),
@@ -438,7 +439,6 @@ def test_what_run_takes_is_said(run, dense):
         ("x", "--run", folder, "--leave-out", "a.trec"),
         ("--run", folder, "--output", "y.trec"),  # no queries
     ):
-        ("--run", "a.trec", "--run", "b.trec", "--limit", "1", "--output", "y.trec"),
         assert run("search", *given, "--quiet", code=1).err.count("\n") == 1
 
 

@@ -104,7 +104,7 @@ def test_numbered_scripts_use_flags_that_exist(script):
     lines = commands(text)
     assert lines, "a numbered script calls inpars"
     for line in lines:
-        filled = re.sub(r'"\$@"', "", line).replace('"${runs[@]}"', "--run a.trec")
+        filled = re.sub(r'"\$@"', "", line).replace('${runs[@]+"${runs[@]}"}', "--run a.trec")
         filled = re.sub(r"\$\{?RANKS\}?", "1-100", filled)
         filled = re.sub(r"\$\{?(TOP_K|PER_QUERY|DEPTH|K|DOCUMENTS)\}?\b", "5", filled)
         parse(re.sub(r"\$\{?SCORE\}?", "mean_log_probs", filled))

@@ -224,6 +224,13 @@ def test_what_differs_is_shown_and_tested(run_folder, tmp_path, capsys):
     assert "<script>" not in html
 
 
+def test_only_models_that_a_run_trained_are_the_same_everywhere(run_folder, copy, capsys):
+    restamp(run_folder / "queries.filtered.jsonl", arguments={"model": "models/first"})
+    restamp(copy / "queries.filtered.jsonl", arguments={"model": "models/second"})
+    assert main(["compare", str(run_folder), str(copy)]) == 0
+    assert "model: models/first -> models/second" in capsys.readouterr().out
+
+
 def test_runs_of_other_documents_are_not_compared(run_folder, copy, capsys):
     edit(copy / "run.json", '"corpus_sha256": "', '"corpus_sha256": "0')
     assert main(["compare", str(run_folder), str(copy)]) == 1

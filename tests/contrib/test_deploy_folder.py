@@ -96,12 +96,14 @@ def test_the_archives_handler_embeds(tiny, tmp_path):
     export_folder(model, tmp_path / "model")
     write_archive(tmp_path / "model", tmp_path / "model.tar.gz")
     requests = [{"input": TEXTS}, {"inputs": TEXTS[0], "input_type": "query"}, {"input": []}, {"input": [1]}, {}]
-    good, query, *bad = handled(tmp_path / "model.tar.gz", tmp_path / "unpacked", requests)
+    requests += [{"input": TEXTS, "dimensions": 8}, {"input": TEXTS, "input_type": "search_query"}]
+    good, query, *bad, dimensions, kind = handled(tmp_path / "model.tar.gz", tmp_path / "unpacked", requests)
     expected = Encoder(model, device="cpu").encode_documents(TEXTS)
     found = np.array([row["embedding"] for row in good["data"]])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert len(query["data"]) == 1
     assert all("input must be a text" in answer["refused"] for answer in bad)
+    assert ("dimensions: not supported" in dimensions["refused"], "input_type" in kind["refused"]) == (True, True)
 
 
 def test_the_archives_handler_reranks(tiny, tmp_path):
@@ -114,11 +116,14 @@ def test_the_archives_handler_reranks(tiny, tmp_path):
         {"query": "amber", "documents": [*TEXTS[:2], {"text": TEXTS[2]}], "top_n": 2},
         {"query": "", "documents": TEXTS},
         {"query": "amber", "documents": TEXTS, "top_n": 0},
+        {"query": "amber", "documents": [{"text": TEXTS[2], "title": "amber"}]},
     ]
-    good, *bad = handled(tmp_path / "model.tar.gz", tmp_path / "unpacked", requests)
+    good, *bad, titled = handled(tmp_path / "model.tar.gz", tmp_path / "unpacked", requests)
     scores = load_scorer(model, device="cpu").score([("amber", text) for text in TEXTS])
     assert [row["index"] for row in good["results"]] == sorted(range(3), key=lambda n: -scores[n])[:2]
     assert ["refused" in answer for answer in bad] == [True, True]
+    [with_title] = load_scorer(model, device="cpu").score([("amber", f"amber {TEXTS[2]}")])
+    assert titled["results"][0]["score"] == pytest.approx(with_title, abs=1e-4)
 
 
 def test_the_same_model_gives_the_same_archive(tmp_path):

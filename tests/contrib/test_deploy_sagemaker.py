@@ -99,6 +99,13 @@ def test_an_upload_without_a_model_is_taken_away_too(clients):
     assert stored(clients) == ["inpars/search-two/abc/model.tar.gz"]
 
 
+def test_more_archives_than_one_page_lists_are_taken_away(clients):
+    for number in range(1001):
+        clients.storage.put_object(Bucket=BUCKET, Key=f"inpars/search/{number}/model.tar.gz", Body=b"")
+    assert len(delete(clients, "search", BUCKET)) == 1001
+    assert stored(clients) == []
+
+
 def test_serverless_has_memory_and_no_instances(clients, archive):
     place = Placement(role=PLACE.role, image=PLACE.image, bucket=BUCKET, serverless_memory_mb=3072)
     create(clients, "search", place, archive)

@@ -187,6 +187,33 @@ def test_another_width_is_refused(store, index, push):
         there.close()
 
 
+def test_a_foreign_qdrant_collection_is_refused(tmp_path):
+    models = pytest.importorskip("qdrant_client", reason="the qdrant extra is not installed").models
+    from inpars.contrib.stores.qdrant import open_collection
+
+    store = open_collection(str(tmp_path / "store"), "passages")
+    try:
+        config = models.VectorParams(size=2, distance=models.Distance.COSINE)
+        store._client.create_collection("passages", vectors_config=config)
+        with pytest.raises(ConfigError, match="compares by Cosine"):
+            store.prepare(2)
+        store._client.delete_collection("passages")
+        store.prepare(2)
+        point = models.PointStruct(id=1, vector=[1, 0], payload={"page_content": "theirs"})
+        store._client.upsert("passages", points=[point])
+        with pytest.raises(ConfigError, match="lacks doc_id"):
+            store.prepare(2)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("target", ["localhost:6333", "qdrant://here"])
+def test_a_qdrant_server_without_http_is_no_folder(target):
+    pytest.importorskip("qdrant_client", reason="the qdrant extra is not installed")
+    with pytest.raises(ConfigError, match="with http://"):
+        open_store("qdrant", target, "passages")
+
+
 class Memory:
     """A store that loses one row and corrupts another."""
 

@@ -229,7 +229,7 @@ def test_file_order_changes_what_ranks(tmp_path):
     by_lines, by_score = judge({"run": path}, order="file"), judge({"run": path})
     assert by_lines.results["run"].per_query["P@1"]["q1"] == 1.0
     assert by_score.results["run"].per_query["P@1"]["q1"] == 0.0
-    assert [line for line in by_lines.remarks if "rank and score disagree for 1 of 2 queries" in line]
+    assert [line for line in by_lines.remarks if "ranks contradict scores or the order of lines for 1 of 2" in line]
 
 
 def test_presets_are_the_collections_unless_something_else_is_named():

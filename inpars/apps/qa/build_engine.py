@@ -294,11 +294,12 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
 
 
 def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
-    """`field=value` pairs as filters. Raises ConfigError for one without a field or a value."""
-    filters = {}
+    """`field=value` pairs as filters. Raises ConfigError for one without a field or a value, and for a field twice."""
+    filters: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise ConfigError(f"--filter {pair!r} is not FIELD=VALUE; write source=guide.pdf, for example")
-        filters[name] = value
+        if filters.setdefault(name, value) != value:
+            raise ConfigError(f"--filter {name} has two values, {filters[name]!r} and {value!r}; give one, or use *")
     return filters

@@ -98,12 +98,17 @@ class LockedScorer:
 
 
 def matches(document: Document, filters: Filters) -> bool:
-    """Whether a document's metadata has all these values; `*` matches any text, and one item of a list is enough."""
+    """Whether a document's metadata has all these values; `*` matches any text, and one item of a list is enough.
+
+    Booleans are written as in JSON; an empty value matches a document without the field.
+    """
     return all(_fits(document.metadata.get(name), pattern) for name, pattern in filters.items())
 
 
 def _fits(value: Any, pattern: str) -> bool:  # noqa: ANN401 - a JSON value
     if isinstance(value, list):
         return any(_fits(item, pattern) for item in value)
-    text = "" if value is None else str(value)
+    if value is None:
+        return not pattern
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return text == pattern or ("*" in pattern and fnmatchcase(text, pattern.replace("[", "[[]")))

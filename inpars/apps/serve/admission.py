@@ -62,7 +62,7 @@ class Gate:
         """`hosts` are the accepted host names, any if empty; they protect a local server from DNS rebinding."""
         self._app, self._options, self._metrics, self._path_label, self._log = app, options, metrics, path_label, log
         self._key = _digest(api_key.encode()) if api_key else None
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(map(_host_name, hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -108,7 +108,8 @@ class Gate:
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
             return "host", fault(421, "this server does not answer to that host name; see --allow-host", "unknown_host")
         if self._key is not None and not (path in KEYLESS or path.startswith(KEYLESS_FOLDER)):
-            key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
             if not hmac.compare_digest(_digest(key.encode("utf-8", "replace")), self._key):
                 message = "a key is needed: Authorization: Bearer KEY"
                 return "key", fault(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
@@ -195,10 +196,10 @@ def _digest(key: bytes) -> bytes:
 
 
 def _host_name(host: str) -> str:
-    """A Host header without its port: `[::1]:8000` is `::1`."""
+    """A Host header or an accepted name in lower case, without port and brackets: `[::1]:8000` is `::1`."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+        return host[1:].partition("]")[0].lower()
+    return host.lower() if host.count(":") > 1 else host.partition(":")[0].lower()
 
 
 def _is_json(content_type: str) -> bool:

@@ -25,6 +25,7 @@ JSON = "application/json"
 MAX_TEXTS = 1024
 DEFAULT_K, MAX_K = 10, 1000
 DTYPE_VARIABLE = "INPARS_DTYPE"
+IGNORED = {"model", "user"}  # of clients that always send them
 SYSTEM_FILE, DOCUMENTS = "system.json", "documents"
 
 
@@ -54,8 +55,13 @@ def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
 def predict_fn(request: Row, model: Any) -> Row:  # noqa: ANN401 - the result of model_fn
     """The response of whichever model `model_fn` loaded."""
     if hasattr(model, "search"):
+        _check_fields(request, "query", "k")
         return _search(request, model)
-    return _embedded(request, model) if hasattr(model, "encode_documents") else _reranked(request, model)
+    if hasattr(model, "encode_documents"):
+        _check_fields(request, "input", "inputs", "input_type")
+        return _embedded(request, model)
+    _check_fields(request, "query", "documents", "top_n")
+    return _reranked(request, model)
 
 
 def output_fn(response: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
@@ -74,6 +80,12 @@ def _engine(folder: Path) -> Any:  # noqa: ANN401
     return open_measured(read_system(folder), options, corpus=corpus)
 
 
+def _check_fields(request: Row, *known: str) -> None:
+    """Raise ValueError for a field that could change the result and is not supported here."""
+    if unknown := sorted(request.keys() - IGNORED - set(known)):
+        raise ValueError(f"{', '.join(unknown)[:200]}: not supported here; leave it out (known: {', '.join(known)})")
+
+
 def _search(request: Row, engine: Any) -> Row:  # noqa: ANN401
     queries, k = _texts([request.get("query")], "query"), request.get("k", DEFAULT_K)
     if type(k) is not int or not 1 <= k <= MAX_K:
@@ -89,7 +101,9 @@ def _search(request: Row, engine: Any) -> Row:  # noqa: ANN401
 def _embedded(request: Row, encoder: Any) -> Row:  # noqa: ANN401
     inputs = request.get("input", request.get("inputs"))
     texts = _texts([inputs] if isinstance(inputs, str) else inputs, "input")
-    vectors = encoder.encode_queries(texts) if request.get("input_type") == "query" else encoder.encode_documents(texts)
+    if (input_type := request.get("input_type") or "document") not in ("query", "document"):
+        raise ValueError("input_type must be query or document")
+    vectors = encoder.encode_queries(texts) if input_type == "query" else encoder.encode_documents(texts)
     data = [{"object": "embedding", "index": n, "embedding": row.tolist()} for n, row in enumerate(vectors)]
     return {"object": "list", "data": data}
 
@@ -98,7 +112,7 @@ def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
     [query] = _texts([request.get("query")], "query")
     documents = request.get("documents")
     if isinstance(documents, list):
-        documents = [part.get("text") if isinstance(part, dict) else part for part in documents]
+        documents = [_full_text(part) if isinstance(part, dict) else part for part in documents]
     texts = _texts(documents, "documents")
     top_n = request.get("top_n", len(texts))
     if type(top_n) is not int or top_n < 1:
@@ -107,6 +121,14 @@ def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_n]
     results = [{"index": n, "relevance_score": _logistic(scores[n]), "score": scores[n]} for n in order]
     return {"results": results}
+
+
+def _full_text(document: Row) -> Any:  # noqa: ANN401
+    """The title, if any, before the text, as `inpars serve` reads it."""
+    from inpars.records import Document
+
+    text, title = document.get("text"), document.get("title") or ""
+    return Document("", text, title).full_text if isinstance(text, str) and text and isinstance(title, str) else text
 
 
 def _texts(texts: Any, field: str) -> list[str]:  # noqa: ANN401

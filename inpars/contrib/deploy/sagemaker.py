@@ -140,8 +140,9 @@ def delete(clients: Clients, name: str, bucket: str | None = None) -> list[str]:
             clients.sagemaker.delete_model(ModelName=version)
             deleted += [f"model {version}", _delete_archive(clients, url)]
         if bucket is not None:  # archives of uploads that were interrupted before their model was created
-            for row in clients.storage.list_objects_v2(Bucket=bucket, Prefix=f"inpars/{name}/").get("Contents", []):
-                deleted.append(_delete_archive(clients, f"s3://{bucket}/{row['Key']}"))
+            pages = clients.storage.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"inpars/{name}/")
+            keys = [row["Key"] for page in pages for row in page.get("Contents", [])]
+            deleted += [_delete_archive(clients, f"s3://{bucket}/{key}") for key in keys]
     return deleted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
-from inpars.contrib.stores.push import Row, check_width, fields_of
+from inpars.contrib.stores.push import Row, check_fields, check_width, fields_of
+from inpars.errors import ConfigError
 
 PAGE = 1000
 EXACT = models.SearchParams(exact=True)
@@ -24,6 +26,8 @@ def open_collection(target: str, collection: str) -> Qdrant:
     """The collection at a URL or in a folder."""
     if target.startswith(("http://", "https://")):
         return Qdrant(QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")), collection, EXACT)
+    if "://" in target or re.fullmatch(r"[\w.-]+:\d+", target):
+        raise ConfigError(f"{target}: give a server's address with http:// or https://, or a folder for the local mode")
     return Qdrant(QdrantClient(path=target), collection)
 
 
@@ -40,6 +44,10 @@ class Qdrant:
             self._client.create_collection(self._name, vectors_config=config)
         vectors = self._client.get_collection(self._name).config.params.vectors
         check_width(getattr(vectors, "size", "several vectors"), width, self._name)
+        if (distance := getattr(vectors, "distance", None)) != models.Distance.DOT:
+            raise ConfigError(f"collection {self._name!r} compares by {distance}, not Dot; give another --collection")
+        for point in self._client.scroll(self._name, limit=1)[0]:
+            check_fields({*(point.payload or {}), "vector"}, self._name)
 
     def contents(self) -> Mapping[str, str]:
         digests: dict[str, str] = {}

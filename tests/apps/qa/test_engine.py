@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from collection import Collection
 
+from inpars.apps.qa.build_engine import parse_filters
 from inpars.apps.qa.engine import Engine, System
 from inpars.apps.qa.extractive import BY_WORDS, Focus, SentenceReader, by_encoder, candidates
 from inpars.apps.qa.generative import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
@@ -128,11 +129,24 @@ def test_a_closed_engine_has_closed_its_writer_and_says_so():
         ({"source": "*.pdf", "page": "2"}, ["2"]),
         ({"headings": "Oxygen"}, ["3"]),
         ({"source": "[a]*"}, []),
+        ({"page": "*"}, ["1", "2"]),
     ],
 )
 def test_filters_look_at_metadata(filters, expected):
     assert ids(engine().search(["x"], 3, system="bm25", filters=filters)[0]) == expected
     assert [document.doc_id for document in DOCUMENTS if matches(document, filters)] == expected
+
+
+def test_filters_write_booleans_as_json_does():
+    document = Document("1", "text", "", {"public": True})
+    assert matches(document, {"public": "true"})
+    assert not matches(document, {"public": "false"})
+
+
+def test_a_field_filtered_by_two_values_is_refused():
+    assert parse_filters(["source=a", "source=a", "page=1"]) == {"source": "a", "page": "1"}
+    with pytest.raises(ConfigError, match="two values"):
+        parse_filters(["source=a", "source=b"])
 
 
 def test_a_field_that_no_document_has_is_named():

@@ -177,7 +177,9 @@ def main():
         examples=("amber beads",),
         files=SourceFiles(flags.files) if flags.files else None,
     )
-    app = create_app(service, api_key=os.environ.get("INPARS_API_KEY"), hosts=("127.0.0.1", "localhost"))
+    app = create_app(
+        service, api_key=os.environ.get("INPARS_API_KEY"), hosts=("127.0.0.1", "localhost", "Docs.Example:80")
+    )
     bound = listen("127.0.0.1", 0)
     run(app, bound, grace_seconds=5, started=lambda: print(url_of(bound, "127.0.0.1"), flush=True))
     print("stopped", file=sys.stderr)

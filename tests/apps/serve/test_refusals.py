@@ -113,6 +113,7 @@ def test_what_is_not_json_is_refused_so_that_other_sites_forms_cannot_post(serve
 def test_other_host_names_are_refused_against_rebinding(server):
     assert server.get("/search?q=amber", headers={"Host": "evil.example"})[0] == 421
     assert server.get("/search?q=amber", headers={"Host": "localhost:1"})[0] == 200
+    assert server.get("/search?q=amber", headers={"Host": "docs.example"})[0] == 200
 
 
 @pytest.mark.parametrize("size", [2 * MEBIBYTE, 10 * 1000 * 1000])
@@ -207,6 +208,8 @@ def test_a_key_is_asked_of_all_that_tells_something_of_the_documents():
             assert server.get(path, headers={"Authorization": "Bearer "})[0] == 401
             assert server.get(path, headers={"Authorization": f"Bearer {KEY}"})[0] == 200
             assert server.get(path, headers={"X-API-Key": KEY})[0] == 200
+            assert server.get(path, headers={"X-API-Key": KEY, "Authorization": "Basic YTpi"})[0] == 200
+            assert server.get(path, headers={"Authorization": f"bearer {KEY}"})[0] == 200
         for path in ("/", "/docs", "/page/page.js", "/healthz"):
             assert server.get(path)[0] == 200
         code, stderr = server.stop()
