@@ -9,6 +9,7 @@ import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from inpars.cli.usage import Parser, near_flags
@@ -54,7 +55,10 @@ def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
 
 
 def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str], arguments: Sequence[str]) -> str:
-    """All values in the format of --config, each with its source; `typed` are the arguments before `expanded`."""
+    """All values in the format of --config, each with its source; `typed` are the arguments before `expanded`.
+
+    Defaults are comments: as flags they would be choices of the user, which a budget may not change.
+    """
     import yaml
 
     subparser, _ = _parser_of(parser, arguments)
@@ -68,7 +72,8 @@ def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str],
         else:
             source = "config" if _names(action) & _flags_in(arguments) else "default"
         value = yaml.safe_dump({name.removeprefix("--"): _plain(getattr(flags, action.dest))}, allow_unicode=True)
-        lines.append(f"{value.rstrip()}  # {source}" if "\n" not in value.rstrip() else f"# {source}\n{value.rstrip()}")
+        text = f"{value.rstrip()}  # {source}" if "\n" not in value.rstrip() else f"# {source}\n{value.rstrip()}"
+        lines.append(text if source != "default" else indent(text, "# "))
     return "\n".join(lines)
 
 

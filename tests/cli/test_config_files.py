@@ -78,7 +78,9 @@ def test_what_is_printed_is_a_config_with_sources(tmp_path, capsys):
     assert cli.main([*typed, "--print-config"]) == 0
     printed = capsys.readouterr().out
     lines = printed.splitlines()
-    assert {"max-documents: 100  # config", "top-k: 60  # command line", "rerank-depth: 20  # default"} <= set(lines)
+    assert {"max-documents: 100  # config", "top-k: 60  # command line", "# rerank-depth: 20  # default"} <= set(lines)
+    assert {"max-documents", "top-k"} <= yaml.safe_load(printed).keys()
+    assert "rerank-depth" not in yaml.safe_load(printed)  # a default is no choice, which a budget would have to keep
     again = tmp_path / "again.yaml"
     again.write_text(printed)
     assert cli.main(["run", "--config", str(again), "--print-config"]) == 0

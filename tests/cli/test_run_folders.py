@@ -224,11 +224,16 @@ def test_what_differs_is_shown_and_tested(run_folder, tmp_path, capsys):
     assert "<script>" not in html
 
 
-def test_only_models_that_a_run_trained_are_the_same_everywhere(run_folder, copy, capsys):
-    restamp(run_folder / "queries.filtered.jsonl", arguments={"model": "models/first"})
-    restamp(copy / "queries.filtered.jsonl", arguments={"model": "models/second"})
-    assert main(["compare", str(run_folder), str(copy)]) == 0
-    assert "model: models/first -> models/second" in capsys.readouterr().out
+def test_only_models_that_a_run_trained_are_the_same_everywhere(copy, tmp_path, capsys):
+    other = Path(shutil.copytree(copy, tmp_path / "other"))
+    for folder, model in ((copy, "models/first"), (other, "models/second")):
+        kept = folder / "queries.filtered.jsonl"
+        (folder / "models").mkdir()
+        shutil.copy(kept, folder / "models" / "retriever")
+        write_manifest(read_manifest(kept), folder / "models" / "retriever")
+        restamp(kept, arguments={"model": model, "retriever": [str(folder / "models" / "retriever")]})
+    assert main(["compare", str(copy), str(other)]) == 0
+    assert "differ\n  queries.filtered.jsonl: model: models/first -> models/second\n\n" in capsys.readouterr().out
 
 
 def test_runs_of_other_documents_are_not_compared(run_folder, copy, capsys):
