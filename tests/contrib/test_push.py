@@ -145,7 +145,7 @@ def test_the_nearest_are_those_of_the_index(store, index, push):
 
 KILLED = """
 import os, signal, sys
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.contrib.stores import push
 push.BATCH = 10
 put, done = None, 0
