@@ -86,7 +86,7 @@ def find_files(
             name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
             if path.is_symlink() and not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)
-            elif below.intersection((path.resolve(), *path.resolve().parents)):
+            elif below.intersection(((resolved := path.resolve()), *resolved.parents)):
                 continue
             elif not os.access(path, os.R_OK):
                 files_found.skipped.setdefault(NOT_ALLOWED, []).append(name)
