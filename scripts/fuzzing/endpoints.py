@@ -46,6 +46,12 @@ BODIES: dict[str, bytes] = {
     "POST /ask": b'{"question": "what is amber", "kind": "extractive", "k": 2, "filters": {"headings": "Resins"}}',
     "POST /feedback": b'{"query": "amber", "doc_id": "a", "relevance": 1, "system": "words", "rank": 1}',
 }
+CONTAINER = {
+    "container embeds": one(
+        "body", b'{"inputs": ["abc", "b"], "model": "words", "encoding_format": "float", "input_type": "query"}'
+    ),
+    "container reranks": one("body", b'{"query": "a b", "documents": ["a", {"text": "b", "title": "c"}], "top_n": 1}'),
+}
 QUERIES: dict[str, bytes] = {
     "GET /search": b"q=fossil+resin&k=2&system=words&source=*.pdf&heading=Resins",
     "GET /v1/models": b"a=b",

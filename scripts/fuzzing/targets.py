@@ -20,6 +20,7 @@ ALL_SEEDS: dict[str, Seed] = {
     **{f"reply {name}": seed for name, seed in replies.REPLIES.items()},
     **{f"page {name}": seed for name, seed in replies.PAGES.items()},
     "state index folder": Seed("", states.index_files),
+    **endpoints.CONTAINER,
     **{f"serve {name}": seed for name, seed in {**endpoints.ENDPOINTS, **endpoints.HEADS}.items()},
 }
 
@@ -108,7 +109,7 @@ _TABLE = (
     Target("state/index", states.index_state, ("state index",)),
     Target("state/index folder", states.index, ("state index folder",), packages=("faiss",)),
     Target("replies/page", replies.page, _names("page"), packages=("trafilatura",)),
-    Target("deploy/container", endpoints.container, ("serve POST /v1/embeddings", "serve POST /v1/rerank")),
+    Target("deploy/container", endpoints.container, _names("container")),
     Target("replies/chat", replies.chat, _names("reply"), packages=API),
     Target("replies/generate chat", replies.generating("chat"), _names("reply"), packages=API, weight=3),
     Target("replies/generate completions", replies.generating("completions"), _names("reply"), packages=API, weight=3),

@@ -95,7 +95,8 @@ def test_the_archives_handler_embeds(tiny, tmp_path):
     model = tiny("sentence_transformer")
     export_folder(model, tmp_path / "model")
     write_archive(tmp_path / "model", tmp_path / "model.tar.gz")
-    requests = [{"input": TEXTS}, {"inputs": TEXTS[0], "input_type": "query"}, {"input": []}, {"input": [1]}, {}]
+    requests = [{"input": TEXTS, "encoding_format": "float", "dimensions": None}]
+    requests += [{"inputs": TEXTS[0], "input_type": "query"}, {"input": []}, {"input": [1]}, {}]
     requests += [{"input": TEXTS, "dimensions": 8}, {"input": TEXTS, "input_type": "search_query"}]
     good, query, *bad, dimensions, kind = handled(tmp_path / "model.tar.gz", tmp_path / "unpacked", requests)
     expected = Encoder(model, device="cpu").encode_documents(TEXTS)

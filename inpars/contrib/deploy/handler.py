@@ -26,6 +26,7 @@ MAX_TEXTS = 1024
 DEFAULT_K, MAX_K = 10, 1000
 DTYPE_VARIABLE = "INPARS_DTYPE"
 IGNORED = {"model", "user"}  # of clients that always send them
+DEFAULTS = {"encoding_format": "float", "dimensions": None, "return_documents": False}  # what happens here anyway
 SYSTEM_FILE, DOCUMENTS = "system.json", "documents"
 
 
@@ -82,7 +83,8 @@ def _engine(folder: Path) -> Any:  # noqa: ANN401
 
 def _check_fields(request: Row, *known: str) -> None:
     """Raise ValueError for a field that could change the result and is not supported here."""
-    if unknown := sorted(request.keys() - IGNORED - set(known)):
+    asked = {name for name, value in request.items() if (name, value) not in DEFAULTS.items()}
+    if unknown := sorted(asked - IGNORED - set(known)):
         raise ValueError(f"{', '.join(unknown)[:200]}: not supported here; leave it out (known: {', '.join(known)})")
 
 
