@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +33,13 @@ class QueryGenerator(Protocol):
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of one chunk."""
+
+
+@runtime_checkable
+class ReportingGenerator(Protocol):
+    """A generator that reports documents as they finish, before their chunk does."""
+
+    on_finished: Callable[[int], None] | None  # receives their number
 
 
 @runtime_checkable

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from inpars.generation import QueryGenerator
 
 LOG_PROB_TOLERANCE = 0.15
-CHUNK_DOCUMENTS = {"bf16": 64, "f32": 32}  # generated and stored as a whole; fewer where that takes longer
+CHUNK_DOCUMENTS = {"bf16": 128, "f32": 32}  # generated and stored as a whole; fewer where that takes longer
 BATCH_TOKENS = 2048  # per pass
 CACHE_GIGABYTES = 2  # for keys and values, allocated on demand
 BLOCK_TOKENS = 32  # per cache block on CPUs
@@ -95,6 +95,7 @@ class OpenVinoGenerator:
         self._pipeline = decoder.pipeline
         self._requests = 0
         self._read_prefix()
+        self.on_finished: Callable[[int], None] | None = None
 
     def _read_prefix(self) -> None:
         """Cache the prefix before several requests would each compute it.
@@ -110,7 +111,7 @@ class OpenVinoGenerator:
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """One query per document. Chunks do not overlap, so that a resumed run repeats an uninterrupted one."""
-        return self._finish([self._begin(prompt) for prompt in self._inputs.prompts(documents)])
+        return self._finish([self._begin(prompt) for prompt in self._inputs.prompts(documents)], self.on_finished)
 
     def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:
         import openvino_genai as genai
@@ -125,7 +126,9 @@ class OpenVinoGenerator:
         ids = openvino_package().Tensor(np.array([prompt], dtype=np.int64))
         return self._pipeline.add_request(self._requests, ids, config)
 
-    def _finish(self, handles: Sequence[Any]) -> list[list[GeneratedQuery]]:
+    def _finish(
+        self, handles: Sequence[Any], report: Callable[[int], None] | None = None
+    ) -> list[list[GeneratedQuery]]:
         finished: list[GeneratedQuery | None] = [None] * len(handles)
         while any(query is None for query in finished):
             for row, handle in enumerate(handles):
@@ -138,6 +141,8 @@ class OpenVinoGenerator:
                         )
                     (output,) = outputs
                     finished[row] = truncate_at_stop(output.generated_ids, output.generated_log_probs, self._end)
+                    if report is not None:
+                        report(1)
             if any(query is None for query in finished):
                 self._pipeline.step()
         return [[query] for query in finished if query is not None]

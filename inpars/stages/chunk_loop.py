@@ -35,6 +35,7 @@ class PlannedWork(Protocol):
     unit: str  # noun for the items
     description: str
     device: str
+    counted: int  # items of the current chunk that progress shows already
 
     @property
     def block(self) -> int:
@@ -89,7 +90,7 @@ def _do(work: PlannedWork, part: Shard | None, plan: Plan, saved: Partial, outpu
     with saved.append(ends[done]) as lines, closing(work.compute(ahead, saved, done)) as computed:
         for chunk, (records, detail) in zip(track, computed, strict=True):
             lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.shard_positions)}]))
-            saved.progress.advance(len(chunk.shard_positions), detail)
+            saved.progress.advance(len(chunk.shard_positions) - work.counted, detail)
     return work.write(part, plan, saved, output)
 
 

@@ -137,7 +137,7 @@ def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
 class Judging:
     """Pairs to grade; a server's responses are independent, so all pairs are one block."""
 
-    unit = "pairs"
+    unit, counted = "pairs", 0
     sums: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, pairs: Sequence[Pair], judge: Judge, prompt: str) -> None:

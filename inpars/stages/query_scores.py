@@ -68,7 +68,7 @@ def score_column_file(
 class ColumnScoring:
     """Queries to score in file order; a block is scored together."""
 
-    unit, device = "queries", "cpu"
+    unit, device, counted = "queries", "cpu", 0
 
     def __init__(self, source: Path, total: int, make_scorer: Callable[[], ColumnScorer], kind: str) -> None:
         self.total, self.description, self._source, self._make = total, f"score {kind}", source, make_scorer
@@ -140,7 +140,7 @@ def cluster_file(
 class Clustering:
     """Queries to embed and to cluster."""
 
-    unit, device, block, description = "queries", "cpu", EMBEDDED_TOGETHER, "embed queries"
+    unit, device, block, counted, description = "queries", "cpu", EMBEDDED_TOGETHER, 0, "embed queries"
 
     def __init__(
         self, source: Path, options: ScoreOptions, make_encoder: Callable[[], Encoder], progress: Progress

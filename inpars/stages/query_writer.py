@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.cache import canonical_name
-from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
+from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, ReportingGenerator, generate_each
 from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
 from inpars.io.corpus import SelectedDocuments, open_corpus
 from inpars.io.formats import read_synthetic_queries, synthetic_query_record
@@ -34,7 +34,7 @@ SIZE = "max_documents"  # the only setting that may differ from reused queries
 class QueryWriting:
     """Documents to generate queries for; a server's responses are independent, so its whole shard is one block."""
 
-    unit = "documents"
+    unit, counted = "documents", 0
     sums: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
@@ -70,6 +70,13 @@ class QueryWriting:
         if canary is not None and done:
             for record in deque((record for _, record in saved.records() if "query" in record), WINDOW):
                 canary.watch(record)  # queries of the interrupted run
+        if isinstance(self._generator, ReportingGenerator) and len(self._items) == self.total:  # chunks are whole
+
+            def count(documents: int) -> None:
+                self.counted += documents
+                saved.progress.advance(documents, str(tally))
+
+            self._generator.on_finished = count
         chunks, ahead = tee(chunks)
         texts = ([self._documents[position] for position in chunk.positions] for chunk in ahead)
         with closing(generate_each(self._generator, texts)) as generated:
@@ -81,6 +88,7 @@ class QueryWriting:
                 records = [synthetic_query_record(query, self._documents[position]) for query, position in written]
                 tally.add([query for query, _ in written])
                 yield records, f"{self._paid.status()}, {tally}" if self._paid else str(tally)
+                self.counted = 0
                 if canary is not None:
                     for record in records:
                         canary.watch(record)
@@ -174,6 +182,7 @@ class Continued:
     def __init__(self, known: KnownQueries, make_generator: Callable[[], QueryGenerator]) -> None:
         self._known, self._make_generator = known.by_document, make_generator
         self.name, self.device, self.log_prob_kind = known.name, known.device, known.log_prob_kind
+        self.on_finished: Callable[[int], None] | None = None
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """One chunk of all known documents, then the generator's chunks of the others."""
@@ -202,4 +211,11 @@ class Continued:
 
     @cached_property
     def _generator(self) -> QueryGenerator:
-        return self._make_generator()
+        generator = self._make_generator()
+        if isinstance(generator, ReportingGenerator):
+            generator.on_finished = self._report
+        return generator
+
+    def _report(self, documents: int) -> None:
+        if self.on_finished is not None:  # set once the model is loaded
+            self.on_finished(documents)

@@ -89,7 +89,7 @@ class Source:
 class LogProbScoring:
     """Queries to score; `rows` start at position `first` of the file's `total`."""
 
-    unit, block = "queries", BLOCK_ITEMS
+    unit, block, counted = "queries", BLOCK_ITEMS, 0
 
     def __init__(
         self, rows: Sequence[Row], source: Source, scorer: TeacherForcing, prompt: PromptSource, first: int, total: int

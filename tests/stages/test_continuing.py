@@ -6,6 +6,7 @@ import pytest
 
 from inpars.documents.datasets import load_dataset
 from inpars.generation import GeneratedQuery
+from inpars.progress import SILENT, Silent
 from inpars.prompts.load import load_prompt
 from inpars.stages.generate import GenerateOptions, generate_queries
 
@@ -13,8 +14,19 @@ FEW = GenerateOptions(max_documents=4)
 MANY = GenerateOptions(max_documents=9)
 
 
+class Counts(Silent):
+    """What progress counted, call by call."""
+
+    def __init__(self):
+        self.counts = []
+
+    def advance(self, count, detail=""):
+        self.counts.append(count)
+
+
 class Writer:
     name, log_prob_kind, device = "smollm2-135m", "raw", "cpu"
+    on_finished = None
 
     def __init__(self, written, most=99):
         self.written, self.most = written, most
@@ -27,6 +39,8 @@ class Writer:
         if len(self.written) + len(documents) > self.most:
             raise KeyboardInterrupt
         self.written += [document.doc_id for document in documents]
+        for _ in documents:
+            self.on_finished(1)
         return [
             [GeneratedQuery(f"what is {document.doc_id}", (1, 2), (-1 / 3, -0.25), -0.1, "stop")]
             for document in documents
@@ -39,7 +53,7 @@ def write(tmp_path):
     corpus.write_text("".join(f'{{"_id": "d{n}", "text": "text {n}"}}\n' for n in range(20)))
     dataset = load_dataset(None, corpus=corpus)
 
-    def run(options, name, written=None, prompt="inpars", most=99):
+    def run(options, name, written=None, prompt="inpars", most=99, progress=SILENT):
         documents, made = [], []
 
         def make():
@@ -48,7 +62,7 @@ def write(tmp_path):
 
         output = tmp_path / name
         place = (dataset.corpus, load_prompt(prompt), options)
-        manifest = generate_queries(*place, output=output, make_generator=make, written=written)
+        manifest = generate_queries(*place, output=output, make_generator=make, written=written, progress=progress)
         return output, documents, bool(made), manifest
 
     return run
@@ -62,6 +76,15 @@ def test_the_bytes_are_the_same_and_only_the_others_are_written(write):
     assert (len(first), len(every), len(others)) == (4, 9, 5)
     assert {*first, *others} == {*every}
     assert dataclasses.replace(continued.output, path="") == dataclasses.replace(manifest.output, path="")
+
+
+def test_progress_counts_each_document_once_as_it_is_written(write):
+    counts = Counts()
+    few, *_ = write(FEW, "few.jsonl", progress=counts)
+    assert counts.counts == [1, 1, 0, 1, 1, 0]
+    counts.counts.clear()
+    write(MANY, "both.jsonl", few, progress=counts)
+    assert counts.counts == [4, 1, 1, 0, 1, 1, 1, 0]
 
 
 def test_where_all_is_known_no_model_is_loaded(write):
