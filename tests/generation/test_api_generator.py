@@ -274,6 +274,16 @@ def test_addresses_that_cannot_be(options, message):
     assert "pass@" not in str(caught.value)
 
 
+def test_the_address_in_the_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://a/v1/")
+    assert ApiOptions().url == "http://a/v1"
+    assert ApiOptions(base_url="http://b/v1").url == "http://b/v1"
+    assert server_stamp(ApiOptions()) == server_stamp(ApiOptions(base_url="http://a/v1"))
+    monkeypatch.setenv("OPENAI_BASE_URL", "a/v1")
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL 'a/v1' is not an address"):
+        check_api(ApiOptions(), asks_server=True)
+
+
 def test_flags_of_servers_need_a_server():
     with pytest.raises(ConfigError, match="--base-url, --dry-run: no server is asked; give --backend"):
         check_api(ApiOptions(base_url="http://x/v1", dry_run=True), asks_server=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from inpars.records import LogProbKind
 
 OPENAI_URL = "https://api.openai.com/v1"
 LITELLM = "litellm:"  # instead of an address: use LiteLLM in this process
-KEY_VARIABLE = "OPENAI_API_KEY"
+KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
 _VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # values of Azure's ?api-version=
 
@@ -28,7 +29,8 @@ class ApiOptions:
     base_url: str | None = option(
         None,
         help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure; "
-        f"{LITELLM} for LiteLLM in this process, with models as anthropic/NAME (default: {OPENAI_URL})",
+        f"{LITELLM} for LiteLLM in this process, with models as anthropic/NAME (default: {URL_VARIABLE}'s, "
+        f"else {OPENAI_URL})",
     )
     log_prob_kind: LogProbKind = option(
         "raw",
@@ -53,7 +55,8 @@ class ApiOptions:
     @property
     def url(self) -> str:
         """The server's address without a trailing slash in its path."""
-        address, question_mark, query = (self.base_url or OPENAI_URL).partition("?")
+        given = self.base_url or os.environ.get(URL_VARIABLE, "").strip() or OPENAI_URL
+        address, question_mark, query = given.partition("?")
         return f"{address.rstrip('/')}{question_mark}{query}".rstrip("?/")
 
 
@@ -66,15 +69,16 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
             raise ConfigError(f"{flags}: no server is asked; give --backend completions or --backend chat as well")
         return
+    source = "--base-url" if options.base_url else URL_VARIABLE
     if options.url == LITELLM:
         if options.batch:
-            raise ConfigError(f"--batch: --base-url {LITELLM} has no Batch API; leave one of them out")
+            raise ConfigError(f"--batch: {source} {LITELLM} has no Batch API; leave one of them out")
         return
     if (parts := _address(options.url)) is None:
         shown = options.url.rpartition("@")[2]  # without a password
-        raise ConfigError(f"--base-url {shown!r} is not an address like http://localhost:8000/v1")
+        raise ConfigError(f"{source} {shown!r} is not an address like http://localhost:8000/v1")
     if (reason := _secret(parts)) is not None:
-        raise ConfigError(f"--base-url {reason}; it must hold no password and no key, since it is stored")
+        raise ConfigError(f"{source} {reason}; it must hold no password and no key, since it is stored")
 
 
 def _address(url: str) -> SplitResult | None:
