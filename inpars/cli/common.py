@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from inpars.console import Console
 from inpars.documents.datasets import Dataset, UnknownJudgements, load_dataset, load_topics
@@ -25,6 +25,10 @@ from inpars.progress import Progress
 from inpars.prompts.load import ExampleOptions, choose_prompt, load_prompt
 from inpars.prompts.templates import Prompt
 from inpars.tracking import TRACKERS, tracking
+
+if TYPE_CHECKING:
+    from inpars.stages.rerank import RerankOptions
+    from inpars.training.options import RerankerOptions
 
 UNTRACKED = {"given", "json", "quiet", "overwrite", "track"}
 
@@ -106,8 +110,8 @@ def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
     add_flags(parser, ExampleOptions)
 
 
-def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
-    """The prompt of the flags of `add_prompt_flags`, None without --prompt."""
+def shown_prompt(flags: argparse.Namespace, options: RerankOptions | RerankerOptions) -> Prompt | None:
+    """The prompt of the flags of `add_prompt_flags`, None without --prompt. Raises ConfigError if it is not read."""
     examples = from_flags(ExampleOptions, flags)
     if flags.prompt is None:
         if examples != ExampleOptions():
@@ -119,6 +123,9 @@ def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
         raise ConfigError(
             f"--examples-choice {examples.examples_choice}: a reranker sees the same examples for every document"
         )
+    from inpars.rerankers.load import check_prompt_is_read  # imports transformers
+
+    check_prompt_is_read(options.model, options.kind, trust_remote_code=options.trust_remote_code)
     return prompt
 
 

@@ -50,7 +50,7 @@ def run(flags: argparse.Namespace) -> None:
         _reorder(flags, options)
         return
     output = own_output(flags.output, options)
-    prompt = shown_prompt(flags)
+    prompt = shown_prompt(flags, options)
     dataset = open_dataset(flags, progress)
     manifest = rerank_file(
         flags.run,

@@ -80,9 +80,8 @@ def _run(flags: argparse.Namespace, progress: Progress) -> None:
     if flags.what == "retriever":
         manifest = train_retriever_from_file(flags.triples, from_flags(RetrieverOptions, flags), **common)
     else:
-        manifest = train_reranker_from_file(
-            flags.triples, reranker_options(flags), prompt=shown_prompt(flags), **common
-        )
+        options = reranker_options(flags)
+        manifest = train_reranker_from_file(flags.triples, options, prompt=shown_prompt(flags, options), **common)
     pushed = {"hub": push_folder(flags.output, flags.push_to_hub)} if flags.push_to_hub is not None else {}
     results = manifest.results
     examples, losses = results["examples"], results["curve"]["losses"]

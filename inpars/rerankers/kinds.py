@@ -26,6 +26,7 @@ class RerankerKind:
     loss: str = "listwise"  # default for training, like the next two
     learning_rate: float = 2e-5
     lora_rank: int = 0
+    reads_prompt: bool = False
 
 
 RERANKERS: Mapping[str, RerankerKind] = {
@@ -51,6 +52,7 @@ RERANKERS: Mapping[str, RerankerKind] = {
         *("inpars.rerankers.query_likelihood", "decoder", "a decoder that would write the query"),
         "a decoder that reranks by the likelihood of the query",
         lora_rank=16,
+        reads_prompt=True,
     ),
 }
 SCORER_KINDS = tuple(RERANKERS)

@@ -240,6 +240,16 @@ def check_trained(
     return kind
 
 
+def check_prompt_is_read(model: str, kind: ScorerKind | Literal["auto"] = "auto", **where: Unpack[Placement]) -> None:
+    """Raise ConfigError for a kind of reranker that reads pairs without a prompt."""
+    if kind == "auto" and retriever_kind(model) == MULTI_VECTOR:
+        kind = MULTI_VECTOR
+    else:
+        kind = find_kind(_open(model, where), kind)
+    if kind == MULTI_VECTOR or not RERANKERS[kind].reads_prompt:
+        raise ConfigError(f"--prompt: {model} is a {kind}, which reads no prompt; leave it out or name another --kind")
+
+
 def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto") -> ScorerKind:
     """The kind given, if the network supports it; else the saved kind; else the kind of its architecture."""
     if kind != "auto":

@@ -151,8 +151,14 @@ def test_a_graph_embeds_in_the_models_dimensions_and_its_tokenizer_cuts_as_the_m
 
     folder = shutil.copytree(tiny("sentence_transformer"), tmp_path / "model")
     settings = folder / "config_sentence_transformers.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"truncate_dim": 8}))
+    prompts = {"query": "query: ", "document": "passage: "}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"truncate_dim": 8, "prompts": prompts}))
     model = load_exportable(str(folder), max_length=16)
     assert model.graph(**model.example()).shape == (4, 8)
     model.save_beside(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == 16
+    assert json.loads((tmp_path / "out" / settings.name).read_text())["prompts"] == prompts
+    assert model.notes == [
+        "texts get the model's prompts before the graph reads them: 'query: ' (query), 'passage: ' (document); "
+        "config_sentence_transformers.json has them"
+    ]

@@ -19,7 +19,7 @@ from inpars.errors import ConfigError
 from inpars.prompts.templates import Example, Prompt
 from inpars.rerankers import load_scorer
 from inpars.rerankers.cross_encoder import CrossEncoder
-from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.load import check_prompt_is_read, load_pair_model
 from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import ModelScorer, collate, fit, save_pair_model
 from inpars.rerankers.query_likelihood import QueryLikelihood
@@ -286,6 +286,13 @@ def test_query_likelihood_keeps_its_prompt_and_reduction(tiny, tmp_path):
     model = QueryLikelihood(network, tokenizer, prefix=PROMPT.prefix, suffix=PROMPT.suffix, reduction="mean")
     save_pair_model(model, tmp_path)
     assert load_scorer(str(tmp_path), **EXACT).score(PAIRS) == close(ModelScorer(model, "x").score(PAIRS))
+
+
+@pytest.mark.parametrize(("model", "kind"), [("t5", "auto"), ("bert_classifier", "auto"), ("llama", "causal")])
+def test_a_prompt_that_no_kind_reads_is_refused(tiny, model, kind):
+    check_prompt_is_read(tiny("llama"))
+    with pytest.raises(ConfigError, match=r"--prompt: .* reads no prompt"):
+        check_prompt_is_read(tiny(model), kind)
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level_tokenizer, t5_tokenizer, bert_tokenizer])

@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from inpars.batches import slices
 from inpars.engines.openvino_network import openvino_package
+from inpars.io.storage import write_json
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import ExportKind, find_export_kind
 from inpars.models.networks import check_length, evaluating, pad_id
+from inpars.models.retrievers import SETTINGS_FILE
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.monot5 import MonoT5
@@ -90,6 +92,8 @@ def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Ten
 class Reranker:
     """A cross-encoder or a monoT5; `graph` is the module to export, in float32 on the CPU."""
 
+    notes: Sequence[str] = ()
+
     def __init__(self, model: CrossEncoder | MonoT5) -> None:
         self._model = model
         self.kind: ExportKind = "monot5" if isinstance(model, MonoT5) else "cross-encoder"
@@ -134,6 +138,13 @@ class Retriever:
         self.graph.eval()
         self._dot = model.similarity_fn_name == "dot"
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What users of the graph have to know."""
+        prompts = [f"{text!r} ({name})" for name, text in (self._model.prompts or {}).items() if text]
+        read = "texts get the model's prompts before the graph reads them"
+        return [f"{read}: {', '.join(prompts)}; {SETTINGS_FILE} has them"] if prompts else []
+
     def example(self) -> Batch:
         return self._batch([text for pair in EXAMPLE for text in pair])
 
@@ -162,6 +173,8 @@ class Retriever:
         self._model.tokenizer.model_max_length = self._model.max_seq_length or self._model.tokenizer.model_max_length
         self._model[0].auto_model.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
+        names = ("prompts", "default_prompt_name", "similarity_fn_name")
+        write_json(folder / SETTINGS_FILE, {name: getattr(self._model, name) for name in names})
 
 
 Exportable: TypeAlias = Reranker | Retriever

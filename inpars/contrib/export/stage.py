@@ -143,6 +143,8 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
     stage.note(f"writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
     model.save_beside(folder)
+    for line in model.notes:
+        stage.note(line)
     carry_card(options.model, folder, stage.output.name, STAGE.replace(" ", "-"))
     pairs = [(sample.query, document) for sample in sampled for document in sample.documents]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
