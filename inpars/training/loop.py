@@ -249,9 +249,11 @@ def set_dropout(network: torch.nn.Module, dropout: float) -> None:
                 setattr(module, name, dropout)
 
 
-def with_adapters(network: Any, rank: int) -> Any:
+def with_adapters(network: Any, rank: int, seed: int) -> Any:
     """The network with LoRA adapters on all linear layers (Hu et al., arXiv 2106.09685)."""
-    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for the adapters
+        return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 def with_less_memory(network: Any) -> None:

@@ -89,7 +89,7 @@ def train_reranker(
         model.network.set_attn_implementation("eager")
     rank = options.lora_rank if options.lora_rank is not None else RERANKERS[model.kind].lora_rank
     rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
-    trained = with_adapters(model.network, rank) if rank else model.network
+    trained = with_adapters(model.network, rank, options.seed) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
     trainer = LossTrainer(
         model=trained,

@@ -77,7 +77,8 @@ def train_retriever(
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters() if options.start_share}
-    adapters = with_adapters(model[0].auto_model, options.lora_rank) if options.lora_rank else None  # in place
+    rank = options.lora_rank
+    adapters = with_adapters(model[0].auto_model, rank, options.seed) if rank else None  # in place
     arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
         model=model,

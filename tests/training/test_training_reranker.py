@@ -217,6 +217,16 @@ def test_a_new_head_depends_on_the_seed_alone(tiny, tmp_path):
     assert not torch.allclose(heads[0], heads[2], atol=1e-3)
 
 
+def test_new_adapters_depend_on_the_seed_alone(tiny):
+    adapters = []
+    for number, seed in enumerate((1, 1, 2)):
+        torch.rand(number)
+        network = loop.with_adapters(AutoModelForCausalLM.from_pretrained(tiny("llama")), 4, seed)
+        adapters.append(next(weight for name, weight in network.named_parameters() if "lora_A" in name))
+    assert torch.equal(adapters[0], adapters[1])
+    assert not torch.equal(adapters[0], adapters[2])
+
+
 @pytest.mark.parametrize("name", ["query\tpositive\tnegative", "anchor\tpositive\tnegative", "Query\tpos\tneg"])
 def test_a_header_is_no_triple(tmp_path, name):
     path = tmp_path / "t.tsv"
