@@ -244,7 +244,7 @@ def check_prompt_is_read(model: str, kind: ScorerKind | Literal["auto"] = "auto"
     """Raise ConfigError for a kind of reranker that reads pairs without a prompt."""
     if kind == "auto" and retriever_kind(model) == MULTI_VECTOR:
         kind = MULTI_VECTOR
-    else:
+    if kind != MULTI_VECTOR:
         kind = find_kind(_open(model, where), kind)
     if kind == MULTI_VECTOR or not RERANKERS[kind].reads_prompt:
         raise ConfigError(f"--prompt: {model} is a {kind}, which reads no prompt; leave it out or name another --kind")
