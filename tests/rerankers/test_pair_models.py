@@ -288,7 +288,9 @@ def test_query_likelihood_keeps_its_prompt_and_reduction(tiny, tmp_path):
     assert load_scorer(str(tmp_path), **EXACT).score(PAIRS) == close(ModelScorer(model, "x").score(PAIRS))
 
 
-@pytest.mark.parametrize(("model", "kind"), [("t5", "auto"), ("llama", "causal"), ("sentence_transformer", "multi-vector")])
+@pytest.mark.parametrize(
+    ("model", "kind"), [("t5", "auto"), ("llama", "causal"), ("sentence_transformer", "multi-vector")]
+)
 def test_a_prompt_that_no_kind_reads_is_refused(tiny, model, kind):
     check_prompt_is_read(tiny("llama"))
     with pytest.raises(ConfigError, match=r"--prompt: .* reads no prompt"):
