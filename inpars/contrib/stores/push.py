@@ -33,6 +33,7 @@ STORES = {
     "pgvector": "PostgreSQL address: postgresql://USER@HOST/DATABASE",
     "elasticsearch": "address, http://localhost:9200 for instance",
     "opensearch": "address, as Elasticsearch's",
+    "weaviate": "address, http://localhost:8080 for instance, or a cluster of Weaviate Cloud",
 }
 
 
