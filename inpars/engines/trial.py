@@ -20,6 +20,7 @@ from inpars.text.hashing import hex_key
 TRIAL_FORMAT = 2  # increase when candidates or their meaning change
 MIN_GAIN = 1.1  # required speed-up over the best earlier candidate
 MIN_INT8_GAIN = 1.15  # the same for an 8-bit candidate
+REASON_CHARACTERS = 200  # of an engine's error
 
 Trial = Callable[[], float | None]
 """CPU seconds for a fixed amount of work; None if the engine cannot compute the network exactly enough."""
@@ -33,7 +34,7 @@ def report_to(progress: Progress) -> None:
 
 
 def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
-    """The name of the fastest engine; the first unless another one is clearly faster.
+    """The name of the fastest engine; the first unless another one is clearly faster. One that fails here is left out.
 
     `model` is the name shown to users; `subject` identifies everything the choice depends on.
     """
@@ -43,8 +44,8 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
         return remembered
     description = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
     names = _progress[0].track(trials, total=len(trials), description=description, unit="engines")
-    seconds = {name: trials[name]() for name in names}
     best = next(iter(trials))
+    seconds = {name: trials[name]() if name == best else _time(name, trials[name], model) for name in names}
     for name, spent in seconds.items():
         before, gain = seconds[best], MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN
         if spent is not None and (before is None or spent * gain < before):
@@ -52,6 +53,16 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
     with atomic_writer(path) as stream:
         json.dump({"engine": best, "seconds": seconds, "tier": processor.tier()}, stream)
     return best
+
+
+def _time(engine: str, trial: Trial, model: str) -> float | None:
+    """The time of a trial; None, with a note, for an engine that fails on this processor."""
+    try:
+        return trial()
+    except RuntimeError as error:  # OpenVINO's, where it has no kernel for the instruction set
+        reason = " ".join(str(error).split())[-REASON_CHARACTERS:]
+        _progress[0].note(f"{engine} cannot compute {model} on this processor and is left out: {reason}")
+        return None
 
 
 def _remembered(path: Path, trials: Mapping[str, Trial]) -> str | None:

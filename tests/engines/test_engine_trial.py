@@ -40,6 +40,21 @@ def test_a_trial_is_held_once_for_a_subject():
     assert trial.fastest("minilm", "another network", trials(torch=0.1, openvino=0.5)) == "torch"
 
 
+def test_an_engine_that_fails_on_this_processor_is_left_out(monkeypatch):
+    notes = []
+    progress = Silent()
+    progress.note = notes.append
+    monkeypatch.setattr(trial, "_progress", [progress])
+
+    def failing():
+        raise RuntimeError("could not create\na primitive")
+
+    assert trial.fastest("minilm", "a network", {"torch": lambda: 1.0, "openvino": failing}) == "torch"
+    assert notes == ["openvino cannot compute minilm on this processor and is left out: could not create a primitive"]
+    with pytest.raises(RuntimeError, match="could not"):
+        trial.fastest("minilm", "another network", {"torch": failing, "openvino": lambda: 1.0})
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"engine": "abacus"}', '{"engine": 7}'])
 def test_a_torn_memory_is_a_new_trial(tmp_path, content):
     trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5))

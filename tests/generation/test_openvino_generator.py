@@ -102,6 +102,16 @@ def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, m
         openvino_generator(wanted(**changes), unwanted)
 
 
+def test_a_processor_that_it_fails_on_is_said_where_it_was_named(monkeypatch):
+    def failing(*_):
+        raise RuntimeError("could not create\na primitive")
+
+    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
+    monkeypatch.setattr(openvino_decoders, "_load", failing)
+    with pytest.raises(ConfigError, match=r"OpenVINO fails on this processor \(could not create a primitive\)"):
+        openvino_generator(wanted(), unwanted)
+
+
 def test_other_architectures_are_left_to_torch(monkeypatch, tiny):
     monkeypatch.setenv(compute_options.VARIABLE, "auto")
     assert openvino_generator(wanted(model=tiny("gpt2")), unwanted) is None
