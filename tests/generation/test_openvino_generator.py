@@ -108,7 +108,7 @@ def test_a_processor_that_it_fails_on_is_said_where_it_was_named(monkeypatch):
 
     monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     monkeypatch.setattr(openvino_decoders, "_load", failing)
-    with pytest.raises(ConfigError, match=r"OpenVINO fails on this processor \(could not create a primitive\)"):
+    with pytest.raises(ConfigError, match=r"fails on this processor .*a primitive"):
         openvino_generator(wanted(), unwanted)
 
 
