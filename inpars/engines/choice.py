@@ -119,7 +119,7 @@ def _named_form(network: Any, name: EngineName, dtype: DtypeName, forms: Forms[F
     try:
         form = forms.agreeing(name)
     except UNFIT as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = trial.last_line(error)
         problem = f"--engine-backend {name}: {library} cannot compute a {kind} ({reason}); leave it out"
         raise ConfigError(problem) from error
     if form is None:

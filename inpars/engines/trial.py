@@ -20,7 +20,6 @@ from inpars.text.hashing import hex_key
 TRIAL_FORMAT = 2  # increase when candidates or their meaning change
 MIN_GAIN = 1.1  # required speed-up over the best earlier candidate
 MIN_INT8_GAIN = 1.15  # the same for an 8-bit candidate
-REASON_CHARACTERS = 200  # of an engine's error
 
 Trial = Callable[[], float | None]
 """CPU seconds for a fixed amount of work; None if the engine cannot compute the network exactly enough."""
@@ -60,9 +59,13 @@ def _time(engine: str, trial: Trial, model: str) -> float | None:
     try:
         return trial()
     except RuntimeError as error:  # OpenVINO's, where it has no kernel for the instruction set
-        reason = " ".join(str(error).split())[-REASON_CHARACTERS:]
-        _progress[0].note(f"{engine} cannot compute {model} on this processor and is left out: {reason}")
+        _progress[0].note(f"{engine} cannot compute {model} on this processor and is left out: {last_line(error)}")
         return None
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an engine's error, which says what failed; the others say where."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _remembered(path: Path, trials: Mapping[str, Trial]) -> str | None:

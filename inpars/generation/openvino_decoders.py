@@ -192,7 +192,7 @@ def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerato
         try:
             generator = None if problem else _load(local, fingerprint())
         except RuntimeError as error:  # OpenVINO has no kernel for the instruction set
-            generator, problem = None, f"OpenVINO fails on this processor ({' '.join(str(error).split())[-200:]})"
+            generator, problem = None, f"OpenVINO fails on this processor ({trial.last_line(error)})"
         if generator is None:
             problem = problem or "OpenVINO does not compute this model as torch does"
             raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")

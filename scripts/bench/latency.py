@@ -29,8 +29,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100, metavar="N", help="at most this many (%(default)s)")
     parser.add_argument("--k", type=int, default=10, help="results per query (%(default)s)")
     flags = parser.parse_args()
-    print_tier()
+    if not (flags.run / WRITTEN).exists():
+        parser.error(f"{flags.run}: no {WRITTEN}; is it the folder of `inpars run`?")
     first, *queries = [query.text for query in read_queries(flags.run / WRITTEN)][: flags.queries + 1]
+    if not queries:
+        parser.error(f"{flags.run / WRITTEN}: one query alone, which warms up; write more")
+    print_tier()
     with inpars.System.load(flags.run) as system:
         engine = system._engine
         seconds: dict[str, list[float]] = {name: [] for name in engine.systems}

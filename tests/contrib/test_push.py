@@ -221,6 +221,19 @@ def test_a_foreign_qdrant_collection_is_refused(tmp_path):
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("target", "collection", "message"),
+    [
+        ("localhost:8080", "passages", "give a server's address"),
+        ("http://x", "my-passages", "--collection 'my-passages'"),
+    ],
+)
+def test_what_is_no_address_or_name_of_weaviates(target, collection, message):
+    pytest.importorskip("weaviate", reason="the weaviate extra is not installed")
+    with pytest.raises(ConfigError, match=message):
+        open_store("weaviate", target, collection)
+
+
 @pytest.mark.parametrize("target", ["localhost:6333", "qdrant://here"])
 def test_a_qdrant_server_without_http_is_no_folder(target):
     pytest.importorskip("qdrant_client", reason="the qdrant extra is not installed")

@@ -104,11 +104,11 @@ def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, m
 
 def test_a_processor_that_it_fails_on_is_said_where_it_was_named(monkeypatch):
     def failing(*_):
-        raise RuntimeError("could not create\na primitive")
+        raise RuntimeError("in node.cpp\ncould not create a primitive")
 
     monkeypatch.setenv(compute_options.VARIABLE, "openvino")
     monkeypatch.setattr(openvino_decoders, "_load", failing)
-    with pytest.raises(ConfigError, match=r"fails on this processor .*a primitive"):
+    with pytest.raises(ConfigError, match=r"on this processor \(could not create"):
         openvino_generator(wanted(), unwanted)
 
 
