@@ -199,7 +199,13 @@ class _Planner:
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.fits(at(middle)) else (low, middle - 1)
-        return at(0 if name == "rerank_depth" and low == 1 else low)  # reranking one document changes nothing
+        if name == "rerank_depth" and low == 1:  # reranking one document changes nothing
+            low = 0
+        more = low - self.work.written
+        if name == "max_documents" and self.work.written >= getattr(options, name):
+            if 0 < more < target - self.work.written and more * self.rates.write < self.rates.start_writer:
+                low = self.work.written  # a few more documents would cost less than loading the model for them
+        return at(low)
 
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
         """Settings to raise, and their targets, in order."""

@@ -151,6 +151,20 @@ def test_what_the_trial_of_a_prompt_wrote_costs_nothing_more():
         assert (f"{written} of them in the trial" in share.work) == bool(written)
 
 
+def test_the_model_is_not_loaded_again_for_a_few_documents():
+    slow = replace(RATES, start_writer=11.0, write=0.5)
+    work = replace(WORK, written=48)
+    counts = set()
+    for budget in range(300, 900, 2):
+        plan = planned(budget, rates=slow, work=work)
+        counts.add(plan.settings["max_documents"])
+        if plan.settings["max_documents"] == 48:
+            assert part(plan, "write queries").seconds == 0
+    assert 48 in counts
+    assert max(counts) >= 100
+    assert not counts & set(range(49, 48 + 11 * 2))  # 22 documents take as long as the start
+
+
 def test_dev_queries_are_reranked_too_before_what_is_measured():
     named = {"rerank_depth", "late_interaction_depth", "max_documents", "window_tokens"}
     options = replace(OPTIONS, max_documents=100, window_tokens=0, late_interaction_depth=10)
