@@ -15,6 +15,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +50,7 @@ TRAINERS: dict[str, Any] = {
     "sparse": (SparseEncoderTrainer, SparseEncoderTrainingArguments),
 }
 CLASSES: dict[str, Any] = {"multi-vector": MultiVectorEncoder, "sparse": SparseEncoder}
-LOADERS: dict[str, Any] = {"multi-vector": load_multi_vector, "sparse": load_sparse}
+LOADERS: dict[str, Any] = {"multi-vector": partial(load_multi_vector, of_encoder=True), "sparse": load_sparse}
 ENCODERS: dict[str, Any] = {"multi-vector": multi_vector.Encoder, "sparse": sparse.Encoder}
 
 
