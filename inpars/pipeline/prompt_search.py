@@ -119,7 +119,7 @@ def search_prompts(
             system, evaluations[name] = list(finished.results.items())[-1]
             seconds[name] = math.fsum(manifest.seconds for manifest in read_run_folder(folder).manifests.values())
         judges = "people" if topics.origin is None else str(topics.origin)
-        evidence = f"{metric} of {system} on {len(topics.qrels)} {split} queries, judged by {judges}"
+        evidence = f"{metric} of {system} on {evaluations[name].queries} {split} queries, judged by {judges}"
         differences = compare_evaluations(evaluations, [metric])
         found = FoundPrompt(best_of(evaluations, metric), evidence, seconds, evaluations, differences)
     write_prompt(output / WINNER, prompts[found.winner])

@@ -89,6 +89,9 @@ def test_candidates_are_measured_on_judged_queries(tmp_path, command, capsys):
     assert json.loads(out) == values
     assert (tmp_path / "found" / "winner.yaml").read_bytes() == before
     assert main(["verify", "found/runs/two examples", "--sample", "1", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main([*asked, "--limit", "2", "--overwrite"]) == 0
+    assert "2 test queries" in json.loads(capsys.readouterr().out)["evidence"]
     assert main([*asked, "--metric", "AP RR@10"]) == 1
     assert "--metric" in capsys.readouterr().err
 
