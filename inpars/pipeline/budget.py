@@ -201,10 +201,10 @@ class _Planner:
             low, high = (middle, high) if self.fits(at(middle)) else (low, middle - 1)
         if name == "rerank_depth" and low == 1:  # reranking one document changes nothing
             low = 0
-        more = low - self.work.written
-        if name == "max_documents" and self.work.written >= getattr(options, name):
-            if 0 < more < target - self.work.written and more * self.rates.write < self.rates.start_writer:
-                low = self.work.written  # a few more documents would cost less than loading the model for them
+        written = self.work.written
+        few = low < target and 0 < (low - written) * self.rates.write < self.rates.start_writer
+        if name == "max_documents" and written >= getattr(options, name) and few:
+            low = written  # writing for so few takes less than loading the model for them
         return at(low)
 
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
