@@ -164,7 +164,7 @@ class _Planner:
         """The minimum settings with a form: reranking precedes windows in value, but not the mix."""
         depth = MIN_DEPTH if form.embedding == "windows" else 0
         minimum: dict[str, Any] = {
-            "max_documents": MIN_DOCUMENTS,
+            "max_documents": max(MIN_DOCUMENTS, self.work.written),  # those of the trial cost nothing
             "rerank_depth": depth,
             "training": "never",
             "late_interaction_depth": 0,

@@ -160,7 +160,7 @@ def test_the_model_is_not_loaded_again_for_a_few_documents():
         counts.add(plan.settings["max_documents"])
         if plan.settings["max_documents"] == 48:
             assert part(plan, "write queries").seconds == 0
-    assert 48 in counts
+    assert min(counts) == 48  # all of the trial, even where little else fits
     assert max(counts) >= 100
     assert not counts & set(range(49, 48 + 11 * 2))  # 22 documents take as long as the start
 
