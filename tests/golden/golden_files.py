@@ -135,9 +135,12 @@ def machine() -> str:
 
 
 def _lasts(stamp: Mapping[str, Any], exact_inputs: set[str]) -> bool:
-    """Whether an input's hash is the same everywhere: no server's address, no model's, no output with its floats."""
+    """Whether an input's hash is the same everywhere: no server's address, no model's, no output with its floats.
+
+    Nor Parquet's: each file names the version of pyarrow that wrote it.
+    """
     path = Path(stamp["path"])
-    if "://" in stamp["path"]:
+    if "://" in stamp["path"] or path.suffix == ".parquet":
         return False
     return not path.exists() or any(place.as_posix() in exact_inputs for place in (path, *path.parents))
 
