@@ -2,7 +2,8 @@
 
 A document's score is the sum over query tokens of the maximum similarity to a document token (Khattab and Zaharia,
 arXiv 2004.12832). Search scores all documents, so it suits small corpora; for large ones, rerank a first stage's run.
-The index stores vectors in float16, which changes scores by about 1 in 10,000; reranking does not.
+The index stores vectors in float16, which changes scores by about 1 in 10,000, unless the encoder was asked for
+float32; reranking is exact.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,7 @@ class Encoder:
         self.batch_size = min(batch_size, MAX_ON_PROCESSOR) if on_processor else batch_size
         self.fingerprint = self._encoder.fingerprint
         self._mean = self._encoder.model.similarity_fn_name == MEAN
+        self._stored = np.dtype("float32" if settings.get("dtype") == "float32" else "float16")
 
     def reading(self, window_tokens: int | None) -> Encoder:
         """This encoder. Raises ConfigError for windows."""
@@ -84,7 +86,7 @@ class Encoder:
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
         vectors = self.encode_documents([document.full_text for document in documents], progress)
         save_array(counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
-        save_array(shard, np.concatenate(vectors).astype(np.float16))  # last, as it marks the shard as complete
+        save_array(shard, np.concatenate(vectors).astype(self._stored))  # last, as it marks the shard as complete
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
         """The index of a corpus, cached; `fill` encodes with other processes. Raises ConfigError for a large corpus."""
@@ -93,7 +95,7 @@ class Encoder:
                 f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MAX_DOCUMENTS:,} "
                 f"are; search with another retriever, and `inpars rerank --model {self.name}` its run"
             )
-        key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
+        key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}\0{self._stored}"
         folder = ShardFolder.of("multi-vector", key, ".npy", DOCUMENTS_PER_SHARD)
         save = partial(self.save_documents, progress=progress)
         index = MultiVectorIndex(*folder.fill(corpus, self.name, save, fill=fill, progress=progress), self)
@@ -124,7 +126,7 @@ class MultiVectorIndex:
         queries = self._encoder.encode_queries(texts)
         max_tokens = max(1, SIMILARITIES_AT_ONCE // sum(map(len, queries)))
         parts = [
-            self._encoder.max_sim(queries, tokens.astype(np.float32), counts)
+            self._encoder.max_sim(queries, tokens.astype(np.float32, copy=False), counts)
             for shard in self._shards
             for tokens, counts in _parts(shard, max_tokens)
         ]
@@ -137,7 +139,7 @@ class MultiVectorIndex:
         return dict(rank({self._doc_ids[row]: float(scores[row]) for row in near}, k))
 
 
-def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
+def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]]:
     """A shard's token vectors and counts, in parts of about `max_tokens` tokens."""
     try:
         tokens, counts = np.load(shard, mmap_mode="r"), np.load(counts_path(shard))
