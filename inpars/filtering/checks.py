@@ -9,7 +9,7 @@ from inpars.errors import ConfigError, MissingDependencyError, UnknownNameError
 from inpars.filtering.selections import parse_selection
 from inpars.options import Bounds, check, option
 from inpars.records import SyntheticQuery
-from inpars.text.words import is_copied, words
+from inpars.text.words import count_words, is_copied, words
 
 DEFAULT_SCORE = "mean_log_probs"
 DEFAULT_TOP_K = 10_000
@@ -95,6 +95,7 @@ class Guards:
         """Load the language identifier if needed. Raises ConfigError for unusable options."""
         check(options)
         self._options, self._document_text = options, context.document_text
+        self._counts_words = options.min_words > 0 or options.max_words is not None
         self._examples = {words(example) for example in context.example_queries}
         self._is_foreign: Callable[[str], bool] | None = None
         if options.languages is not None:
@@ -115,14 +116,15 @@ class Guards:
     def _cheap_reason(self, query: SyntheticQuery, query_words: Sequence[str]) -> str | None:
         options, tokens = self._options, len(query.token_log_probs)
         counted = query.log_prob_kind != "absent"  # otherwise the number of tokens is unknown
+        word_count = count_words(query.text) if self._counts_words else 0
         checks: Iterable[tuple[str, bool]] = (
             ("failed", query.finish_reason == "error"),
             ("empty", not query.text.strip() or (counted and not tokens)),
             ("no_stop", options.drop_unstopped and query.finish_reason == "length"),
             ("too_short", counted and tokens < options.min_tokens),
             ("too_long", counted and options.max_tokens is not None and tokens > options.max_tokens),
-            ("too_few_words", len(query_words) < options.min_words),
-            ("too_many_words", options.max_words is not None and len(query_words) > options.max_words),
+            ("too_few_words", word_count < options.min_words),
+            ("too_many_words", options.max_words is not None and word_count > options.max_words),
             ("prompt_example", tuple(query_words) in self._examples),
         )
         return next((name for name, holds in checks if holds), None)

@@ -23,7 +23,7 @@ HALVINGS = 30
 TOLERANCE = 1e-10
 _QUESTION = re.compile(
     r"(who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have)\b"
-    r"|.*\?\s*$",
+    r"|.*[?\uff1f\u061f]\s*$",
     re.IGNORECASE | re.DOTALL,
 )
 

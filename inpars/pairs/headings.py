@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inpars.pairs.records import Pair, PairKind
 from inpars.records import Document
-from inpars.text.words import query_key, words
+from inpars.text.words import count_words, query_key, words
 
 MIN_WORDS = 8  # per passage; shorter ones are usually another heading or a link
 
@@ -79,7 +79,7 @@ def _sections(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[
         new = [(kind, name, key) for kind, name, key in names if name.strip() and key not in seen]
         if not new:
             continue
-        if len(words(document.text)) < MIN_WORDS:
+        if count_words(document.text) < MIN_WORDS:
             dropped["short_passage"] += len(new)
             continue
         for kind, name, key in new:

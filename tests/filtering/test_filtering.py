@@ -12,7 +12,7 @@ from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import filter_queries as filter_with_options
 from inpars.records import SyntheticQuery
-from inpars.text.words import COPIED_WORDS, is_copied, words
+from inpars.text.words import COPIED_WORDS, count_words, is_copied, words
 
 
 def query(query_id="d1-q0", text="why does bread rise", log_probs=(-0.5, -0.5, -0.5, -0.5), **changes):
@@ -166,6 +166,28 @@ def test_vowel_signs_are_parts_of_words():
     assert words("हिन्दी की किताब?") == ("हिन्दी", "की", "किताब")
     assert words("cafe\u0301 1\ufe0f\u20e3") == ("cafe\u0301", "1")
     assert not is_copied("हिन्दी की किताब", "यह हिन्दी की किताब है")
+
+
+@pytest.mark.parametrize(
+    ("query", "document", "copied"),
+    [
+        ("酵母在面团中吃糖产生气体吗?", "面包师知道, 酵母在面团中吃糖产生气体吗。是的", True),
+        ("酵母在面团中吃什么产生气体?", "面包师知道, 酵母在面团中吃糖产生气体。是的", False),
+        ("酵母吃糖吗", "酵母吃糖吗", False),  # too short for a copy
+        ("パン生地の中で酵母は砂糖を食べます", "昔から、パン生地の中で酵母は砂糖を食べます。", True),
+        ("ยีสต์กินน้ำตาลในแป้งขนมปัง", "เราเห็นว่า ยีสต์กินน้ำตาลในแป้งขนมปัง ทุกวัน", True),
+    ],
+)
+def test_copies_in_scripts_without_spaces_are_counted_by_characters(query, document, copied):
+    assert is_copied(query, document) is copied
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("", 0), ("what does yeast eat?", 4), ("酵母吃什么", 3), ("BM25 是什么?", 3), ("हिन्दी की किताब", 3)],
+)
+def test_two_characters_of_scripts_without_spaces_count_as_a_word(text, count):
+    assert count_words(text) == count
 
 
 def test_copies_are_whole_words_and_long_enough():
