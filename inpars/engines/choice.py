@@ -31,8 +31,6 @@ PROBE_TEXTS, PROBE_TOKENS = 8, 200  # timed input, about the length of documents
 # effect on cross-encoders, T5s and decoders was not measured, so there they must be named.
 TRIED: tuple[EngineName, ...] = ("openvino",)
 TRIED_OF_ENCODERS: tuple[EngineName, ...] = ("openvino", "openvino-int8")
-TIMED = 3  # maximum timed calls; the fastest counts
-ENOUGH_SECONDS = 1.5  # no further timing after this
 # RMS error as a share of the outputs' standard deviation: rounding is far below, a wrong conversion far above
 TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2, "torch-int8": 0.2}
 MAX_UNNAMED_INT8 = 0.1  # stricter tolerance for 8-bit weights chosen by `auto`; MiniLM has .07
@@ -131,7 +129,9 @@ def _tried(network: Any, subject: str, forms: Forms[Form], names: Sequence[Engin
     loaded_forms: dict[str, Form | None] = {}
 
     def time_openvino(name: EngineName) -> float | None:
-        form = loaded_forms[name] = _form_if_any(forms, name)
+        if name not in loaded_forms:
+            loaded_forms[name] = _form_if_any(forms, name)
+        form = loaded_forms[name]
         return None if form is None else forms.seconds(form)
 
     trials: dict[str, trial.Trial] = {"torch": forms.seconds_of_torch}
@@ -150,12 +150,10 @@ def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
         return None
 
 
-def processor_seconds(work: Callable[[], Any], times: int = TIMED) -> float:
-    """CPU time of `work`, the fastest of a few calls after a warm-up."""
-    seconds: list[float] = []
-    while len(seconds) < 2 or (len(seconds) <= times and sum(seconds) < ENOUGH_SECONDS):  # the first warms up
+def processor_seconds(work: Callable[[], Any]) -> float:
+    """CPU time of `work` after a warm-up."""
+    with torch.inference_mode():
+        work()
         start = time.process_time()
-        with torch.inference_mode():
-            work()
-        seconds.append(time.process_time() - start)
-    return min(seconds[1:])
+        work()
+        return time.process_time() - start

@@ -1,6 +1,6 @@
 """Adapts the gate to a collection by queries with known relevant documents.
 
-Generated queries copy words from their documents and so overrate BM25: queries whose document BM25 ranks first count
+Synthetic queries copy words from their documents and so overrate BM25: queries whose document BM25 ranks first count
 less. Only one number is fitted, the gate's offset. It is the mean of all candidate offsets, weighted by their nDCG@10
 and by a prior around 0; the best candidate alone would follow the noise of few queries.
 """

@@ -1,4 +1,4 @@
-"""Weighs generated queries so that they resemble real, unjudged queries.
+"""Weighs synthetic queries so that they resemble real, unjudged queries.
 
 Calibration by exponential tilting (Deville and Särndal, JASA 1992; Hainmueller's entropy balancing, 2012): of all
 weights that give some traits the target's means, take those nearest to the initial weights. A ridge tolerates
@@ -41,7 +41,7 @@ class Traits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Mean traits of the target and of the generated queries, before and after weighting."""
+    """Mean traits of the target and of the synthetic queries, before and after weighting."""
 
     target_queries: int
     target: dict[str, float]  # trait -> mean
@@ -71,7 +71,7 @@ def is_question(text: str) -> bool:
 def matched_weights(
     written: Sequence[Traits], target: Sequence[Traits], before: Sequence[float] | None = None
 ) -> tuple[list[float], Match]:
-    """Weights that sum to 1 and bring the generated queries' means near the target's; `before` are initial weights.
+    """Weights that sum to 1 and bring the synthetic queries' means near the target's; `before` are initial weights.
 
     Raises ValueError if either side is empty.
     """

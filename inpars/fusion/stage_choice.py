@@ -56,7 +56,7 @@ def choose_stages(
 ) -> tuple[Choice, tuple[str, ...], list[Trial]]:
     """The choice, the names of the bi-encoders' stages and the trials.
 
-    The gate's offset is chosen with the first bi-encoder alone, as the gate was learned, because generated queries
+    The gate's offset is chosen with the first bi-encoder alone, as the gate was learned, because synthetic queries
     overrate windows. Windows are a default. A tuned bi-encoder is tried as an addition and in place of the windows,
     then each view as an addition. With fewer than `MIN_QUERIES` queries the default is kept.
     """

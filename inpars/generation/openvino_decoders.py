@@ -202,8 +202,8 @@ def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerato
     loaded: list[OpenVinoGenerator] = []
 
     def time_openvino() -> float | None:
-        generator = _load(local, fingerprint())
-        loaded.extend([generator] if generator else [])
+        generator = loaded[0] if loaded else _load(local, fingerprint())
+        loaded[:] = [generator] if generator else []
         return _seconds(generator) if generator else None
 
     threads = torch.get_num_threads()

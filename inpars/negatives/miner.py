@@ -320,7 +320,7 @@ def best_document(original: str, scores: Mapping[str, float]) -> str:
 
 
 class PositiveChooser:
-    """Replaces the positives of generated queries by better documents and counts the replaced ones.
+    """Replaces the positives of synthetic queries by better documents and counts the replaced ones.
 
     A query's best document may differ from the one it was written for (Gecko, arXiv 2403.20327): a reranker scores the
     original and the retrieved documents, and the best becomes the positive if it scores above the original.

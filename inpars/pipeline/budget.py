@@ -2,7 +2,7 @@
 
 The plan is a function of rates, sizes, the budget and the flags given; `inpars.pipeline.trial` measures the rates,
 `inpars.pipeline.plan` stores the plan in the run's folder. The most valuable work comes first: the mix of BM25 and the
-bi-encoder with a few generated queries, ten reranked documents per query, windows, more queries and depth, training.
+bi-encoder with a few synthetic queries, ten reranked documents per query, windows, more queries and depth, training.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class _Planner:
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
         """Settings to raise, and their targets, in order."""
         documents = self.work.documents
-        if options.retriever == BM25 and self.work.queries is not None:  # generated queries would have no use
+        if options.retriever == BM25 and self.work.queries is not None:  # synthetic queries would have no use
             return [("rerank_depth", DEEPEST)]
         steps = [("late_interaction_depth", LATE_DEPTH)] if options.retriever != BM25 else []
         steps += [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]

@@ -22,7 +22,7 @@ from inpars.records import Run
 from inpars.retrieval.bm25 import bm25_index
 
 WRITTEN, JUDGED = "written", "judged"
-UNTOLD = "written queries cannot tell what a reranker is worth: the model that it starts from wrote them"
+UNTOLD = "synthetic queries cannot tell what a reranker is worth: the model that it starts from wrote them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +53,14 @@ def lines_about(choice: Mapping[str, Any]) -> list[str]:
         pairs = ", ".join(
             f"{name} {match['before'][name]:.2f} of {value:.2f}" for name, value in match["target"].items()
         )
-        lines.append(f"written queries compared with {match['target_queries']} real ones: {pairs}")
+        lines.append(f"synthetic queries compared with {match['target_queries']} real ones: {pairs}")
     return lines
 
 
 def choice_of(
     corpus: Corpus, evidence: ChoiceEvidence, bm25: Mapping[str, Any], *, threads: int | None = None
 ) -> dict[str, Any]:
-    """The content of `choice.json`: gate, stages, their trials, headroom, and how generated queries match real ones."""
+    """The content of `choice.json`: gate, stages, their trials, headroom, and how synthetic queries match real ones."""
     coverage = bm25_index(corpus, **bm25, threads=threads).coverage()
 
     def features_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:

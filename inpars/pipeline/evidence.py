@@ -37,7 +37,7 @@ class EvidenceOptions:
     )
     match_queries: bool = option(
         False,
-        help="weight the generated queries to resemble --unlabelled-queries (no gain in EXPERIMENTS.md)",
+        help="weight the synthetic queries to resemble --unlabelled-queries (no gain in EXPERIMENTS.md)",
         advanced=True,
     )
     dev_split: str | None = option(None, help="choose the system on the judged queries of this split", metavar="NAME")
@@ -81,7 +81,7 @@ class Evidence:
     match: bool = False
     pairs: Path | None = None  # queries by people, to train on
     pair_count: int = 0
-    generated: Path | None = None  # previously generated queries
+    generated: Path | None = None  # synthetic queries made earlier
 
     @property
     def real(self) -> list[str]:
@@ -109,7 +109,7 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
 
 
 def count_pairs(path: Path, dataset: Dataset) -> int:
-    """Count the pairs. Raises ConfigError for generated queries, StaleInputError for those of another corpus."""
+    """Count the pairs. Raises ConfigError for synthetic queries, StaleInputError for those of another corpus."""
     count = 0
     for count, query in enumerate(read_synthetic_queries(path), start=1):  # noqa: B007
         if not query.by_people:

@@ -1,4 +1,4 @@
-"""Add queries by people to a run's own, or take previously generated queries instead of writing any.
+"""Add queries by people to a run's own, or take synthetic queries made earlier instead of writing any.
 
 Queries by people are used for training only, never to choose or measure a system.
 """
@@ -28,7 +28,7 @@ GENERATION_SETTINGS = ("model", "max_documents", "max_doc_tokens", "max_new_toke
 def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -> Path:
     """Append the queries by people, if given, and add their manifest to `manifests`.
 
-    Dropped are generated queries with the same words as a query by people, and queries by people with the words of a
+    Dropped are synthetic queries with the same words as a query by people, and queries by people with the words of a
     test or dev query.
     """
     pairs = run.evidence.pairs
@@ -83,7 +83,7 @@ def written_alone(run: RunContext, queries: Path) -> Path:
 
 
 def with_generated(options: PipelineOptions, path: Path, named: Collection[str]) -> PipelineOptions:
-    """Set the model and the number of documents from generated queries.
+    """Set the model and the number of documents from synthetic queries.
 
     Raises ConfigError for generation settings, and for queries without log-probs to filter by.
     """
@@ -108,7 +108,7 @@ def with_generated(options: PipelineOptions, path: Path, named: Collection[str])
 
 
 def take_generated(run: RunContext, path: Path) -> Manifest:
-    """Copy generated queries in place of the run's own. Raises StaleInputError for those of another corpus."""
+    """Copy synthetic queries in place of the run's own. Raises StaleInputError for those of another corpus."""
     output, corpus = run.path(SYNTHETIC), run.dataset.corpus
     prompts, documents = set[str](), set[str]()
 

@@ -1,4 +1,4 @@
-"""Hold out generated queries by source file to measure by, if there are no judged ones.
+"""Hold out synthetic queries by source file to measure by, if there are no judged ones.
 
 A statement next to the measures says what they show and what they do not.
 """

@@ -25,7 +25,7 @@ BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}
 HOUR, MINUTE = 3600, 60  # seconds
 DEFAULT_TOP_K = 400
-KEPT_SHARE = 0.8  # share of generated queries to keep: 400 of 500 by default
+KEPT_SHARE = 0.8  # share of synthetic queries to keep: 400 of 500 by default
 
 
 def budget_seconds(text: str) -> float:
@@ -135,7 +135,7 @@ class PipelineOptions(ClusterOptions):
     limit: int | None = option(None, help="use only the first N test queries, for a quick try", minimum=1)
     dev_share: float = option(
         0.1,
-        help="without judged queries: share of the generated queries held out, by source file, for "
+        help="without judged queries: share of the synthetic queries held out, by source file, for "
         "evaluation; 0: no evaluation",
         bounds=Bounds(minimum=0, below=1),
         advanced=True,

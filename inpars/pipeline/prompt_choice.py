@@ -52,7 +52,7 @@ REMEDIES = {  # shipped prompts, the likeliest to help first
 
 
 def check_looks(run: RunContext) -> Manifest:
-    """Count the generated queries that look like queries; below `MIN_SHARE` a note suggests other prompts."""
+    """Count the synthetic queries that look like queries; below `MIN_SHARE` a note suggests other prompts."""
     output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
 
     def work() -> Outcome:
@@ -74,7 +74,7 @@ def advice(looks: Looks) -> str | None:
     if looks.share >= MIN_SHARE or not worst:
         return None
     return (
-        f"only {looks.good} of {looks.queries} written queries look like queries, {getattr(looks, worst)} are "
+        f"only {looks.good} of {looks.queries} synthetic queries look like queries, {getattr(looks, worst)} are "
         f"{WORDS[worst]}; try {' or '.join(f'--prompt {name}' for name in REMEDIES[worst])}{ALSO.get(worst, '')}"
     )
 

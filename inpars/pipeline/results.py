@@ -138,7 +138,7 @@ def _lead(run: RunContext, manifests: Mapping[str, Manifest]) -> str:
     unused = "and used to choose by" if chose else "and not trained on"
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else unused
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
-    used_prompts = generated.results.get("prompts", run.prompt.name)  # set for previously generated queries
+    used_prompts = generated.results.get("prompts", run.prompt.name)  # set for queries generated earlier
     return (
         f"Queries written by {options.model} with the prompt {used_prompts!r}, filtered, {used}.{tried} Begun {day} on "
         f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
@@ -180,7 +180,7 @@ def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str,
     first = {
         options.retriever: f"the encoder alone{windows}",
         BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
-        TUNED: "the encoder trained on the written queries, alone",
+        TUNED: "the encoder trained on the synthetic queries, alone",
         MIX: "BM25 and the encoders, weighed query by query",
         BM25: "words alone",
     }
@@ -237,7 +237,7 @@ def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]
     resembling, example_ids = manifests["filter"].results.get(RESEMBLING), example_query_ids(prompt)
     notes = []
     if resembling is not None:
-        notes.append(f"{resembling} of the written queries equal, or nearly equal, one of the dataset's own queries.")
+        notes.append(f"{resembling} of the synthetic queries equal, or nearly equal, one of the dataset's own queries.")
     if example_ids:
         notes.append(
             f"Left out here because the prompt shows them: {counted(len(example_ids), 'query', 'queries')} of the "

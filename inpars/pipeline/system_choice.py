@@ -1,6 +1,6 @@
 """Choose the search system that a run ships, by judged dev queries or generated ones, and write `system.json`.
 
-The only known answer to a generated query is its document. Test queries are not used.
+The only known answer to a synthetic query is its document. Test queries are not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collect a report's values from records and stage outputs: results, generated queries, trainings, times.
+"""Collect a report's values from records and stage outputs: results, synthetic queries, trainings, times.
 
 A report keeps counts and a few examples only, so its size does not grow with the number of queries. The caller looks up
 document texts.
@@ -155,7 +155,7 @@ def _moved(change: Change, topics: Topics, firsts: tuple[Mapping[str, str], Mapp
 
 
 def written_of(verdicts: Sequence[FilterOutcome], score_name: str, texts: Texts) -> Written:
-    """Summarize the filter's verdicts on all generated queries."""
+    """Summarize the filter's verdicts on all synthetic queries."""
     kept = [verdict for verdict in verdicts if verdict.reason is None]
     passing = sorted((v.score for v in verdicts if v.reason in (None, BELOW) and math.isfinite(v.score)), reverse=True)
     ranks = [float(rank) for rank in range(1, len(passing) + 1)]

@@ -70,7 +70,7 @@ def mix_of(results: Mapping[str, Any]) -> Mix | None:
         chosen=results["chosen"],
         before=results["before"],
         equal=results["equal"],
-        by="judged dev" if results.get("by") == "judged" else "written",  # as in older runs
+        by="judged dev" if results.get("by") == "judged" else "synthetic",  # as in older runs
         weighing=results.get("weighing", "easy ones a quarter"),
     )
 

@@ -133,13 +133,13 @@ class Mix:
     chosen: float
     before: float  # with the gate as learned on public collections
     equal: float  # with equal weights
-    by: str  # the kind of these queries: written, or judged dev
+    by: str  # the kind of these queries: synthetic, or judged dev
     weighing: str  # alike, matched (to real queries), or easy ones a quarter
 
 
 @dataclass(frozen=True, slots=True)
 class QueryExample:
-    """A generated query with its document and the filter's verdict."""
+    """A synthetic query with its document and the filter's verdict."""
 
     query_id: str
     query: str
@@ -150,7 +150,7 @@ class QueryExample:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The generated queries."""
+    """The synthetic queries."""
 
     score_name: str
     count: int

@@ -248,7 +248,7 @@ def _forms(
 
     def seconds(read: PackedRows | OpenVinoFunction, *, in_float32: bool) -> float:
         example = inputs(TIMED, prefix_ids, in_float32=in_float32)
-        return processor_seconds(lambda: read(*example), times=1)
+        return processor_seconds(lambda: read(*example))
 
     return Forms(
         make,

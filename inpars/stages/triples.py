@@ -80,7 +80,7 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     seed: int = option(0, help="random seed", bounds=SEED)
     positives: Literal["source", "best"] = option(
         "source",
-        help="positive of a generated query; source: the document it was written for; best: what --rescore scores "
+        help="positive of a synthetic query; source: the document it was written for; best: what --rescore scores "
         "highest among that one and the --rescore-candidates found for the query",
         changes_result="unless default",
     )

@@ -64,7 +64,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What is learned on, what is tested on, and the written queries."""
+    """What is learned on, what is tested on, and the synthetic queries."""
 
     name: str
     learn: Side
@@ -147,7 +147,7 @@ def _collection(flags: argparse.Namespace, name: str, learn: str, split: str, te
 
 
 def _own(flags: argparse.Namespace, folder: Path, dataset: str) -> Side:
-    """The written queries, each with its own document."""
+    """The synthetic queries, each with its own document."""
     written, queries, qrels = (folder / name for name in ("written.jsonl", "queries.jsonl", "qrels.tsv"))
     settings = ("--max-documents", str(flags.documents), "--max-doc-tokens", "160", "--max-new-tokens", "32")
     _inpars("generate", "--dataset", dataset, *settings, "--output", str(written))

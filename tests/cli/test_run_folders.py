@@ -312,7 +312,7 @@ def test_evaluate_writes_a_report_with_what_is_known(run_folder, tmp_path, capsy
     html = report.read_text()
     assert "<script>" not in html
     assert "Queries that moved" in html
-    assert "Written queries" not in html
+    assert "Synthetic queries" not in html
 
 
 def test_evaluate_reports_without_any_text(run_folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Weights under which generated queries resemble a target's."""
+"""Weights under which synthetic queries resemble a target's."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What written queries look like, and what a run says of a prompt that does not fit."""
+"""What synthetic queries look like, and what a run says of a prompt that does not fit."""
 
 import pytest
 

@@ -143,7 +143,7 @@ def test_headings_do_not_skip_a_level_and_ids_are_single(tmp_path):
 def test_all_sections_are_there(tmp_path):
     text = Reader(render(report(tmp_path))).text
     for part in (
-        *("Results", "Queries that moved", "Wins", "Losses", "Written queries", "Keep-curve", "Hard negatives"),
+        *("Results", "Queries that moved", "Wins", "Losses", "Synthetic queries", "Keep-curve", "Hard negatives"),
         *("Suspected false negatives", "Training", "Time and cost", "Reproduce", "Settings and hashes", "copied"),
         *("ab" * 32, "cd" * 6, "0.2500", "12 s", "From documents to training", f"{MINUS}1,107", "1,393", "--top-k"),
     ):
@@ -334,11 +334,11 @@ def test_the_mix_is_drawn_with_what_was_chosen_and_equal_weights():
     assert (list(new.shares.ys), list(new.offsets.xs)) == (curve, list(OFFSETS))
     pages = [render(Report("t", "l", {}, None, mix=mix)) for mix in (old, new)]
     assert [page.count("<polyline") for page in pages] == [1, 2], "runs before have no curve of offsets"
-    for part in ("30 written queries", "+0.50", "0.5500", "0.5200", "0.5000", "+0.0200"):
+    for part in ("30 synthetic queries", "+0.50", "0.5500", "0.5200", "0.5000", "+0.0200"):
         assert all(part in page for page in pages), part
     judged = render(Report("t", "l", {}, None, mix=mix_of(chosen | {"by": "judged", "weighing": "alike"})))
     assert "30 judged dev queries" in judged
-    assert "written queries" not in judged
+    assert "synthetic queries" not in judged
     assert mix_of({"queries": 0}) is None
 
 

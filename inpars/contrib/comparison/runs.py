@@ -135,7 +135,7 @@ def _moved(
 
 
 def _common_queries(first: RunFolder, second: RunFolder) -> list[str]:
-    """The number of generated queries that both runs kept."""
+    """The number of synthetic queries that both runs kept."""
     paths = [run.path / KEPT for run in (first, second)]
     if not all(path.exists() for path in paths):
         return []
