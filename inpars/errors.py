@@ -107,10 +107,11 @@ class StaleInputError(InparsError):
 
 
 class MissingDependencyError(InparsError):
-    """An optional package is not installed."""
+    """Optional packages are not installed; `packages` are their names, with commas between several."""
 
-    def __init__(self, package: str, purpose: str, install: str) -> None:
-        super().__init__(f"{package} is needed {purpose} and is not installed; install it with: {install}")
+    def __init__(self, packages: str, purpose: str, install: str) -> None:
+        verb, them = ("are", "them") if "," in packages else ("is", "it")
+        super().__init__(f"{packages} {verb} needed {purpose} and {verb} not installed; install {them} with: {install}")
 
 
 def pip_line(requirements: Sequence[str]) -> str:
