@@ -1,8 +1,9 @@
 """Notebooks from the examples: `python scripts/examples/make_notebooks.py [--execute]`.
 
-Each `N_name.py` beside this file, in the percent format that editors and Jupyter know too, becomes `N_name.ipynb`. The
-same script gives the same bytes, so that a test can tell whether a notebook is up to date. With --execute they are run
-in their order, without a browser, in --folder, and written there with what they showed; one that fails ends it.
+`quickstart.py` and each `N_name.py` beside this file, in the percent format that editors and Jupyter know too, become
+notebooks. The same script gives the same bytes, so that a test can tell whether a notebook is up to date. With
+--execute they are run in their order, without a browser, in --folder, and written there with what they showed; one that
+fails ends it.
 
     pip install -e '.[notebooks]'
 """
@@ -37,7 +38,7 @@ def main() -> None:
 
 def scripts() -> list[Path]:
     """The examples in their order."""
-    return sorted(HERE.glob("[0-9]_*.py"))
+    return [HERE / "quickstart.py", *sorted(HERE.glob("[0-9]_*.py"))]
 
 
 def notebook_of(script: Path) -> nbformat.NotebookNode:

@@ -14,6 +14,7 @@ from inpars.retrieval.java import find_jar, find_java
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]_*.py"))
+QUICKSTART = EXAMPLES / "quickstart.py"
 TEXTS = """Honey hardens when glucose crystals form in it, and melts again in a bath of warm water.
 The Dead Sea falls by a metre a year because the river Jordan is diverted to farms and towns.
 A sourdough starter is fed with flour and water every day until it doubles within six hours.
@@ -84,10 +85,28 @@ def test_the_scripts_run_one_after_the_other(make, judged_by, tmp_path, monkeypa
 def test_there_are_three_and_each_is_named():
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert len(SCRIPTS) == 3
-    assert all(f"`{script.name}`" in readme for script in SCRIPTS)
+    assert all(f"`{script.name}`" in readme for script in [QUICKSTART, *SCRIPTS])
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+@pytest.mark.slow
+@needs_models
+def test_the_quickstart_notebook_runs_as_it_stands(tmp_path, monkeypatch):
+    """Executed in a kernel, on the documentation of Python's own library; the tables show as HTML."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PASSAGES", "12")
+    monkeypatch.setenv("RUN", str(tmp_path / "run"))
+    notebook = nbformat.read(QUICKSTART.with_suffix(".ipynb"), as_version=4)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=folder).execute()
+    results = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    shown = "".join(data.get("text/html", "") for data in results)
+    assert "nDCG@10" in shown
+    assert all(f">{name}<" in shown for name in ("bm25", "minilm", "tuned", "bm25 + tuned"))
+    assert (tmp_path / "run" / "retriever" / "modules.json").exists()
+
+
+@pytest.mark.parametrize("script", [QUICKSTART, *SCRIPTS], ids=lambda path: path.stem)
 def test_notebooks_are_the_scripts(script):
     """`python scripts/examples/make_notebooks.py` writes them."""
     if importlib.util.find_spec("jupytext") is None:
@@ -100,7 +119,7 @@ def test_notebooks_are_the_scripts(script):
     assert not any(cell.get("outputs") for cell in kept["cells"])
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", [QUICKSTART, *SCRIPTS], ids=lambda path: path.stem)
 def test_the_code_of_a_notebook_stands_in_its_script(script):
     cells = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
     text = script.read_text(encoding="utf-8")
