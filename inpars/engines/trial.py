@@ -22,8 +22,8 @@ from inpars.text.hashing import hex_key
 TRIAL_FORMAT = 3  # increase when candidates or their meaning change
 MIN_GAIN = 1.1  # required speed-up over the best earlier candidate
 MIN_INT8_GAIN = 1.15  # the same for an 8-bit candidate
-MAX_ROUNDS = 5
-ENOUGH_SECONDS = 6.0  # no further round after this
+MAX_ROUNDS = 3
+ENOUGH_SECONDS = 3.0  # no further round after this
 
 Trial = Callable[[], float | None]
 """CPU seconds for a fixed amount of work; None if the engine cannot compute the network exactly enough. Repeatable."""
