@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
     """Write the model folder's README.md."""
     validated = _validation(facts.results)
     numbers = "\n".join([*HEADER, *map(_row, validated)]) if validated else NOT_VALIDATED
-    kind, history = kind_of(folder), {manifest.stage: manifest for manifest in _history(facts.triples)}
+    kind, history = kind_of(folder), history_of(facts.triples)
     parts = [
         _front_matter(kind, facts),
         f"# {folder.name}: {TITLES[kind]}",
@@ -147,7 +147,13 @@ def front_matter(lines: Sequence[str]) -> str:
 
 
 def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
-    lines = [f"- {facts.results.get('examples', '?')} examples from `{facts.triples.name}`"]
+    count = facts.results.get("examples", "?")
+    return "\n".join([f"- {count} examples from `{facts.triples.name}`", *origin_lines(history)])
+
+
+def origin_lines(history: Mapping[str, Manifest]) -> list[str]:
+    """A list in Markdown: who wrote the queries and with which prompt, negatives, filter."""
+    lines: list[str] = []
     if (generated := history.get("generate")) is not None:
         prompt = generated.inputs.get("prompt")
         lines += [
@@ -168,7 +174,7 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
         scoring, selections = (filtered.arguments.get(name) for name in ("scoring_function", "select"))
         ranking = FilterOptions(scoring_function=scoring, select=tuple(selections or ())).ranking
         lines.append(f"- of the queries {filtered.output.records} were kept by `{ranking}`")
-    return "\n".join(lines)
+    return lines
 
 
 def _recipe(facts: CardFacts) -> str:
@@ -207,12 +213,18 @@ def _without_measured(card: str) -> str:
 
 def _licences(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
     lines = [f"- `{plain_name(facts.parent)}`, whose weights these began as: {_licence(facts.parent)}"]
-    if (generated := history.get("generate")) is not None:
-        generator = str(generated.arguments.get("model"))
-        lines.append(f"- `{plain_name(generator)}`, which wrote the queries: {_licence(generator)}")
+    lines += generator_licence(history)
     if (teacher := facts.settings.get("teacher")) is not None:
         lines.append(f"- `{plain_name(teacher)}`, whose scores were learnt: {_licence(teacher)}")
     return "\n".join([*lines, "- the documents have licences of their own"])
+
+
+def generator_licence(history: Mapping[str, Manifest]) -> list[str]:
+    """A line in Markdown, if the generator is recorded."""
+    if (generated := history.get("generate")) is None:
+        return []
+    generator = str(generated.arguments.get("model"))
+    return [f"- `{plain_name(generator)}`, which wrote the queries: {_licence(generator)}"]
 
 
 def _licence(model: str) -> str:
@@ -247,10 +259,11 @@ def plain_name(name: str) -> str:
     return path.name if path.is_absolute() or name.startswith((".", "~")) or path.exists() else name
 
 
-def _history(output: Path) -> Iterator[Manifest]:
-    """Manifests of a file and, transitively, of its inputs, if they are still in place."""
+def history_of(*outputs: Path) -> dict[str, Manifest]:
+    """Manifests of files and, transitively, of their inputs, if these are still in place; by stage."""
+    history: dict[str, Manifest] = {}
     seen: set[Path] = set()
-    remaining = [output]
+    remaining = list(outputs)
     while remaining:
         path = remaining.pop()
         if path in seen:
@@ -261,8 +274,9 @@ def _history(output: Path) -> Iterator[Manifest]:
         except DataFormatError:  # the card reports it as not recorded
             continue
         if manifest is not None:
-            yield manifest
+            history[manifest.stage] = manifest
             remaining += [Path(stamp.path) for stamp in manifest.inputs.values()]
+    return history
 
 
 def carry_card(model: str, folder: Path, name: str, command: str) -> None:

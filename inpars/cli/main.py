@@ -217,8 +217,9 @@ def _missing(error: ModuleNotFoundError) -> InparsError:
 
 
 def _parser() -> Parser:
+    width = max(len(name) for group in COMMAND_GROUPS.values() for name in group)
     listing = "\n\n".join(
-        "\n".join([f"{title}:", *(f"  {name:12} {text}" for name, text in group.items())])
+        "\n".join([f"{title}:", *(f"  {name:{width}} {text}" for name, text in group.items())])
         for title, group in COMMAND_GROUPS.items()
     )
     parser = Parser(

@@ -408,3 +408,29 @@ def test_a_run_is_scored_pairs(ours, tmp_path):
     folder = into_folder(tmp_path / "again", read("sentence-transformers", tmp_path / "t.parquet"))
     scores = read_run(folder / "run.trec")[query_of("why rise").query_id]
     assert scores == {document_of("sea").doc_id: 2.5, document_of("milk sours").doc_id: 1.25}
+
+
+def test_a_dataset_for_the_hub_is_loaded_by_its_library(ours, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    record = {"query_id": "q1", "doc_id": "d1", "query": "why rise", "text": "Yeast", "log_probs": [-0.5, -1.0]}
+    (tmp_path / "queries.jsonl").write_text(json.dumps({**record, "prompt": "inpars", "model": "words"}) + "\n")
+    written = write("huggingface", tmp_path / "hub", source_of(ours, synthetic=tmp_path / "queries.jsonl"))
+    assert written.counts == {"queries.jsonl": 1, "triples.jsonl": 3}
+    queries = datasets.load_dataset(str(tmp_path / "hub"), "queries", split="train", cache_dir=str(tmp_path / "cached"))
+    triples = datasets.load_dataset(str(tmp_path / "hub"), "triples", split="train", cache_dir=str(tmp_path / "cached"))
+    assert queries[0]["log_probs"] == [-0.5, -1.0]
+    assert (queries[0]["title"], queries[0]["text"]) == ("Bread", 'Yeast "eats"\tsugar')
+    assert [(row["query_id"], row["positive_id"], row["negative_id"]) for row in triples] == [
+        ("q1", "d1", "d2"),
+        ("q1", "d1", "d3"),
+        ("q2", "d2", "d3"),
+    ]
+    assert triples[0]["positive"] == 'Bread Yeast "eats"\tsugar'
+    card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+    assert "| `triples.jsonl` | 3 |" in card
+    assert "- config_name: queries\n  data_files: queries.jsonl" in card
+
+
+def test_a_dataset_for_the_hub_needs_something_made(ours, tmp_path):
+    with pytest.raises(ConfigError, match=r"synthetic queries \(--input"):
+        write("huggingface", tmp_path / "hub", Source(dataset=load_dataset(str(ours)), split="train"))

@@ -12,6 +12,7 @@ from inpars.contrib.interchange import (
     beir,
     flagembedding,
     gpl,
+    huggingface,
     llama_index,
     msmarco,
     rank_llm,
@@ -93,6 +94,12 @@ FORMATS: dict[str, Format] = {
         llama_index.read,
         llama_index.write,
         positives_only=True,
+    ),
+    "huggingface": Format(
+        "a dataset's folder for the hub: queries.jsonl of --input, triples.jsonl of --triples, a card (README.md)",
+        None,
+        huggingface.write,
+        folder=True,
     ),
     "opensearch": Format(
         "word weights of a sparse --retriever as rank_features: a folder of bulk bodies and neural_sparse queries",
