@@ -1,5 +1,11 @@
 """MTEB measures a run's system on our collection: the same nDCG@10 as `inpars evaluate`, with no hub asked."""
 
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 from made_run import FLAGS
 
@@ -37,3 +43,44 @@ def test_what_is_no_task_is_refused(collection, run_folder):
         InparsModel(run_folder).search([], top_k=3)
     with pytest.raises(ConfigError, match="reranking"):
         InparsModel(run_folder).search([], top_k=3, top_ranked={})
+
+
+@pytest.fixture
+def endpoint(collection, tiny):
+    """The address of a served bi-encoder."""
+    flags = [
+        "--dataset",
+        collection,
+        "--retriever",
+        tiny("sentence_transformer"),
+        "--no-bm25",
+        "--port",
+        "0",
+        "--device",
+    ]
+    command = [sys.executable, "-m", "inpars", "serve", *map(str, flags), "cpu", "--dtype", "float32"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield next(part for line in process.stdout for part in line.split() if part.startswith("http://"))
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def test_a_served_encoder_is_measured_through_the_wrapper_of_openais_endpoint(endpoint, collection, tiny, monkeypatch):
+    tiktoken = pytest.importorskip("tiktoken")
+    openai = pytest.importorskip("openai")
+    from mteb.models.model_implementations.openai_models import OpenAIModel
+
+    words = SimpleNamespace(encode=str.split, decode=" ".join)  # the wrapper's own vocabulary is a download
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda _: words)
+    encoder = str(tiny("sentence_transformer"))
+    run = api.search(str(collection), encoder, quiet=True, **FLAGS)
+    ours = api.evaluate({"run": run}, str(collection), metrics="nDCG@10", quiet=True).means["run"]["nDCG@10"]
+    client = openai.OpenAI(base_url=f"{endpoint.rstrip('/')}/v1", api_key="none")
+    width = len(client.embeddings.create(model="dense", input="a").data[0].embedding)
+    model = OpenAIModel("dense", 8192, embed_dim=width, client=client)
+    task = retrieval_task(str(collection), name="Small")
+    result = mteb.evaluate(model, task, cache=None, show_progress_bar=False, encode_kwargs={"batch_size": 32})
+    [scores] = result.task_results[0].scores["test"]
+    assert scores["ndcg_at_10"] == pytest.approx(ours, abs=1e-4)
