@@ -49,21 +49,26 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
     names = _progress[0].track(trials, total=len(trials), description=description, unit="engines")
     best = next(iter(trials))
     first = {name: trials[name]() if name == best else _time(name, trials[name], model) for name in names}
-    rounds = [{name: spent for name, spent in first.items() if spent is not None}]
-    while len(rounds) < MAX_ROUNDS and sum(sum(times.values()) for times in rounds) < ENOUGH_SECONDS:
-        rounds.append({name: trials[name]() or 0.0 for name in rounds[0]})
-    for name in rounds[0]:
+    able = [name for name, spent in first.items() if spent is not None]
+    rounds = [first]
+    while len(rounds) < MAX_ROUNDS and sum(times[name] or 0 for times in rounds for name in able) < ENOUGH_SECONDS:
+        rounds.append({name: trials[name]() for name in able})
+    for name in able:
         gain = MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN
-        if best not in rounds[0] or _speed_up(rounds, name, best) > gain:
+        if best not in able or _speed_up(rounds, name, best) > gain:
             best = name
     with atomic_writer(path) as stream:
         json.dump({"engine": best, "seconds": rounds, "tier": processor.tier()}, stream)
     return best
 
 
-def _speed_up(rounds: Sequence[Mapping[str, float]], name: str, other: str) -> float:
-    """How many times as fast as another candidate one is: the median over the rounds."""
-    return statistics.median(times[other] / max(times[name], 1e-9) for times in rounds)
+def _speed_up(rounds: Sequence[Mapping[str, float | None]], name: str, other: str) -> float:
+    """How many times as fast as another candidate one is: the median over the rounds that have both."""
+    return statistics.median(
+        before / max(spent, 1e-9)
+        for times in rounds
+        if (before := times[other]) is not None and (spent := times[name]) is not None
+    )
 
 
 def _time(engine: str, trial: Trial, model: str) -> float | None:
