@@ -118,7 +118,7 @@ def step_texts(options: PipelineOptions, judge: str | None = None) -> dict[StepN
         "mine": "mining negatives (BM25 finds documents that look relevant but are not)",
         "train retriever": "training the retriever (a bi-encoder learns to tell positives from negatives)",
         "train reranker": "training the reranker (it learns the same, reading query and document together)",
-        "choose": "choosing the system (its parts and what each counts for, by judged dev queries or the written ones)",
+        "choose": "choosing the system (its parts and what each counts for, by judged dev queries or synthetic ones)",
         "search": f"searching (BM25 and the bi-encoders find up to {options.k:,} documents per test query)",
         "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents per test query)",
         "measure": "measuring (the systems are compared, and the report is written)",
