@@ -36,7 +36,7 @@ def report_to(progress: Progress) -> None:
     _progress[0] = progress
 
 
-def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
+def fastest(model: str, subject: str, trials: Mapping[str, Trial], *, max_rounds: int = MAX_ROUNDS) -> str:
     """The name of the fastest engine; the first unless another one is clearly faster. One that fails here is left out.
 
     `model` is the name shown to users; `subject` identifies everything the choice depends on.
@@ -51,7 +51,7 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
     first = {name: trials[name]() if name == best else _time(name, trials[name], model) for name in names}
     able = [name for name, spent in first.items() if spent is not None]
     rounds = [first]
-    while len(rounds) < MAX_ROUNDS and sum(times[name] or 0 for times in rounds for name in able) < ENOUGH_SECONDS:
+    while len(rounds) < max_rounds and sum(times[name] or 0 for times in rounds for name in able) < ENOUGH_SECONDS:
         rounds.append({name: trials[name]() for name in able})
     for name in able:
         gain = MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN

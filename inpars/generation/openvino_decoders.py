@@ -202,13 +202,14 @@ def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerato
     loaded: list[OpenVinoGenerator] = []
 
     def time_openvino() -> float | None:
-        generator = loaded[0] if loaded else _load(local, fingerprint())
-        loaded[:] = [generator] if generator else []
+        generator = _load(local, fingerprint())
+        loaded.extend([generator] if generator else [])
         return _seconds(generator) if generator else None
 
     threads = torch.get_num_threads()
     trials: dict[str, trial.Trial] = {"torch": lambda: _seconds(load_torch()), "openvino": time_openvino}
-    if trial.fastest(local.model, f"decoder\0{fingerprint()}\0{threads}", trials) == "torch":
+    subject = f"decoder\0{fingerprint()}\0{threads}"
+    if trial.fastest(local.model, subject, trials, max_rounds=1) == "torch":  # torch's is loaded for it and dropped
         return None
     return loaded[0] if loaded else _load(local, fingerprint())
 

@@ -1,4 +1,4 @@
-"""Choose the search system that a run ships, by judged dev queries or generated ones, and write `system.json`.
+"""Choose the search system that a run ships, by judged dev queries or synthetic ones, and write `system.json`.
 
 The only known answer to a synthetic query is its document. Test queries are not used.
 """

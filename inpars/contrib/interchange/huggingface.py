@@ -64,7 +64,7 @@ def _card(source: Source, written: Written) -> str:
     parts = [
         front_matter(header),
         "# Synthetic training data for retrieval",
-        "Made by `inpars`. Language models wrote the queries; no person judged them.",
+        "Made by `inpars`. No person judged the synthetic queries: what each was written for counts as relevant.",
         "\n".join(["## Files", "| file | rows | holds |", "|---|---|---|", *table]),
         "\n".join(["## Origin", *origin_lines(history)]),
         "\n".join(["## Licence", *generator_licence(history), "- the documents have licences of their own"]),
