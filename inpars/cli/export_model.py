@@ -1,4 +1,4 @@
-"""Export a tuned bi-encoder, cross-encoder or monoT5 to ONNX or OpenVINO, and check that it ranks as before.
+"""Export a tuned model to ONNX, OpenVINO, GGUF or PyLate, and check that it ranks as before.
 
 The check uses judged queries of --dataset, or --triples; the table shows size and speed before and after.
 """
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--triples", "tab-separated texts: query, positive, negative")
     add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    add_output_flags(parser, "folder of the graphs")
+    add_output_flags(parser, "folder of the exported model")
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -46,9 +46,9 @@ def run(flags: argparse.Namespace) -> None:
         sampled = lambda: sample_of_dataset(dataset, topics, options.sample, options.seed)  # noqa: E731
     manifest = export_model(options, sampled, inputs, output=flags.output, progress=progress, overwrite=flags.overwrite)
     rows = manifest.results["table"]
-    lines = [f"{'form':16} {'MB':>9} {'pairs/s':>9} {'nDCG@10':>8} {'rank corr.':>10}"]
+    lines = [f"{'form':19} {'MB':>9} {'pairs/s':>9} {'nDCG@10':>8} {'rank corr.':>10}"]
     lines += [
-        f"{row['form']:16} {row['megabytes']:9.2f} {row['pairs_per_second']:9.1f} {row['ndcg']:8.4f} "
+        f"{row['form']:19} {row['megabytes']:9.2f} {row['pairs_per_second']:9.1f} {row['ndcg']:8.4f} "
         f"{row['rank_correlation']:10.4f}"
         for row in rows
     ]

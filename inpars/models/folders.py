@@ -224,7 +224,7 @@ CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 READER_ENDING = "ForQuestionAnswering"
 CLASSIFIER_ENDING = "ForSequenceClassification"
 
-ExportKind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
+ExportKind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5", "multi-vector"]
 
 
 def find_export_kind(model: str, config: Any) -> ExportKind:

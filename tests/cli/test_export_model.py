@@ -52,7 +52,7 @@ def scored(folder, answers):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphs_rank_as_the_model(tiny, capsys, kind):
-    from inpars.contrib.export.exportable import Session
+    from inpars.contrib.export.graphs import Session
 
     name, answers = KINDS[kind]
     arguments = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
@@ -79,7 +79,7 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
-    from inpars.contrib.export.exportable import OpenVinoSession
+    from inpars.contrib.export.graphs import OpenVinoSession
 
     name, answers = KINDS[kind]
     arguments = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1", "--no-int8"]
@@ -89,6 +89,87 @@ def test_openvinos_graph_ranks_as_the_model(tiny, capsys, kind):
     assert row["megabytes"] == round(sum(file.stat().st_size for file in Path("out").glob("openvino_*")) / 1e6, 2)
     model, pairs, expected = scored(tiny(name), answers)
     assert model.scores(pairs, OpenVinoSession(Path("out/openvino_model.xml"))) == pytest.approx(expected, abs=1e-3)
+
+
+def export(model, form, *more):
+    arguments = ["export-model", "--model", model, "--format", form, "--triples", "t.tsv", "--threads", "1"]
+    return cli.main([*arguments, "--output", "out", "--json", "--quiet", *more])
+
+
+def test_a_gguf_file_ranks_as_the_model(tiny, capsys):
+    from llama_cpp import make
+
+    found = make(Path("llama.cpp"))
+    assert export(tiny("sentence_transformer"), "gguf", "--llama-cpp", str(found)) == 0, capsys.readouterr().err
+    rows = json.loads(capsys.readouterr().out)["table"]
+    assert [row["form"] for row in rows] == ["torch, float32", "gguf, float32", "gguf, 8-bit weights"]
+    assert [row["rank_correlation"] for row in rows] == [1.0, 1.0, 1.0]
+    written = [Path(f"out/model.{weights}.gguf").read_bytes() for weights in ("f32", "q8_0")]
+    assert written == [b"GGUFf32", b"GGUFq8_0"]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"fails": "yes"}, "could not convert the model: ERROR: Model BertModel is not supported"),
+        ({"server_fails": "yes"}, "did not start with exit code 1: error: failed to load the model"),
+        ({"error": 0.1}, "the exported model scores otherwise than before"),
+        ({"server": False}, "no llama-server in build/bin or on the PATH"),
+    ],
+)
+def test_a_gguf_file_that_cannot_be_made_or_ranks_otherwise_is_not_written(tiny, capsys, made, message, monkeypatch):
+    from llama_cpp import make
+
+    monkeypatch.setenv("PATH", "")
+    assert export(tiny("sentence_transformer"), "gguf", "--llama-cpp", str(make(Path("llama.cpp"), **made))) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        ("sentence_transformer", ["gguf"], "needs --llama-cpp FOLDER"),
+        ("sentence_transformer", ["gguf", "--llama-cpp", "."], "there is no convert_hf_to_gguf.py"),
+        ("bert_classifier", ["gguf"], "--format gguf is for bi-encoders"),
+        ("sentence_transformer", ["pylate"], "is for late-interaction retrievers"),
+        pytest.param("multi_vector", ["onnx"], "which --format pylate exports", marks=needs_onnx),
+    ],
+)
+def test_formats_are_for_some_kinds_of_models(tiny, capsys, model, more, message):
+    assert export(tiny(model), *more) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("skipped", ["", "amber anchor"])
+def test_a_folder_for_pylate_ranks_as_the_model_in_sentence_transformers_too(tiny, capsys, skipped):
+    from sentence_transformers import MultiVectorEncoder
+
+    folder = tiny("multi_vector", skipped=skipped)
+    assert export(folder, "pylate") == 0, capsys.readouterr().err
+    rows = json.loads(capsys.readouterr().out)["table"]
+    assert [(row["form"], row["rank_correlation"]) for row in rows] == [("torch, float32", 1), ("pylate, float32", 1)]
+    texts = [sentence(n, 2 + 3 * n) for n in range(7)]
+    models = [MultiVectorEncoder(path, device="cpu") for path in (folder, "out")]
+    first, second = (one.similarity(one.encode_query(["amber"]), one.encode_document(texts)) for one in models)
+    assert second.numpy() == pytest.approx(first.numpy(), abs=1e-5)
+    settings = json.loads(Path("out/config_sentence_transformers.json").read_text())
+    assert (settings["model_type"], settings["skiplist_words"]) == ("ColBERT", skipped.split())
+    modules = [module["type"] for module in json.loads(Path("out/modules.json").read_text())]
+    assert modules == ["sentence_transformers.models.Transformer", "pylate.models.Dense.Dense"]
+
+
+def test_what_pylate_would_do_otherwise_is_refused(tiny, capsys, tmp_path):
+    folder = shutil.copytree(tiny("multi_vector"), tmp_path / "model")
+    settings = folder / "config_sentence_transformers.json"
+    written = json.loads(settings.read_text())
+    for change, message in (
+        ({"similarity_fn_name": "meanmaxsim"}, "PyLate compares by MaxSim, and this model by meanmaxsim"),
+        ({"prompts": {"query": "amber anchor: ", "document": ""}}, "the prompt 'amber anchor: ' is several"),
+    ):
+        settings.write_text(json.dumps(written | change))
+        assert export(str(folder), "pylate") == 1
+        assert message in capsys.readouterr().err
 
 
 def test_queries_to_check_with_are_needed(tiny, capsys):
@@ -159,6 +240,6 @@ def test_a_graph_embeds_in_the_models_dimensions_and_its_tokenizer_cuts_as_the_m
     assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == 16
     assert json.loads((tmp_path / "out" / settings.name).read_text())["prompts"] == prompts
     assert model.notes == [
-        "texts get the model's prompts before the graph reads them: 'query: ' (query), 'passage: ' (document); "
+        "texts get the model's prompts before it reads them: 'query: ' (query), 'passage: ' (document); "
         "config_sentence_transformers.json has them"
     ]

@@ -1,43 +1,46 @@
-"""Exports bi-encoders, cross-encoders and monoT5s as ONNX and OpenVINO graphs, and scores pairs with them.
+"""Models to export in float32 on the CPU, and how they score pairs, themselves and by another engine.
 
-The torch network and its graph share tokenization and score computation. Graphs map the tokenizer's tensors to
-`sentence_embedding` for a bi-encoder and to `logits` for a cross-encoder; a monoT5 is exported as its encoder with one
-decoder step, from ids and mask to `margin`.
+Graphs map the tokenizer's tensors to `sentence_embedding` for a bi-encoder and to `logits` for a cross-encoder; a
+monoT5 is exported as its encoder with one decoder step, from ids and mask to `margin`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from inpars.batches import slices
-from inpars.engines.openvino_network import openvino_package
 from inpars.io.storage import write_json
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import ExportKind, find_export_kind
-from inpars.models.networks import check_length, evaluating, pad_id
-from inpars.models.retrievers import SETTINGS_FILE
+from inpars.models.networks import check_length, pad_id
+from inpars.models.retrievers import MULTI_VECTOR, SETTINGS_FILE, retriever_kind
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.max_sim import MaxSimScorer
 from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
 
 Run: TypeAlias = Callable[[Batch], Tensor]
+Score: TypeAlias = Callable[[Sequence[Pair]], list[float]]
 BATCH = 32
 EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
-OPSET = 18
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of the model that was written: its name in the table, its files, and how it scores pairs."""
+
+    name: str
+    files: Sequence[Path]
+    score: Score
+    rounded: bool = False  # to 8 bits, which changes scores
 
 
 class Embedding(nn.Module):
@@ -104,8 +107,9 @@ class Reranker:
         """The graph's input for two example pairs."""
         return self._batch(self._model.encode(EXAMPLE))
 
-    def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """Score the pairs with a network or graph."""
+    def scores(self, pairs: Sequence[Pair], run: Run | None = None) -> list[float]:
+        """Score the pairs with the network, or by `run`, a graph of it."""
+        run = run or _network(self.graph)
         encoded, scores = self._model.encode(pairs), [0.0] * len(pairs)
         for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
             output = run(self._batch([encoded[row] for row in rows])).float()
@@ -140,28 +144,47 @@ class Retriever:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What users of the graph have to know."""
+        """What users of the export have to know."""
         prompts = [f"{text!r} ({name})" for name, text in (self._model.prompts or {}).items() if text]
-        read = "texts get the model's prompts before the graph reads them"
+        read = "texts get the model's prompts before it reads them"
         return [f"{read}: {', '.join(prompts)}; {SETTINGS_FILE} has them"] if prompts else []
 
     def example(self) -> Batch:
         return self._batch([text for pair in EXAMPLE for text in pair])
 
-    def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
+    @property
+    def max_length(self) -> int:
+        """The maximum input length in tokens."""
+        return int(self._model.max_seq_length or self._model.tokenizer.model_max_length)
+
+    def scores(self, pairs: Sequence[Pair], run: Run | None = None) -> list[float]:
+        run = run or _network(self.graph)
+        return self.scores_by(pairs, lambda texts: run(self._batch(texts)))
+
+    def scores_by(self, pairs: Sequence[Pair], embed: Callable[[Sequence[str]], Tensor]) -> list[float]:
+        """Score the pairs by what embeds texts."""
         prompts = self._model.prompts or {}
-        queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
-        documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)
+        queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", embed)
+        documents = self._embed((document for _, document in pairs), prompts.get("document") or "", embed)
         return [float(queries[query] @ documents[document]) for query, document in pairs]
 
-    def _embed(self, texts: Iterable[str], prompt: str, run: Run) -> dict[str, Tensor]:
+    def _embed(self, texts: Iterable[str], prompt: str, embed: Callable[[Sequence[str]], Tensor]) -> dict[str, Tensor]:
         distinct = list(dict.fromkeys(texts))
         embeddings: dict[str, Tensor] = {}
         for rows in slices(_longest_first([len(text) for text in distinct]), BATCH):
-            vectors = run(self._batch([prompt + distinct[row] for row in rows])).float()
+            vectors = embed([prompt + distinct[row] for row in rows]).float()
             vectors = vectors if self._dot else torch.nn.functional.normalize(vectors, dim=-1)
             embeddings |= {distinct[row]: vector for row, vector in zip(rows, vectors, strict=True)}
         return embeddings
+
+    def cut(self, text: str) -> str:
+        """The part of a text that the model reads."""
+        encoded = self._model.tokenizer(text, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
+        return text[: max(end for _, end in encoded["offset_mapping"])]
+
+    def save(self, folder: Path) -> None:
+        """Save as a folder of sentence-transformers."""
+        self._model.save_pretrained(str(folder), create_model_card=False)
 
     def _batch(self, texts: Sequence[str]) -> Batch:
         encoded = self._model.tokenizer(
@@ -177,7 +200,32 @@ class Retriever:
         write_json(folder / SETTINGS_FILE, {name: getattr(self._model, name) for name in names})
 
 
-Exportable: TypeAlias = Reranker | Retriever
+class LateInteraction:
+    """A late-interaction retriever; a pair's score is MaxSim."""
+
+    kind: ExportKind = "multi-vector"
+    notes: Sequence[str] = ()
+
+    def __init__(self, model: str, *, max_length: int | None = None, trust_remote_code: bool = False) -> None:
+        where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
+        self.model = models.load_multi_vector(model, **where)
+        self.graph = self.model
+        self._scorer = MaxSimScorer(model, max_length=max_length, **where)
+
+    def scores(self, pairs: Sequence[Pair]) -> list[float]:
+        return self._scorer.score(pairs)
+
+
+Exportable: TypeAlias = Reranker | Retriever | LateInteraction
+
+
+def _network(graph: nn.Module) -> Run:
+    def run(batch: Batch) -> Tensor:
+        with torch.inference_mode():
+            output: Tensor = graph(**batch)
+        return output
+
+    return run
 
 
 def load_exportable(
@@ -190,6 +238,8 @@ def load_exportable(
     trust_remote_code: bool = False,
 ) -> Exportable:
     """Load a model in float32 on the CPU. Raises ConfigError for kinds that cannot be exported."""
+    if kind == "multi-vector" or (kind == "auto" and retriever_kind(model) == MULTI_VECTOR):
+        return LateInteraction(model, max_length=max_length, trust_remote_code=trust_remote_code)
     where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
     if kind == "auto":
         kind = find_export_kind(model, models.load_config(model, trust_remote_code=trust_remote_code))
@@ -207,65 +257,3 @@ def load_exportable(
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-
-
-def write_graph(network: Embedding | Classifier | EncoderAndStep, example: Batch, path: Path) -> None:
-    """Write the float32 graph, with dynamic batch size and length. `example` is a batch to trace it with."""
-    names = [name for name in INPUTS if name in example]
-    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with evaluating(network), torch.no_grad(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        torch.onnx.export(
-            network,
-            tuple(example[name] for name in names),
-            path,
-            input_names=names,
-            output_names=[network.output],
-            dynamic_shapes=(sizes,) * len(names),
-            opset_version=OPSET,
-            external_data=False,
-            dynamo=True,
-        )
-
-
-def quantize(path: Path, target: Path) -> None:
-    """Write the graph with int8 weights and dynamically quantized activations."""
-    graph = onnx.load(path)
-    del graph.graph.value_info[:]  # torch's shapes predate its constant folding; they are inferred again
-    quantize_dynamic(graph, target, weight_type=QuantType.QInt8, per_channel=True)
-
-
-class Session:
-    """A graph in ONNX Runtime."""
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._names = {value.name for value in self._session.get_inputs()}
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """The graph's output for a batch of CPU tensors."""
-        inputs = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
-        return torch.from_numpy(self._session.run(None, inputs)[0])
-
-
-def convert_to_openvino(path: Path, target: Path) -> None:
-    """Convert an ONNX graph to OpenVINO's .xml, with the weights next to it as .bin."""
-    openvino = openvino_package()
-    openvino.save_model(openvino.convert_model(str(path)), str(target), compress_to_fp16=False)
-
-
-class OpenVinoSession:
-    """A graph in OpenVINO, in float32."""
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        settings = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-        self._compiled = openvino_package().Core().compile_model(str(path), "CPU", settings)
-        self._names = {value.any_name for value in self._compiled.inputs}
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """The graph's output for a batch of CPU tensors."""
-        inputs = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
-        return torch.from_numpy(np.array(self._compiled(inputs)[0]))

@@ -1,4 +1,4 @@
-"""The stage that exports a tuned model as ONNX and OpenVINO graphs and checks that they rank like the model.
+"""The stage that exports a tuned model for another engine and checks that it ranks there as before.
 
 All score the same pairs on the CPU, the original in float32; the manifest has size, speed, nDCG@10, rank correlation.
 """
@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -27,13 +28,14 @@ from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.training.examples import Group
 
 if TYPE_CHECKING:
-    from inpars.contrib.export.exportable import Exportable
+    from inpars.contrib.export.exportable import Exportable, Score
+    from inpars.rerankers.pair_model import Pair
 
 STAGE = "export model"
 METRIC = "nDCG@10"
-GRAPH, SMALL_GRAPH, OPENVINO_GRAPH = "model.onnx", "model.int8.onnx", "openvino_model.xml"
+WRITERS = {"onnx": "graphs", "gguf": "gguf_file", "pylate": "pylate_folder"}
 OTHERS = 20  # unjudged documents per sampled query
-TOLERANCE = 1e-3  # relative, for scores of float32 graphs
+TOLERANCE = 1e-3  # relative, for scores in float32
 MAX_NDCG_LOSS = 0.01  # of nDCG@10; a larger loss is noted
 
 
@@ -42,11 +44,22 @@ class ExportModelOptions:
     """The settings of a model export and its check."""
 
     model: str = option(help="tuned model: folder, embedded name or hub id")
-    kind: Literal["auto", "bi-encoder", "cross-encoder", "monot5"] = option(
+    kind: Literal["auto", "bi-encoder", "cross-encoder", "monot5", "multi-vector"] = option(
         "auto", help="what the model is; auto reads its configuration"
     )
-    int8: bool = option(True, help="also write a graph with int8 weights")
+    format: Literal["onnx", "gguf", "pylate"] = option(
+        "onnx",
+        help="onnx: graphs for ONNX Runtime; gguf: a bi-encoder for llama.cpp; pylate: a multi-vector retriever's "
+        "folder, which PyLate loads",
+    )
+    int8: bool = option(True, help="also write a graph or GGUF file with int8 weights")
     openvino: bool = option(False, help="also write OpenVINO's graph, openvino_model.xml (extra openvino)")
+    llama_cpp: Path | None = option(
+        None,
+        help="for --format gguf: folder of llama.cpp with convert_hf_to_gguf.py and, in build/bin or on the PATH, "
+        "llama-server",
+        changes_result=False,
+    )
     max_length: int | None = option(None, help="maximum input length in tokens (default: the model's limit)", minimum=1)
     true_token: str | None = option(None, help="monoT5 token that means relevant")
     false_token: str | None = option(None, help="output token that means not relevant")
@@ -107,7 +120,7 @@ def export_model(
     output: Path,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the folder `output`. Raises BackendError, and writes nothing, if a float32 graph scores differently."""
+    """Write the folder `output`. Raises BackendError, and writes nothing, if a float32 form scores differently."""
     check_output(output)
     stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
 
@@ -125,64 +138,41 @@ def export_model(
 
 
 def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Sampled]) -> list[Measured]:
-    import torch
-
     from inpars.cards.card import carry_card
-    from inpars.contrib.export.exportable import (
-        OpenVinoSession,
-        Session,
-        convert_to_openvino,
-        quantize,
-        write_graph,
-    )
-    from inpars.engines.openvino_network import openvino_package
 
     options: ExportModelOptions = stage.options
-    if options.openvino:
-        openvino_package()  # fails early if it is missing
-    stage.note(f"writing the graph of a {model.kind}")
-    write_graph(model.graph, model.example(), folder / GRAPH)
-    model.save_beside(folder)
+    stage.note(f"writing a {model.kind} as {options.format}")
+    pairs = [(sample.query, document) for sample in sampled for document in sample.documents]
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
+    original, speed = _timed(model.scores, pairs)
+    rows = [_measured("torch, float32", weights, speed, sampled, original, original)]
+    write = import_module(f"inpars.contrib.export.{WRITERS[options.format]}").write_forms
+    for form in write(model, folder, options):
+        scores, speed = _timed(form.score, pairs)
+        if not form.rounded:
+            _check_equal(options.model, original, scores)
+        size = sum(path.stat().st_size for path in form.files)
+        rows.append(_measured(form.name, size, speed, sampled, scores, original))
+        if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
+            stage.note(f"warning: {form.name} loses {rows[0].ndcg - rows[-1].ndcg:.3f} {METRIC} on the sample")
     for line in model.notes:
         stage.note(line)
     carry_card(options.model, folder, stage.output.name, STAGE.replace(" ", "-"))
-    pairs = [(sample.query, document) for sample in sampled for document in sample.documents]
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
-    with torch.inference_mode():
-        original, speed = _timed(lambda: model.scores(pairs, lambda batch: model.graph(**batch)), len(pairs))
-    rows = [_measured("torch, float32", weights, speed, sampled, original, original)]
-    forms = {"onnx, float32": GRAPH}
-    forms |= {"onnx, int8": SMALL_GRAPH} if options.int8 else {}
-    forms |= {"openvino, float32": OPENVINO_GRAPH} if options.openvino else {}
-    for form, name in forms.items():
-        path = folder / name
-        if name == SMALL_GRAPH:
-            quantize(folder / GRAPH, path)
-        if name == OPENVINO_GRAPH:
-            convert_to_openvino(folder / GRAPH, path)
-        session = (OpenVinoSession if name == OPENVINO_GRAPH else Session)(path, options.threads)
-        scores, speed = _timed(lambda run=session: model.scores(pairs, run), len(pairs))  # type: ignore[misc]
-        if name != SMALL_GRAPH:
-            _check_equal(options.model, original, scores)
-        size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*" if path.suffix == ".xml" else name))
-        rows.append(_measured(form, size, speed, sampled, scores, original))
-        if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
-            stage.note(f"warning: {form} loses {rows[0].ndcg - rows[-1].ndcg:.3f} {METRIC} on the sample")
     return rows
 
 
-def _timed(score: Callable[[], list[float]], pairs: int) -> tuple[list[float], float]:
+def _timed(score: Score, pairs: Sequence[Pair]) -> tuple[list[float], float]:
     """Scores and pairs per second, timed after a warm-up call."""
-    score()
+    score(pairs)
     start = time.perf_counter()
-    scores = score()
-    return scores, pairs / (time.perf_counter() - start)
+    scores = score(pairs)
+    return scores, len(pairs) / (time.perf_counter() - start)
 
 
 def _check_equal(model: str, original: Sequence[float], scores: Sequence[float]) -> None:
     worst = max((abs(a - b) / (1 + abs(a)) for a, b in zip(original, scores, strict=True)), default=0.0)
     if not worst <= TOLERANCE:
-        raise BackendError(f"{model}: the exported graph scores otherwise than the model (by {worst:.2g}); not written")
+        raise BackendError(f"{model}: the exported model scores otherwise than before (by {worst:.2g}); not written")
 
 
 def _measured(
