@@ -1,9 +1,9 @@
 """Search with a late-interaction retriever (ColBERT): one vector per token, compared by MaxSim.
 
 A document's score is the sum over query tokens of the maximum similarity to a document token (Khattab and Zaharia,
-arXiv 2004.12832). Search scores all documents, so it suits small corpora; for large ones, rerank a first stage's run.
-The index stores vectors in float16, which changes scores by about 1 in 10,000, unless the encoder was asked for
-float32; reranking is exact.
+arXiv 2004.12832). Search scores all documents of a small corpus; of a large one those that faiss proposes. The index
+stores vectors in float16, which changes scores by about 1 in 10,000, unless the encoder was asked for float32;
+reranking is exact.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, TypeAlias, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from inpars.errors import ConfigError
 from inpars.io.corpus import Documents
 from inpars.io.runs import rank
 from inpars.models.loading import load_multi_vector
@@ -27,10 +26,12 @@ from inpars.retrieval.dense import MAX_ON_PROCESSOR
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
+from inpars.retrieval.vector_index import require_faiss
 
 DOCUMENTS_PER_SHARD = 512
 INDEX_FORMAT = 1
-MAX_DOCUMENTS = 100_000  # for exhaustive search
+MAX_EXHAUSTIVE = 100_000  # documents that are all scored
+TOKEN_LISTS = "tokens.faiss"
 QUERIES_PER_BLOCK = 128
 SIMILARITIES_AT_ONCE = 1 << 24  # between query tokens and document tokens
 MEAN = "meanmaxsim"
@@ -89,17 +90,20 @@ class Encoder:
         save_array(shard, np.concatenate(vectors).astype(self._stored))  # last, as it marks the shard as complete
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> Index:
-        """The index of a corpus, cached; `fill` encodes with other processes. Raises ConfigError for a large corpus."""
-        if len(corpus) > MAX_DOCUMENTS:
-            raise ConfigError(
-                f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MAX_DOCUMENTS:,} "
-                f"are; search with another retriever, and `inpars rerank --model {self.name}` its run"
-            )
+        """The index of a corpus, cached; `fill` encodes with other processes.
+
+        Raises MissingDependencyError for a large corpus without faiss.
+        """
+        exhaustive = len(corpus) <= MAX_EXHAUSTIVE
+        if not exhaustive:
+            require_faiss(f"for MaxSim over more than {MAX_EXHAUSTIVE:,} documents")
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}\0{self._stored}"
         folder = ShardFolder.of("multi-vector", key, ".npy", DOCUMENTS_PER_SHARD)
         save = partial(self.save_documents, progress=progress)
-        index = MultiVectorIndex(*folder.fill(corpus, self.name, save, fill=fill, progress=progress), self)
-        return Index(index.find, self.name, QUERIES_PER_BLOCK)
+        shards, doc_ids = folder.fill(corpus, self.name, save, fill=fill, progress=progress)
+        if exhaustive:
+            return Index(MultiVectorIndex(shards, doc_ids, self).find, self.name, QUERIES_PER_BLOCK)
+        return Index(ProposingIndex(shards, doc_ids, self, progress).find, self.name, QUERIES_PER_BLOCK)
 
     def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> list[Vectors]:
         encoded: dict[int, Vectors] = {}
@@ -139,12 +143,58 @@ class MultiVectorIndex:
         return dict(rank({self._doc_ids[row]: float(scores[row]) for row in near}, k))
 
 
-def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]]:
-    """A shard's token vectors and counts, in parts of about `max_tokens` tokens."""
+class ProposingIndex:
+    """Search of the documents that lists of token vectors propose, scored exactly."""
+
+    def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder, progress: Progress) -> None:
+        """Build the lists next to the shards, if necessary."""
+        from inpars.retrieval.token_lists import TokenLists, build_token_lists, token_parts
+
+        opened = [_open(shard) for shard in shards]
+        self._tokens = [tokens for tokens, _ in opened]
+        self._ends = [np.cumsum(counts) for _, counts in opened]
+        self._doc_ids, self._encoder = doc_ids, encoder
+        self._rows = DocumentRows(doc_ids, "multi-vector")
+        counts, path = np.concatenate([counts for _, counts in opened]), shards[0].with_name(TOKEN_LISTS)
+        if not path.exists():
+            build_token_lists(partial(token_parts, shards), counts, path, progress)
+        self._lists = TokenLists(path, counts)
+
+    def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:
+        queries = self._encoder.encode_queries(texts)
+        results = []
+        for query in queries:
+            rows = self._lists.propose(query, k).tolist()
+            scores = zip((self._doc_ids[row] for row in rows), self._scores(query, rows), strict=True)
+            results.append(dict(rank({doc_id: score for doc_id, score in scores if np.isfinite(score)}, k)))
+        return results, lambda number, doc_id: self._scores(queries[number], [self._rows[doc_id]])[0]
+
+    def _scores(self, query: Vectors, rows: Sequence[int]) -> list[float]:
+        """MaxSim of a query with some documents."""
+        vectors = [self._document(row) for row in rows]
+        if not vectors:
+            return []
+        tokens = np.concatenate(vectors).astype(np.float32, copy=False)
+        scores: list[float] = self._encoder.max_sim([query], tokens, np.array(list(map(len, vectors))))[0].tolist()
+        return scores
+
+    def _document(self, row: int) -> npt.NDArray[np.floating[Any]]:
+        shard, number = divmod(row, DOCUMENTS_PER_SHARD)
+        ends = self._ends[shard]
+        return self._tokens[shard][ends[number - 1] if number else 0 : ends[number]]
+
+
+def _open(shard: Path) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
+    """A shard's token vectors, memory-mapped, and their number per document. Raises DataFormatError."""
     try:
-        tokens, counts = np.load(shard, mmap_mode="r"), np.load(counts_path(shard))
+        return np.load(shard, mmap_mode="r"), np.load(counts_path(shard))
     except (ValueError, EOFError, OSError) as error:
         raise damaged(shard, error) from None
+
+
+def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]]:
+    """A shard's token vectors and counts, in parts of about `max_tokens` tokens."""
+    tokens, counts = _open(shard)
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):

@@ -155,13 +155,19 @@ def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | Non
     raise AssertionError  # the loop returns or raises
 
 
+def require_faiss(purpose: str) -> None:
+    """Raise MissingDependencyError unless faiss can be imported."""
+    try:
+        import faiss  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingDependencyError("faiss", purpose, "pip install 'faiss-cpu>=1.11'") from None
+
+
 def approximate() -> ModuleType:
     """The module of search structures. Raises MissingDependencyError without faiss."""
-    try:
-        from inpars.retrieval import approximate
-    except ModuleNotFoundError:
-        purpose = "for an index with a --structure other than exact"
-        raise MissingDependencyError("faiss", purpose, "pip install 'faiss-cpu>=1.11'") from None
+    require_faiss("for an index with a --structure other than exact")
+    from inpars.retrieval import approximate
+
     return approximate
 
 

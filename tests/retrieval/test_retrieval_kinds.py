@@ -156,10 +156,34 @@ def test_a_document_of_skipped_words_alone_is_not_found_by_max_sim(tiny, tmp_pat
     assert list(run["q"]) == ["b"]
 
 
-def test_a_large_corpus_is_refused_for_max_sim_with_what_to_do(tiny, corpus, monkeypatch):
-    monkeypatch.setattr(multi_vector, "MAX_DOCUMENTS", LONG - 1)
-    with pytest.raises(ConfigError, match=r"40 documents.*inpars rerank --model"):
-        retriever(tiny, "multi-vector").index(corpus)
+def test_of_a_large_corpus_faiss_proposes_what_max_sim_scores(tiny, corpus, cache, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(multi_vector, "DOCUMENTS_PER_SHARD", 16)
+    encoder = retriever(tiny, "multi-vector")
+    pairs = [("q2", "d07"), ("q2", "d30")]
+    whole, of_pairs = encoder.index(corpus).search_with_scores(QUERIES, 5, pairs)
+    monkeypatch.setattr(multi_vector, "MAX_EXHAUSTIVE", LONG - 1)
+    for _ in range(2):  # the second time by the file
+        found, scores = encoder.index(corpus).search_with_scores(QUERIES, 5, pairs)
+        assert [list(results) for results in found.values()] == [list(results) for results in whole.values()]
+        assert all(found[name] == pytest.approx(whole[name], rel=1e-5) for name in whole)
+        assert scores == pytest.approx(of_pairs, rel=1e-5)
+    (path,) = cache.rglob("tokens.faiss")
+    path.write_bytes(b"torn")
+    with pytest.raises(DataFormatError, match=r"tokens.faiss: damaged .* again"):
+        encoder.index(corpus)
+
+
+def test_documents_that_faiss_does_not_propose_are_not_found(tiny, corpus, monkeypatch):
+    token_lists = pytest.importorskip("inpars.retrieval.token_lists")
+    monkeypatch.setattr(multi_vector, "MAX_EXHAUSTIVE", LONG - 1)
+    monkeypatch.setattr(token_lists, "MIN_DOCUMENTS", 3)
+    monkeypatch.setattr(token_lists, "DOCUMENTS_PER_RESULT", 1)
+    encoder = retriever(tiny, "multi-vector")
+    best = max(expected(model(tiny, "multi-vector"), "multi-vector")[0])
+    results = encoder.index(corpus).search(QUERIES, 2)["q0"]
+    assert len(results) == 2
+    assert max(results.values()) == pytest.approx(best, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
