@@ -148,7 +148,7 @@ class ProposingIndex:
 
     def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder, progress: Progress) -> None:
         """Build the lists next to the shards, if necessary."""
-        from inpars.retrieval.token_lists import TokenLists, build_token_lists, token_parts
+        from inpars.retrieval.token_lists import TokenLists, build_token_lists
 
         opened = [_open(shard) for shard in shards]
         self._tokens = [tokens for tokens, _ in opened]
@@ -157,7 +157,7 @@ class ProposingIndex:
         self._rows = DocumentRows(doc_ids, "multi-vector")
         counts, path = np.concatenate([counts for _, counts in opened]), shards[0].with_name(TOKEN_LISTS)
         if not path.exists():
-            build_token_lists(partial(token_parts, shards), counts, path, progress)
+            build_token_lists(self._tokens, path, progress)
         self._lists = TokenLists(path, counts)
 
     def find(self, texts: Sequence[str], k: int) -> tuple[list[dict[str, float]], ScoreOf]:

@@ -7,7 +7,7 @@ is not among the nearest of a query token counts for it as much as the last of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,20 +29,18 @@ TOKENS_PER_RESULT, MIN_TOKENS = 4, 512  # nearest tokens per query token
 DOCUMENTS_PER_RESULT, MIN_DOCUMENTS = 4, 200  # proposed
 
 
-def build_token_lists(
-    parts: Callable[[], Iterator[Tokens]], counts: npt.NDArray[np.int64], path: Path, progress: Progress
-) -> None:
-    """Write the lists of all token vectors, which `parts` yields in order; `counts` are tokens per document."""
-    total = int(counts.sum())
+def build_token_lists(parts: Sequence[Tokens], path: Path, progress: Progress) -> None:
+    """Write the lists of all token vectors, which `parts` holds in document order."""
+    total = sum(map(len, parts))
     lists = max(1, min(total, MAX_LISTS, round(LISTS_PER_ROOT * total**0.5)))
     step = max(1, total // (lists * VECTORS_PER_LIST))
-    sample = np.concatenate([np.asarray(part[::step], dtype=np.float32) for part in parts()])
+    sample = np.concatenate([np.asarray(part[::step], dtype=np.float32) for part in parts])
     width = sample.shape[1]
     centres = faiss.IndexFlatIP(width)
     index: Any = faiss.IndexIVFRaBitQ(centres, width, lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.min_points_per_centroid, index.cp.niter = 1, ITERATIONS
     index.train(sample)
-    for part in progress.track(parts(), total=total, description="index of token vectors", unit="tokens"):
+    for part in progress.track(parts, total=total, description="index of token vectors", unit="tokens"):
         index.add(np.ascontiguousarray(part, dtype=np.float32))
         progress.advance(len(part))
     with atomic_file(path) as working:
@@ -77,8 +75,3 @@ class TokenLists:
                 gains[row] = gains.get(row, 0.0) + value
         count = max(MIN_DOCUMENTS, DOCUMENTS_PER_RESULT * k)
         return np.sort(np.array(sorted(gains, key=lambda row: (-gains[row], row))[:count], dtype=np.int64))
-
-
-def token_parts(shards: Sequence[Path]) -> Iterator[Tokens]:
-    """The token vectors of each shard, memory-mapped."""
-    return (np.load(shard, mmap_mode="r") for shard in shards)

@@ -113,6 +113,7 @@ def test_a_gguf_file_ranks_as_the_model(tiny, capsys):
     [
         ({"fails": "yes"}, "could not convert the model: ERROR: Model BertModel is not supported"),
         ({"server_fails": "yes"}, "did not start with exit code 1: error: failed to load the model"),
+        ({"dies": "yes"}, "llama-server ended while it embedded"),
         ({"error": 0.1}, "the exported model scores otherwise than before"),
         ({"server": False}, "no llama-server in build/bin or on the PATH"),
     ],
@@ -131,6 +132,8 @@ def test_a_gguf_file_that_cannot_be_made_or_ranks_otherwise_is_not_written(tiny,
     [
         ("sentence_transformer", ["gguf"], "needs --llama-cpp FOLDER"),
         ("sentence_transformer", ["gguf", "--llama-cpp", "."], "there is no convert_hf_to_gguf.py"),
+        ("sentence_transformer", ["gguf", "--openvino"], "--openvino is for --format onnx"),
+        ("multi_vector", ["pylate", "--llama-cpp", "."], "--llama-cpp is for --format gguf"),
         ("bert_classifier", ["gguf"], "--format gguf is for bi-encoders"),
         ("sentence_transformer", ["pylate"], "is for late-interaction retrievers"),
         pytest.param("multi_vector", ["onnx"], "which --format pylate exports", marks=needs_onnx),

@@ -15,7 +15,7 @@ shutil.copytree(source, "{kept}", dirs_exist_ok=True)
 open(path, "wb").write(b"GGUF" + sys.argv[-1].encode())
 """
 SERVER = """#!{python}
-import json, sys
+import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 if "{server_fails}":
     sys.exit("error: failed to load the model")
@@ -31,6 +31,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(dict(status="ok"))
     def do_POST(self):
+        if "{dies}":
+            os._exit(11)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert body["embd_normalize"] == -1 and self.path == "/v1/embeddings"
         vectors = model.encode(body["input"]) + {error}
@@ -40,9 +42,17 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).
 """
 
 
-def make(folder: Path, *, fails: str = "", server_fails: str = "", error: float = 0.0, server: bool = True) -> Path:
+def make(
+    folder: Path, *, fails: str = "", server_fails: str = "", dies: str = "", error: float = 0.0, server: bool = True
+) -> Path:
     """The folder; with `error`, the server's first number of each vector is wrong by it."""
-    values = {"fails": fails, "server_fails": server_fails, "kept": folder / "kept", "python": sys.executable}
+    values = {
+        "fails": fails,
+        "server_fails": server_fails,
+        "dies": dies,
+        "kept": folder / "kept",
+        "python": sys.executable,
+    }
     added = f"({error} * __import__('numpy').arange(32))"
     (folder / "build" / "bin").mkdir(parents=True)
     texts = {"convert_hf_to_gguf.py": CONVERTER} | ({"build/bin/llama-server": SERVER} if server else {})

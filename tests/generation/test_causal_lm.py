@@ -138,8 +138,12 @@ def test_rows_that_leave_change_nothing_for_the_others(tiny, kind, kept):
 
 def test_long_prompts_are_read_in_parts(tiny, monkeypatch):
     expected = by_rows(shared_prefix_rows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS)
-    monkeypatch.setattr("inpars.generation.shared_prefix.PREFILL_TOKENS", 34)  # two rows of 17 tokens
-    same(by_rows(shared_prefix_rows(load(tiny("llama"))[0], PREFIX, pad=0), PROMPTS), expected)
+    monkeypatch.setattr("inpars.generation.shared_prefix.PREFILL_TOKENS", 34)  # fewer than two rows
+    rows, sizes = shared_prefix_rows(load(tiny("llama"))[0], PREFIX, pad=0), []
+    read = rows._read
+    monkeypatch.setattr(rows, "_read", lambda ids, *more: [sizes.append(len(ids)), read(ids, *more)][1])
+    same(by_rows(rows, PROMPTS), expected)
+    assert sizes == [1] * len(PROMPTS)
 
 
 @pytest.mark.parametrize("kind", SHARING)

@@ -14,6 +14,7 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents
 from inpars.io.runs import rank
 from inpars.models.retrievers import retriever_kind
+from inpars.progress import SILENT
 from inpars.records import Document, Query
 from inpars.rerankers import load_scorer
 from inpars.retrieval import dense, multi_vector, sparse
@@ -177,13 +178,26 @@ def test_of_a_large_corpus_faiss_proposes_what_max_sim_scores(tiny, corpus, cach
 def test_documents_that_faiss_does_not_propose_are_not_found(tiny, corpus, monkeypatch):
     token_lists = pytest.importorskip("inpars.retrieval.token_lists")
     monkeypatch.setattr(multi_vector, "MAX_EXHAUSTIVE", LONG - 1)
-    monkeypatch.setattr(token_lists, "MIN_DOCUMENTS", 3)
+    monkeypatch.setattr(token_lists.TokenLists, "propose", lambda self, query, k: np.array([3, 7]))
+    scores = expected(model(tiny, "multi-vector"), "multi-vector")
+    run = retriever(tiny, "multi-vector").index(corpus).search(QUERIES, 10)
+    for query, own in zip(QUERIES, scores, strict=True):
+        assert run[query.query_id] == pytest.approx({"d03": own[3], "d07": own[7]}, rel=1e-5)
+
+
+def test_the_lists_propose_the_documents_of_the_nearest_tokens(tmp_path, monkeypatch):
+    token_lists = pytest.importorskip("inpars.retrieval.token_lists")
+    monkeypatch.setattr(token_lists, "MIN_DOCUMENTS", 0)
     monkeypatch.setattr(token_lists, "DOCUMENTS_PER_RESULT", 1)
-    encoder = retriever(tiny, "multi-vector")
-    best = max(expected(model(tiny, "multi-vector"), "multi-vector")[0])
-    results = encoder.index(corpus).search(QUERIES, 2)["q0"]
-    assert len(results) == 2
-    assert max(results.values()) == pytest.approx(best, rel=1e-5)
+    counts = np.array([3, 0, 2, 4, 1] * 8)
+    vectors = np.random.default_rng(0).standard_normal((int(counts.sum()), 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    token_lists.build_token_lists([vectors[:30], vectors[30:]], tmp_path / "lists", SILENT)
+    lists = token_lists.TokenLists(tmp_path / "lists", counts)
+    ends = np.cumsum(counts)
+    for row in np.flatnonzero(counts).tolist():
+        document = vectors[ends[row] - counts[row] : ends[row]]
+        assert lists.propose(document, 1).tolist() == [row]  # itself
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,7 +23,6 @@ from inpars.models.networks import check_length, pad_id
 from inpars.models.retrievers import MULTI_VECTOR, SETTINGS_FILE, retriever_kind
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model
-from inpars.rerankers.max_sim import MaxSimScorer
 from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
 
@@ -178,7 +177,9 @@ class Retriever:
         return embeddings
 
     def cut(self, text: str) -> str:
-        """The part of a text that the model reads."""
+        """The part of a text that the model reads; all of it where a tokenizer knows no offsets."""
+        if not self._model.tokenizer.is_fast:
+            return text
         encoded = self._model.tokenizer(text, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
         return text[: max(end for _, end in encoded["offset_mapping"])]
 
@@ -208,12 +209,18 @@ class LateInteraction:
 
     def __init__(self, model: str, *, max_length: int | None = None, trust_remote_code: bool = False) -> None:
         where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
-        self.model = models.load_multi_vector(model, **where)
-        self.graph = self.model
-        self._scorer = MaxSimScorer(model, max_length=max_length, **where)
+        encoder: Any = models.load_multi_vector(model, **where)
+        check_length(encoder, model, max_length)
+        if max_length is not None:
+            encoder.max_seq_length = max_length
+            encoder[0].query_length = encoder[0].document_length = None
+        self.graph = encoder
 
     def scores(self, pairs: Sequence[Pair]) -> list[float]:
-        return self._scorer.score(pairs)
+        queries, documents = (list(texts) for texts in zip(*pairs, strict=True))
+        sides = self.graph.encode_query(queries), self.graph.encode_document(documents)
+        scores: list[float] = self.graph.similarity_pairwise(*sides).tolist()
+        return scores
 
 
 Exportable: TypeAlias = Reranker | Retriever | LateInteraction

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from socket import socket
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from inpars.contrib.export.exportable import Exportable, Form, Retriever
-from inpars.errors import BackendError, ConfigError
+from inpars.errors import BackendError, ConfigError, reason_of
 
 if TYPE_CHECKING:
     from inpars.contrib.export.stage import ExportModelOptions
@@ -47,7 +48,7 @@ def write_forms(model: Exportable, folder: Path, options: ExportModelOptions) ->
     model.save_beside(folder)
     for weights in ("f32", "q8_0") if options.int8 else ("f32",):
         path = folder / f"model.{weights}.gguf"
-        _convert(model, converter, path, weights)
+        _convert(model, converter, path, weights, Path(options.model).resolve().name)
         with _served(program, path, model.max_length, options.threads) as address:
             score = partial(model.scores_by, embed=partial(_embed, model, address))
             yield Form(f"gguf, {WEIGHTS[weights]}", [path], score, rounded=weights != "f32")
@@ -68,9 +69,10 @@ def _find(llama_cpp: Path | None) -> tuple[Path, Path]:
     return llama_cpp / CONVERTER, Path(built)
 
 
-def _convert(model: Retriever, converter: Path, path: Path, weights: str) -> None:
-    with TemporaryDirectory() as name:
-        source = Path(name) / path.parent.name.lstrip(".")
+def _convert(model: Retriever, converter: Path, path: Path, weights: str, name: str) -> None:
+    """Write a GGUF file, in which the model is called `name`."""
+    with TemporaryDirectory() as working:
+        source = Path(working) / name
         model.save(source)
         command = [sys.executable, str(converter), str(source), "--outfile", str(path), "--outtype", weights]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -94,7 +96,7 @@ def _served(program: Path, path: Path, max_length: int, threads: int | None) -> 
             _wait(server, f"http://127.0.0.1:{port}/health", Path(logs) / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
-            server.terminate()
+            server.kill()
             server.wait()
 
 
@@ -122,6 +124,8 @@ def _embed(model: Retriever, address: str, texts: Sequence[str]) -> Tensor:
             answer: dict[str, Any] = json.load(stream)
     except HTTPError as error:
         raise BackendError(f"{SERVER} refused texts: {_last_line(error.read().decode(errors='replace'))}") from None
+    except (OSError, HTTPException) as error:
+        raise BackendError(f"{SERVER} ended while it embedded: {reason_of(error)}") from None
     return torch.tensor([item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])])
 
 

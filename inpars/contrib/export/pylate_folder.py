@@ -33,7 +33,7 @@ def write_forms(model: Exportable, folder: Path, options: ExportModelOptions) ->
     """Write the folder. Raises ConfigError for another kind of model, or for what PyLate cannot do."""
     if not isinstance(model, LateInteraction):
         raise ConfigError(f"{options.model} is a {model.kind}, and --format pylate is for late-interaction retrievers")
-    encoder: Any = model.model
+    encoder: Any = model.graph
     transformer, *others = encoder
     projections = [module for module in others if isinstance(module, Dense)]
     (mask,) = [module for module in others if isinstance(module, MultiVectorMask)]

@@ -122,6 +122,10 @@ def export_model(
 ) -> Manifest:
     """Write the folder `output`. Raises BackendError, and writes nothing, if a float32 form scores differently."""
     check_output(output)
+    if options.openvino and options.format != "onnx":
+        raise ConfigError(f"--openvino is for --format onnx; leave it out with --format {options.format}")
+    if options.llama_cpp is not None and options.format != "gguf":
+        raise ConfigError(f"--llama-cpp is for --format gguf; leave it out with --format {options.format}")
     stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
 
     def work() -> Outcome:
@@ -144,10 +148,13 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
     stage.note(f"writing a {model.kind} as {options.format}")
     pairs = [(sample.query, document) for sample in sampled for document in sample.documents]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
-    original, speed = _timed(model.scores, pairs)
-    rows = [_measured("torch, float32", weights, speed, sampled, original, original)]
+    rows: list[Measured] = []
+    original: list[float] = []
     write = import_module(f"inpars.contrib.export.{WRITERS[options.format]}").write_forms
     for form in write(model, folder, options):
+        if not rows:  # after what the writer refuses, because it takes a while
+            original, speed = _timed(model.scores, pairs)
+            rows.append(_measured("torch, float32", weights, speed, sampled, original, original))
         scores, speed = _timed(form.score, pairs)
         if not form.rounded:
             _check_equal(options.model, original, scores)
