@@ -209,12 +209,16 @@ class Encoder:
         result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
         if parts:
             result[order] = np.concatenate(parts)
-        if not np.isfinite(result).all():
-            raise BackendError(
-                f"{self.name} embeds some texts as NaN or infinity, which rank nothing; try --dtype float32, or "
-                "another model"
-            )
+        check_finite(np.isfinite(result).all(), self.name)
         return result
+
+
+def check_finite(finite: bool | np.bool_, model: str) -> None:
+    """Raise BackendError if some embeddings of a model are not finite."""
+    if not finite:
+        raise BackendError(
+            f"{model} embeds some texts as NaN or infinity, which rank nothing; try --dtype float32, or another model"
+        )
 
 
 def _in_proportion(documents: int, windows: int, progress: Progress) -> Callable[[Sequence[int]], None]:

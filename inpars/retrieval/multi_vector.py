@@ -22,7 +22,7 @@ from inpars.models.loading import load_multi_vector
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, counts_path, damaged
-from inpars.retrieval.dense import MAX_ON_PROCESSOR
+from inpars.retrieval.dense import MAX_ON_PROCESSOR, check_finite
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 from inpars.retrieval.segments import save_array
@@ -109,6 +109,7 @@ class Encoder:
         encoded: dict[int, Vectors] = {}
         for rows, vectors in self._encoder.encoded(method, texts, self.batch_size):
             encoded |= {row: tensor.float().cpu().numpy() for row, tensor in zip(rows, vectors, strict=True)}
+            check_finite(all(np.isfinite(encoded[row]).all() for row in rows), self.name)
             progress.advance(len(rows))
         return [encoded[row] for row in range(len(texts))]
 

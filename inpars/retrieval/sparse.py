@@ -24,6 +24,7 @@ from inpars.models.loading import load_sparse
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, ShardFolder, damaged
+from inpars.retrieval.dense import check_finite
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, EncoderSettings, LibraryEncoder, refuse_windows
 from inpars.retrieval.retrievers import DocumentRows, Index, ScoreOf
 
@@ -81,6 +82,7 @@ class Encoder:
         order, parts = list[int](), list[sparse.csr_array]()
         for rows, weights in self._encoder.encoded(method, texts, self._batch_size, convert_to_sparse_tensor=False):
             parts.append(sparse.csr_array(weights.float().cpu().numpy()))
+            check_finite(np.isfinite(parts[-1].data).all(), self.name)
             order += rows
             progress.advance(len(rows))
         if not parts:

@@ -215,6 +215,24 @@ def test_words_of_web_pages_end_with_their_lines_items_and_cells(tmp_path):
         assert part in text
 
 
+def test_a_cell_that_spans_rows_is_read_in_each(tmp_path):
+    pytest.importorskip("trafilatura")
+    rows = [
+        '<td rowspan="3">Berlin</td><td rowspan="2">2019</td><td>rain</td>',
+        "<td>snow</td>",
+        "<td>2020</td><td>sun</td>",
+        '<td rowspan="0">Bonn</td><td rowspan="x">2019</td><td>fog</td>',
+        "<td>Trier</td><td>2020</td><td>hail</td>",
+    ]
+    table = "".join(f"<tr>{row}</tr>" for row in rows)
+    text = "The weather in three towns, as it was noted at noon on the first day of each year."
+    page = f"<html><body><article><h1>Weather</h1><p>{text}</p><table>{table}</table></article></body></html>"
+    assert texts_of(written(tmp_path / "a.html", page))[-5:] == [
+        *("Berlin | 2019 | rain", "Berlin | 2019 | snow", "Berlin | 2020 | sun"),
+        *("Bonn | 2019 | fog", "Trier | 2020 | hail"),
+    ]
+
+
 def test_an_article_that_is_not_found_as_main_text_is_taken_whole(tmp_path):
     pytest.importorskip("trafilatura")
     part = "The installer puts files in your home folder and asks for a license key before it goes on. "
@@ -393,6 +411,29 @@ def test_text_that_word_wraps_is_read(tmp_path):
     assert texts_of(tmp_path / "a.docx") == [
         *("Pay in 14 days.", "Controlled, twice.", "Beside.", "Boxed.", "outer inner"),
     ]
+
+
+def test_formulas_and_notes_of_word_documents_are_read(tmp_path):
+    docx = pytest.importorskip("docx")
+    from docx.opc.constants import RELATIONSHIP_TYPE
+    from docx.opc.packuri import PackURI
+    from docx.opc.part import Part
+    from docx.oxml import parse_xml
+
+    word = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    maths = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    formula = "<m:oMath><m:r><m:t>E=</m:t></m:r><m:r><m:t>mc²</m:t></m:r></m:oMath>"
+    document = docx.Document()
+    for content in (
+        f"<w:r><w:t>Here </w:t></w:r>{formula}<w:r><w:t> holds.</w:t></w:r>",
+        f"<m:oMathPara>{formula}</m:oMathPara>",
+    ):
+        document.element.body.insert_element_before(parse_xml(f"<w:p {word} {maths}>{content}</w:p>"), "w:sectPr")
+    note = "<w:footnote><w:p><w:r><w:t>Of 1905</w:t></w:r><w:ins><w:r><w:t>, by Einstein.</w:t></w:r></w:ins></w:p></w:footnote>"
+    part = Part(PackURI("/word/footnotes.xml"), "application/xml", f"<w:footnotes {word}>{note}</w:footnotes>".encode())
+    document.part.relate_to(part, RELATIONSHIP_TYPE.FOOTNOTES)
+    document.save(str(tmp_path / "a.docx"))
+    assert texts_of(tmp_path / "a.docx") == ["Here E=mc² holds.", "E=mc²", "Of 1905, by Einstein."]
 
 
 def test_a_word_document_without_properties_has_no_made_up_title(tmp_path):

@@ -85,6 +85,16 @@ def test_token_vectors_are_stored_in_float32_where_that_was_asked_for(tiny, corp
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_of_nan_are_refused(tiny, corpus, kind):
+    encoder = retriever(tiny, kind)
+    with torch.no_grad():
+        for weights in encoder._encoder.model.parameters():
+            weights.fill_(torch.nan)
+    with pytest.raises(BackendError, match="embeds some texts as NaN or infinity"):
+        encoder.index(corpus)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_of_equals_the_greater_id_stays(tiny, tmp_path, kind):
     same = build_corpus([Document(name, "amber anchor") for name in ("b", "d", "a", "c")], tmp_path / "same.jsonl")
     run = retriever(tiny, kind).index(same).search([Query("q", "amber")], 2)

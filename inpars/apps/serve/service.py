@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from inpars.apps.qa.engine import MAX_DOCUMENTS, Engine
 from inpars.apps.qa.records import Answer, AnswerKind, Hit
@@ -135,7 +135,7 @@ class Service:
         results: list[Row] = []
         for index in order:
             score, document = scored[index][0], request.documents[index]
-            relevance = score if request.raw_scores else _logistic(score)
+            relevance = score if request.raw_scores else float(expit(score))
             results.append({"index": index, "relevance_score": relevance, "score": score})
             if request.return_documents:
                 text = {"text": document} if isinstance(document, str) else document.model_dump(exclude_unset=True)
@@ -229,11 +229,6 @@ class Service:
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _logistic(margin: float) -> float:
-    """A margin as a value from 0 to 1; for monoT5, the probability of `true`."""
-    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
 
 
 def _truncated(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:

@@ -13,10 +13,11 @@ Requests have the shapes of `inpars serve`:
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from scipy.special import expit
 
 from inpars.io.json_text import parse_json
 
@@ -121,7 +122,7 @@ def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
         raise ValueError("top_n must be a whole number from 1")
     scores = scorer.score([(query, text) for text in texts])
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_n]
-    results = [{"index": n, "relevance_score": _logistic(scores[n]), "score": scores[n]} for n in order]
+    results = [{"index": n, "relevance_score": float(expit(scores[n])), "score": scores[n]} for n in order]
     return {"results": results}
 
 
@@ -139,7 +140,3 @@ def _texts(texts: Any, field: str) -> list[str]:  # noqa: ANN401
     if len(texts) > MAX_TEXTS:
         raise ValueError(f"{field}: {len(texts)} texts; at most {MAX_TEXTS} per request")
     return texts
-
-
-def _logistic(margin: float) -> float:
-    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0

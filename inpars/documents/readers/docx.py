@@ -1,6 +1,6 @@
-"""Read Word documents with python-docx: paragraphs and tables in order, under their headings.
+"""Read Word documents with python-docx: paragraphs and tables in order, under their headings, then the notes.
 
-Tracked changes are read as accepted. Offsets are characters of the extracted text; docx files have no page numbers.
+Tracked changes are read as accepted, formulas as their characters. Offsets are characters of the extracted text; docx files have no page numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import docx
+from docx.opc.constants import RELATIONSHIP_TYPE
 from docx.opc.exceptions import PackageNotFoundError
+from docx.oxml import OxmlElement, parse_xml
 from docx.table import Table
 
 from inpars.documents.blocks import Block, FileNotes, Headings, placed, row_of
@@ -25,6 +27,8 @@ _LEVEL = re.compile(r"heading (\d)", re.IGNORECASE)
 _CONTENTS_LIST = "w:sdt[w:sdtPr/w:docPartObj/w:docPartGallery/@w:val = 'Table of Contents']"
 _REMOVED = f".//{_CONTENTS_LIST} | .//w:sdtPr | .//w:sdtEndPr | .//w:del | .//w:moveFrom"
 _WRAPPERS = " | ".join(f".//w:{name}" for name in ("sdt", "sdtContent", "ins", "moveTo", "smartTag", "fldSimple"))
+_NOTES = (RELATIONSHIP_TYPE.FOOTNOTES, RELATIONSHIP_TYPE.ENDNOTES)
+_MATHS = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _PARAGRAPHS = ".//w:p[not(ancestor::*[local-name() = 'Fallback'])]"  # a text box may have its text twice
 
 
@@ -44,20 +48,34 @@ def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
     title = "" if (properties.title, properties.last_modified_by) == MADE_UP else properties.title
     notes.title = " ".join((title or "").split())
     _unwrap(document.element.body)
-    pieces = list(_pieces(document, notes))
+    pieces = [*_pieces(document, notes), *((text, {}) for text in _footnotes(document))]
     if not pieces:
         raise UnreadableFileError(EMPTY, path=path)
     yield from placed(pieces)
 
 
 def _unwrap(body: Any) -> None:  # noqa: ANN401 - lxml's elements
-    """Accept tracked changes and dissolve content controls, inside which python-docx sees no text."""
+    """Accept tracked changes, and dissolve content controls and formulas, inside which python-docx sees no text."""
     for element in body.xpath(_REMOVED):
         element.getparent().remove(element)
     for element in body.xpath(_WRAPPERS):
         for child in list(element):
             element.addprevious(child)
         element.getparent().remove(element)
+    for formula in list(body.iter(f"{_MATHS}oMath")):
+        run = OxmlElement("w:r")
+        run.text = "".join(text.text or "" for text in formula.iter(f"{_MATHS}t"))
+        parent = formula.getparent()
+        (parent if parent.tag == f"{_MATHS}oMathPara" else formula).addprevious(run)
+
+
+def _footnotes(document: Any) -> Iterator[str]:  # noqa: ANN401
+    """The paragraphs of footnotes and endnotes, in order."""
+    for part in (relation.target_part for relation in document.part.rels.values() if relation.reltype in _NOTES):
+        body = OxmlElement("w:body")
+        body.extend(parse_xml(part.blob))
+        _unwrap(body)
+        yield from _paragraphs(body)
 
 
 def _pieces(document: Any, notes: FileNotes) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401

@@ -7,7 +7,9 @@ characters of the extracted text.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ BLOCKS = {
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
 }
 MIN_SHARE = 0.5  # of the articles' words that must be extracted
+MAX_COPIED_CELLS = 10_000  # per page
 TYPE_CHARACTERS = 50  # in which trafilatura looks for "html"
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
@@ -44,6 +47,7 @@ def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
         raise UnreadableFileError("not a web page", path=path)
     for summary in tree.iter("summary"):
         summary.tag = "p"  # trafilatura drops the questions of folded answers
+    _repeat_tall_cells(tree)
     notes.title, article = _title(tree), _article(tree)
     pieces = list(_pieces(_main_text(tree)))
     words = sum(len(text.split()) for text, _ in pieces)
@@ -62,6 +66,18 @@ def _as_page(raw: bytes) -> str:
     """The text of a page; trafilatura refuses parts of pages, which do not say that they are HTML."""
     text = str(decode_file(raw))
     return text if "html" in text[:TYPE_CHARACTERS].lower() else f"<!doctype html>{text}"
+
+
+def _repeat_tall_cells(tree: Any) -> None:  # noqa: ANN401
+    """Copy cells that span rows into each of these rows, which say little without them."""
+    copies = MAX_COPIED_CELLS
+    for cell in tree.xpath("//tr/*[@rowspan]"):
+        span, position = cell.attrib.pop("rowspan").strip(), cell.getparent().index(cell)
+        more = int(span) - 1 if re.fullmatch("[1-9][0-9]{0,4}", span) else 0
+        rows = list(islice(cell.getparent().itersiblings("tr"), min(more, copies)))
+        for row in rows:
+            row.insert(position, copy.deepcopy(cell))
+        copies -= len(rows)
 
 
 def _article(tree: Any) -> Any:  # noqa: ANN401

@@ -33,7 +33,7 @@ class Server:
             connection.request(method, path, body=data, headers=given)
             response = connection.getresponse()
             raw = response.read()
-            if response.headers.get_content_type() == "application/json":
+            if raw and response.headers.get_content_type() == "application/json":
                 return response.status, response.headers, json.loads(raw)
             return response.status, response.headers, raw.decode()
 

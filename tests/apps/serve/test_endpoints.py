@@ -104,6 +104,7 @@ def test_collection_and_models(server):
 
 def test_health_and_metrics(server):
     assert server.get("/healthz")[2]["status"] == "ok"
+    assert server.ask("HEAD", "/healthz")[0] == 200
     before = metric(server, 'inpars_requests_total{path="/search",status="200"}')
     server.get("/search?q=amber")
     assert metric(server, 'inpars_requests_total{path="/search",status="200"}') == before + 1
