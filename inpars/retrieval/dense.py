@@ -7,7 +7,7 @@ documents, model and number format; interrupted encoding resumes after the last 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock, local
@@ -209,13 +209,13 @@ class Encoder:
         result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
         if parts:
             result[order] = np.concatenate(parts)
-        check_finite(np.isfinite(result).all(), self.name)
+        check_finite(self.name, [result])
         return result
 
 
-def check_finite(finite: bool | np.bool_, model: str) -> None:
+def check_finite(model: str, embeddings: Iterable[npt.NDArray[np.float32]]) -> None:
     """Raise BackendError if some embeddings of a model are not finite."""
-    if not finite:
+    if not all(np.isfinite(values).all() for values in embeddings):
         raise BackendError(
             f"{model} embeds some texts as NaN or infinity, which rank nothing; try --dtype float32, or another model"
         )

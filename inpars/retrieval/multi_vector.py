@@ -109,7 +109,7 @@ class Encoder:
         encoded: dict[int, Vectors] = {}
         for rows, vectors in self._encoder.encoded(method, texts, self.batch_size):
             encoded |= {row: tensor.float().cpu().numpy() for row, tensor in zip(rows, vectors, strict=True)}
-            check_finite(all(np.isfinite(encoded[row]).all() for row in rows), self.name)
+            check_finite(self.name, (encoded[row] for row in rows))
             progress.advance(len(rows))
         return [encoded[row] for row in range(len(texts))]
 

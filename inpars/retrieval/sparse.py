@@ -82,7 +82,7 @@ class Encoder:
         order, parts = list[int](), list[sparse.csr_array]()
         for rows, weights in self._encoder.encoded(method, texts, self._batch_size, convert_to_sparse_tensor=False):
             parts.append(sparse.csr_array(weights.float().cpu().numpy()))
-            check_finite(np.isfinite(parts[-1].data).all(), self.name)
+            check_finite(self.name, [parts[-1].data])
             order += rows
             progress.advance(len(rows))
         if not parts:

@@ -223,13 +223,16 @@ def test_a_cell_that_spans_rows_is_read_in_each(tmp_path):
         "<td>2020</td><td>sun</td>",
         '<td rowspan="0">Bonn</td><td rowspan="x">2019</td><td>fog</td>',
         "<td>Trier</td><td>2020</td><td>hail</td>",
+        f'<td rowspan="2">{"A column of the layout. " * 10}</td><td>fog</td>',
+        "<td>mist</td>",
     ]
     table = "".join(f"<tr>{row}</tr>" for row in rows)
     text = "The weather in three towns, as it was noted at noon on the first day of each year."
     page = f"<html><body><article><h1>Weather</h1><p>{text}</p><table>{table}</table></article></body></html>"
-    assert texts_of(written(tmp_path / "a.html", page))[-5:] == [
+    assert texts_of(written(tmp_path / "a.html", page))[-7:] == [
         *("Berlin | 2019 | rain", "Berlin | 2019 | snow", "Berlin | 2020 | sun"),
         *("Bonn | 2019 | fog", "Trier | 2020 | hail"),
+        *(f"{('A column of the layout. ' * 10).strip()} | fog", "mist"),
     ]
 
 
@@ -429,11 +432,41 @@ def test_formulas_and_notes_of_word_documents_are_read(tmp_path):
         f"<m:oMathPara>{formula}</m:oMathPara>",
     ):
         document.element.body.insert_element_before(parse_xml(f"<w:p {word} {maths}>{content}</w:p>"), "w:sectPr")
-    note = "<w:footnote><w:p><w:r><w:t>Of 1905</w:t></w:r><w:ins><w:r><w:t>, by Einstein.</w:t></w:r></w:ins></w:p></w:footnote>"
-    part = Part(PackURI("/word/footnotes.xml"), "application/xml", f"<w:footnotes {word}>{note}</w:footnotes>".encode())
+    changed = "<w:r><w:t>Of 1905</w:t></w:r><w:ins><w:r><w:t>, by Einstein.</w:t></w:r></w:ins>"
+    notes = f"<w:footnotes {word}><w:footnote><w:p>{changed}</w:p></w:footnote></w:footnotes>"
+    part = Part(PackURI("/word/footnotes.xml"), "application/xml", notes.encode())
     document.part.relate_to(part, RELATIONSHIP_TYPE.FOOTNOTES)
     document.save(str(tmp_path / "a.docx"))
     assert texts_of(tmp_path / "a.docx") == ["Here E=mc² holds.", "E=mc²", "Of 1905, by Einstein."]
+    part._blob = notes[:-30].encode()
+    document.save(str(tmp_path / "b.docx"))
+    assert refused(tmp_path / "b.docx") == "damaged or cut off"
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        ("<m:f><m:num>{a}</m:num><m:den>{b}</m:den></m:f>", "a/b"),
+        ("<m:f><m:num>{a}{b}</m:num><m:den>{b}</m:den></m:f>", "(ab)/b"),
+        ("<m:sSup><m:e>{a}</m:e><m:sup>{b}{b}</m:sup></m:sSup>", "a^(bb)"),
+        ("{a}<m:d><m:e>{b}</m:e></m:d>", "a(b)"),
+        ('<m:d><m:dPr><m:begChr m:val="|"/><m:endChr m:val="|"/></m:dPr><m:e>{a}</m:e></m:d>', "|a|"),
+        ("<m:rad><m:deg/><m:e>{a}{b}</m:e></m:rad>", "√(ab)"),
+        ('<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{a}</m:sub><m:sup>{b}</m:sup></m:nary>', "∑_a^b"),
+    ],
+)
+def test_formulas_keep_their_meaning_in_one_line(tmp_path, formula, text):
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+
+    word = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    maths = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    filled = formula.format(a="<m:r><m:t>a</m:t></m:r>", b="<m:r><m:t>b</m:t></m:r>")
+    document = docx.Document()
+    paragraph = parse_xml(f"<w:p {word} {maths}><m:oMath>{filled}</m:oMath></w:p>")
+    document.element.body.insert_element_before(paragraph, "w:sectPr")
+    document.save(str(tmp_path / "a.docx"))
+    assert texts_of(tmp_path / "a.docx") == [text]
 
 
 def test_a_word_document_without_properties_has_no_made_up_title(tmp_path):

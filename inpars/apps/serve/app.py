@@ -155,7 +155,8 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:
-    @app.api_route("/healthz", methods=["GET", "HEAD"], tags=["operations"])
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz", tags=["operations"])
     async def healthz() -> Response:
         """Health check."""
         return Json({"status": "ok", "version": __version__, "documents": len(service.engine.documents)})

@@ -29,7 +29,8 @@ ERRORS = (psycopg.Error,)
 def open_collection(target: str, collection: str) -> PgVector:
     """The table at a PostgreSQL URL. Raises ConfigError if the connection fails or pgvector is missing."""
     try:
-        connection = psycopg.connect(target, autocommit=True)
+        # poolers share a session among connections, where the names of prepared statements would clash
+        connection = psycopg.connect(target, autocommit=True, prepare_threshold=None)
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         register_vector(connection)
     except psycopg.Error as error:

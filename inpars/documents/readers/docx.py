@@ -1,6 +1,7 @@
 """Read Word documents with python-docx: paragraphs and tables in order, under their headings, then the notes.
 
-Tracked changes are read as accepted, formulas as their characters. Offsets are characters of the extracted text; docx files have no page numbers.
+Tracked changes are read as accepted, formulas in one line. Offsets are characters of the extracted text; docx files
+have no page numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _REMOVED = f".//{_CONTENTS_LIST} | .//w:sdtPr | .//w:sdtEndPr | .//w:del | .//w:
 _WRAPPERS = " | ".join(f".//w:{name}" for name in ("sdt", "sdtContent", "ins", "moveTo", "smartTag", "fldSimple"))
 _NOTES = (RELATIONSHIP_TYPE.FOOTNOTES, RELATIONSHIP_TYPE.ENDNOTES)
 _MATHS = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_SIGNS = {"num": "", "den": "/", "sub": "_", "sup": "^", "deg": ""}  # before parts of formulas
 _PARAGRAPHS = ".//w:p[not(ancestor::*[local-name() = 'Fallback'])]"  # a text box may have its text twice
 
 
@@ -42,13 +44,14 @@ def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB unpacked; split it", path=path)
         document = docx.Document(str(path))
+        footnotes = list(_footnotes(document))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError, SyntaxError):
         raise UnreadableFileError("damaged or cut off", path=path) from None
     properties = document.core_properties
     title = "" if (properties.title, properties.last_modified_by) == MADE_UP else properties.title
     notes.title = " ".join((title or "").split())
     _unwrap(document.element.body)
-    pieces = [*_pieces(document, notes), *((text, {}) for text in _footnotes(document))]
+    pieces = [*_pieces(document, notes), *((text, {}) for text in footnotes)]
     if not pieces:
         raise UnreadableFileError(EMPTY, path=path)
     yield from placed(pieces)
@@ -64,16 +67,40 @@ def _unwrap(body: Any) -> None:  # noqa: ANN401 - lxml's elements
         element.getparent().remove(element)
     for formula in list(body.iter(f"{_MATHS}oMath")):
         run = OxmlElement("w:r")
-        run.text = "".join(text.text or "" for text in formula.iter(f"{_MATHS}t"))
+        run.text = _one_line(formula)
         parent = formula.getparent()
         (parent if parent.tag == f"{_MATHS}oMathPara" else formula).addprevious(run)
 
 
+def _one_line(formula: Any) -> str:  # noqa: ANN401
+    """A formula's characters, as in `(a+b)/2` and `x^2`."""
+    name = str(formula.tag).removeprefix(_MATHS)
+    if name == "t":
+        return formula.text or ""
+    inner = "".join(map(_one_line, formula))
+    if name == "d":
+        opening, closing = (formula.find(f"{_MATHS}dPr/{_MATHS}{end}Chr") for end in ("beg", "end"))
+        return f"{_character(opening, '(')}{inner}{_character(closing, ')')}"
+    if name == "nary":
+        return _character(formula.find(f"{_MATHS}naryPr/{_MATHS}chr"), "\u222b") + inner
+    if name == "rad":
+        return f"\u221a({inner})"
+    group = f"({inner})" if name in _SIGNS and len(inner) > 1 else inner
+    return _SIGNS.get(name, "") + group if inner else ""
+
+
+def _character(element: Any, default: str) -> str:  # noqa: ANN401
+    """The character that an element of a formula's properties names."""
+    return default if element is None else str(element.get(f"{_MATHS}val", default))
+
+
 def _footnotes(document: Any) -> Iterator[str]:  # noqa: ANN401
     """The paragraphs of footnotes and endnotes, in order."""
-    for part in (relation.target_part for relation in document.part.rels.values() if relation.reltype in _NOTES):
+    for relation in document.part.rels.values():
+        if relation.reltype not in _NOTES or relation.is_external:
+            continue
         body = OxmlElement("w:body")
-        body.extend(parse_xml(part.blob))
+        body.extend(parse_xml(relation.target_part.blob))
         _unwrap(body)
         yield from _paragraphs(body)
 

@@ -32,7 +32,7 @@ BLOCKS = {
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr"),
 }
 MIN_SHARE = 0.5  # of the articles' words that must be extracted
-MAX_COPIED_CELLS = 10_000  # per page
+MAX_COPIED_CELLS, MAX_COPIED_CHARACTERS = 10_000, 200  # per page, per cell; longer ones are no labels, but layout
 TYPE_CHARACTERS = 50  # in which trafilatura looks for "html"
 _TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
 
@@ -73,7 +73,8 @@ def _repeat_tall_cells(tree: Any) -> None:  # noqa: ANN401
     copies = MAX_COPIED_CELLS
     for cell in tree.xpath("//tr/*[@rowspan]"):
         span, position = cell.attrib.pop("rowspan").strip(), cell.getparent().index(cell)
-        more = int(span) - 1 if re.fullmatch("[1-9][0-9]{0,4}", span) else 0
+        is_label = re.fullmatch("[1-9][0-9]{0,4}", span) and len("".join(cell.itertext())) <= MAX_COPIED_CHARACTERS
+        more = int(span) - 1 if is_label else 0
         rows = list(islice(cell.getparent().itersiblings("tr"), min(more, copies)))
         for row in rows:
             row.insert(position, copy.deepcopy(cell))
