@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -57,6 +58,19 @@ def use_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def new_cache(tmp_path, monkeypatch):
+    """An empty cache, but for the embedded language model: converting its weights takes 20 seconds."""
+    from inpars.models.loading import resolve_model
+
+    converted = Path(resolve_model("smollm2-135m"))
+    folder = tmp_path / "cache"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / converted.name).symlink_to(converted)
+    monkeypatch.setenv("INPARS_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def folder(path):
 
 @needs_models
 @pytest.mark.parametrize(("make", "judged_by"), [(squad, "questions of people"), (folder, "synthetic queries that")])
-def test_the_scripts_run_one_after_the_other(make, judged_by, tmp_path, monkeypatch, capsys):
+def test_the_scripts_run_one_after_the_other(make, judged_by, new_cache, tmp_path, monkeypatch, capsys):
     documents = make(tmp_path / "documents")
     run = tmp_path / "run"
     settings = {"DOCUMENTS": str(documents), "RUN": str(run), "QUERY": "when do swifts sleep"}
@@ -60,7 +60,6 @@ def test_the_scripts_run_one_after_the_other(make, judged_by, tmp_path, monkeypa
         "PASSAGES": "8",
         "DEV_SHARE": "0.3",
         "DEVICE": "cpu",
-        "INPARS_CACHE": str(tmp_path / "cache"),
         "WRITER": "smollm2-135m",
     }
     for name, value in settings.items():

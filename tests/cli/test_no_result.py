@@ -83,7 +83,7 @@ def test_a_whole_run_without_any_result_exits_1(runs, monkeypatch, capsys, broke
     monkeypatch.setattr("inpars.cli.whole_run.run_pipeline", lambda *_, **__: finished)
     monkeypatch.setattr("inpars.cli.whole_run.table", lambda *_: "the table")
     flags = ["--corpus", str(TOY / "corpus.tsv"), "--metrics", "RR@10", "--output", "made", "--quiet"]
-    assert main(["run", *flags]) == code
+    assert main(["run", *flags, "--prompt", "inpars"]) == code
     out, err = capsys.readouterr()
     assert out.startswith("not a result: bm25 has no results\n")
     assert ("dense has no results" in err) == (code == 1)

@@ -37,12 +37,19 @@ DOCUMENTS = [Document(f"d{number}", text) for number, text in enumerate(TEXTS)]
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv(compute_options.VARIABLE, "openvino")
-    found = openvino_generator(wanted(), unwanted)
-    yield found
-    patch.undo()
+def generator():
+    return loaded("auto")
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return loaded("float32")
+
+
+def loaded(dtype):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(compute_options.VARIABLE, "openvino")
+        return openvino_generator(wanted(dtype=dtype), unwanted)
 
 
 def unwanted():
@@ -54,19 +61,17 @@ def wanted(model=MODEL, *, dtype="auto", **settings):
     return LocalModel(model, PROMPT, decoding, ComputingOptions(device="cpu", dtype=dtype))
 
 
-def test_a_document_is_written_for_alike_alone_and_among_others(monkeypatch):
+def test_a_document_is_written_for_alike_alone_and_among_others(exact):
     """GenAI lets requests write into a block of the shared prefix that is partly filled, which must not happen."""
-    monkeypatch.setenv(compute_options.VARIABLE, "openvino")
-    generator = openvino_generator(wanted(dtype="float32"), unwanted)
-    assert len(generator._inputs.prefix) % BLOCK_TOKENS
+    assert len(exact._inputs.prefix) % BLOCK_TOKENS
     twice = [*DOCUMENTS, *reversed(DOCUMENTS)]
-    together = generator.generate(twice)
-    alone = [generator.generate([document])[0] for document in DOCUMENTS]
+    together = exact.generate(twice)
+    alone = [exact.generate([document])[0] for document in DOCUMENTS]
     for (one,), (other,) in zip(together, [*alone, *reversed(alone)], strict=True):
         assert one.token_ids == other.token_ids
         assert one.token_log_probs == pytest.approx(other.token_log_probs, abs=ROUNDING)
         assert one.stop_log_prob == pytest.approx(other.stop_log_prob, abs=ROUNDING)
-    assert generator.generate(twice) == together
+    assert exact.generate(twice) == together
     assert len({query.text for (query,) in alone}) == len(DOCUMENTS)
 
 
@@ -126,25 +131,24 @@ def test_small_models_and_named_number_formats_are_left_to_torch(monkeypatch, ti
     assert openvino_generator(wanted(dtype="float32"), unwanted) is None
 
 
-def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
+def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, new_cache):
     """As GGUF's Llama rotates other pairs of components, queries and keys that are not turned give another model."""
     monkeypatch.setenv(compute_options.VARIABLE, "openvino")
-    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
     with pytest.raises(ConfigError, match=r"not compute .* model"):
         openvino_generator(wanted(), unwanted)
-    assert not list((tmp_path / "models").glob("*.gguf"))
+    assert not list((new_cache / "models").glob("*.gguf"))
     with pytest.raises(ConfigError, match=r"not compute .* model"):  # remembered
         openvino_generator(wanted(), unwanted)
 
 
-def test_a_named_number_format_is_the_one_computed_in(generator):
-    assert openvino_generator(wanted(dtype="float32"), unwanted).device.endswith("f32")
+def test_a_named_number_format_is_the_one_computed_in(exact):
+    assert exact.device.endswith("f32")
     if computes_in("bfloat16"):
-        assert openvino_generator(wanted(dtype="bfloat16"), unwanted).device.endswith("bf16")
+        assert loaded("bfloat16").device.endswith("bf16")
         return
     with pytest.raises(ConfigError, match="not compute in bfloat16"):
-        openvino_generator(wanted(dtype="bfloat16"), unwanted)
+        loaded("bfloat16")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])

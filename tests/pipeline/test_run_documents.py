@@ -37,8 +37,7 @@ needs_embedded = pytest.mark.skipif(
 
 
 @needs_embedded
-def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+def test_a_folder_is_enough(new_cache, tmp_path, capsys):
     folder, run = tmp_path / "documents", tmp_path / "run"
     folder.mkdir()
     for number, text in enumerate(TEXTS):
