@@ -47,6 +47,7 @@ TYPES = {
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
 }
 UNKNOWN_TYPES = ("application/octet-stream", "binary/octet-stream", "application/gzip", "application/x-gzip")
+BROWSER_CHARSETS = dict.fromkeys(("iso-8859-1", "latin1", "us-ascii", "ascii"), "windows-1252")  # as WHATWG says
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 _NOT_SENT = re.compile(r"[^!-~]+")  # blanks, and characters outside ASCII
 
@@ -185,6 +186,8 @@ class _Client:
             elif packing != "identity":
                 raise _NotFetched(f"packed as {packing}, which was not asked for")
             suffix = _suffix(url, answer.headers.get_content_type())
+            if answer.headers.get_content_maintype() == "text" and suffix != ".xml":  # XML declares its encoding
+                body = _as_utf8(body, answer.headers.get_content_charset())
             validators = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
         return self._keep(url, suffix, body, validators)
 
@@ -240,6 +243,16 @@ def _unpacked(body: bytes) -> bytes:
     if not stream.eof:
         raise _NotFetched("broken gzip")
     return text
+
+
+def _as_utf8(body: bytes, charset: str | None) -> bytes:
+    """The text of a body whose encoding only its header names; UTF-8 stays, whatever the header says."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        with suppress(LookupError, UnicodeDecodeError):  # an unknown or wrong name is no reason to lose the page
+            return body.decode(BROWSER_CHARSETS.get(charset or "", charset or "")).encode()
+    return body
 
 
 def _suffix(url: str, content_type: str) -> str:

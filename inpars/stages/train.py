@@ -119,6 +119,7 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
     options: RetrieverOptions | RerankerOptions = stage.options
 
     def work() -> Outcome:
+        from inpars.training.options import examples_seen
         from inpars.training.validation import validation_results, worse_than_start
 
         options.set_up()
@@ -127,7 +128,7 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
         grades = read_grades(triples)
         rows, dev = separate_development(scored, options, dataset, stage.progress, grades)
         curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))
-        results = {"examples": examples, "curve": asdict(curve), **validation_results(curve)}
+        results = {"examples": examples_seen(examples, options), "curve": asdict(curve), **validation_results(curve)}
         if dev is not None:
             results["validated_by"] = dev.describe()
         if warning := worse_than_start(curve):

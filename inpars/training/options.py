@@ -267,3 +267,9 @@ def steps_of(batches: int, options: TrainOptions) -> int:
     """Optimizer steps for `batches` batches per epoch, divided among the processes."""
     steps_per_epoch = max(1, -(-batches // (options.gradient_accumulation * processes())))
     return options.max_steps or max(1, math.ceil(options.epochs * steps_per_epoch))
+
+
+def examples_seen(count: int, options: TrainOptions) -> int:
+    """How many of `count` examples the steps reach, with fewer steps than an epoch has."""
+    batch = options.batch_size * options.gradient_accumulation * processes()
+    return min(count, steps_of(-(-count // options.batch_size), options) * batch)

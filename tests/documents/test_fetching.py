@@ -197,3 +197,24 @@ def test_a_text_without_a_type_of_its_own_is_read_by_its_name(site, tmp_path):
     site.pages = {name: (kind, b"x") for name, kind in names.items()}
     found = fetch([site.root + name for name in names], QUICK, cache=tmp_path)
     assert [file.path.suffix for file in found.files] == [".html", ".json", ".jsonl", ".txt"]
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "stored"),
+    [
+        ("text/html; charset=shift_jis", "電気自動車".encode("shift_jis"), "電気自動車"),
+        ("text/html; charset=ISO-8859-1", b"caf\xe9 \x80 5", "café € 5"),  # browsers read it as Windows-1252
+        ("text/plain; charset=iso-8859-1", "café".encode(), "café"),  # a server's default, before UTF-8
+    ],
+)
+def test_an_encoding_that_only_the_header_names(site, tmp_path, header, body, stored):
+    site.pages = {"/a": (header, body)}
+    (page,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert page.path.read_text(encoding="utf-8") == stored
+
+
+@pytest.mark.parametrize("header", ["text/html", "text/html; charset=nonsense", "text/html; charset=utf-8"])
+def test_without_a_charset_that_fits_the_bytes_stay(site, tmp_path, header):
+    site.pages = {"/a": (header, b"caf\xe9")}
+    (page,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert page.path.read_bytes() == b"caf\xe9"

@@ -238,11 +238,22 @@ def test_accumulated_batches_are_one_batch(tiny, tmp_path):
     settings = {"model": tiny("bert_classifier"), "loss": "bce", "learning_rate": 1e-3, "max_steps": 1, "warmup": 0.0}
     source = triples(tmp_path, count=8)
     train(source, tmp_path / "one", batch_size=8, **settings)
-    train(source, tmp_path / "two", batch_size=4, gradient_accumulation=2, **settings)
+    trained = train(source, tmp_path / "two", batch_size=4, gradient_accumulation=2, **settings)
+    assert trained.results["examples"] == 8
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     different = [name for name, tensor in one.items() if not torch.allclose(tensor, two[name], atol=1e-5)]
     # a key's bias moves no attention: its gradient is rounding alone, which Adam scales to a whole step
     assert not [name for name in different if not name.endswith("key.bias")]
+
+
+def test_only_examples_that_a_step_reaches_are_counted(tiny, tmp_path):
+    source = triples(tmp_path, count=12)
+    settings = {"model": tiny("bert_classifier"), "batch_size": 4}
+    counts = [
+        train(source, tmp_path / f"{number}", **settings, **more).results["examples"]
+        for number, more in enumerate(({"max_steps": 2}, {"epochs": 0.4}, {"epochs": 2.0}, {"max_steps": 9}))
+    ]
+    assert counts == [8, 8, 12, 12]
 
 
 def test_adafactor_and_a_constant_rate_are_used(tiny, tmp_path):
