@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fusion.system import BM25
@@ -14,26 +14,15 @@ from inpars.negatives.miner import SearchWithScores
 from inpars.progress import Progress
 from inpars.records import Query
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score import Row, Source
+from inpars.stages.score_kinds import ColumnScorer, Row
 from inpars.stages.search import SearchOptions, search_with_scores
 
 if TYPE_CHECKING:
     from inpars.protocols import PairScorer
-    from inpars.stages.score import ScoreOptions
+    from inpars.stages.score import ScoreOptions, Source
 
 DIGITS = 6  # decimals kept in files
 SEARCHED_TOGETHER = 500
-
-
-class ColumnScorer(Protocol):
-    """Gives each query one or several named numbers; None if it has none."""
-
-    name: str  # of the first number
-    block: int  # number of queries scored and saved together
-
-    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
-        """Numbers by name, in the order of the rows."""
-        ...
 
 
 class MarginColumn:
@@ -85,21 +74,35 @@ def rank_of(scores: dict[str, float], doc_id: str) -> int | None:
     return next(position for position, (other, _) in enumerate(rank(scores), start=1) if other == doc_id)
 
 
-def load_column(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
-    """The scorer that the options name. Loads torch or the JVM."""
-    if options.kind in ("bm25-rank", "dense-rank"):
-        if source.corpus is None:
-            raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
-        name = BM25 if options.kind == "bm25-rank" else options.model_name
-        search = search_with_scores(name, source.corpus, search_options(options), None, progress)
-        columns = ("bm25_rank",) if name == BM25 else ("dense_rank", "dense_score")
-        return RankColumn(search, options.depth, source, *columns)
-    if options.kind == "answerability":
-        model, where = options.model_name, options.set_up()
-        from inpars.rerankers.answerability import AnswerabilityScorer
+def load_bm25_rank(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
+    """The rank of the source document by BM25. Raises ConfigError without a corpus."""
+    return RankColumn(_search(BM25, source, options, progress), options.depth, source, "bm25_rank")
 
-        reader = AnswerabilityScorer(model, max_length=options.max_length, batch_tokens=options.batch_tokens, **where)
-        return MarginColumn("answerability", reader, source)
+
+def load_dense_rank(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
+    """The rank and the score of the source document by a bi-encoder. Raises ConfigError without a corpus."""
+    search = _search(options.model_name, source, options, progress)
+    return RankColumn(search, options.depth, source, "dense_rank", "dense_score")
+
+
+def _search(retriever: str, source: Source, options: ScoreOptions, progress: Progress) -> SearchWithScores:
+    """Raises ConfigError without a corpus."""
+    if source.corpus is None:
+        raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
+    return search_with_scores(retriever, source.corpus, search_options(options), None, progress)
+
+
+def load_answerability(source: Source, options: ScoreOptions, _progress: Progress) -> ColumnScorer:
+    """The margin of a reader's best answer in the source document."""
+    model, where = options.model_name, options.set_up()
+    from inpars.rerankers.answerability import AnswerabilityScorer
+
+    reader = AnswerabilityScorer(model, max_length=options.max_length, batch_tokens=options.batch_tokens, **where)
+    return MarginColumn("answerability", reader, source)
+
+
+def load_reranker(source: Source, options: ScoreOptions, _progress: Progress) -> ColumnScorer:
+    """The margin of a reranker for the query and its source document."""
     reranker = RerankOptions(
         model=options.model_name,
         kind=options.reranker_kind,

@@ -26,8 +26,9 @@ from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
 from inpars.stages.partial import CHUNK_END, Partial
-from inpars.stages.query_scorers import ColumnScorer, load_column, search_options
-from inpars.stages.score import STAGE, Row, ScoreOptions, Source
+from inpars.stages.query_scorers import search_options
+from inpars.stages.score import STAGE, ScoreOptions, Source
+from inpars.stages.score_kinds import SCORES, ColumnScorer, Row
 from inpars.stages.search import load_encoder
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
@@ -50,12 +51,13 @@ def score_column_file(
     **running: Unpack[Running],
 ) -> Manifest:
     """Write `{"query_id", NAME: number}` for every query; loads the scorer only if work is left."""
-    model = None if options.kind == "bm25-rank" else options.model_name
+    kind = SCORES[options.kind]
+    model = options.model_name if kind.reads_model else None
     inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus, model=model)
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
-        make = make_scorer or (lambda: load_column(Source(source, corpus), options, stage.progress))
+        make = make_scorer or (lambda: kind.load(Source(source, corpus), options, stage.progress))
         scoring = ColumnScoring(source, Source(source).count(options.limit), make, options.kind)
         done = work_here(stage, scoring, options.part)
         missing, known = int(done.sums["missing"]), done.lines - int(done.sums["missing"])

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from inpars.cache import canonical_name
 from inpars.errors import ConfigError, DataFormatError, PromptError
@@ -28,6 +28,7 @@ from inpars.records import Document, SyntheticQuery
 from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.chunk_loop import Computed, work_elsewhere, work_here
 from inpars.stages.partial import Partial
+from inpars.stages.score_kinds import DEFAULT_MODELS, LOG_PROBS, Row, ScoreKind, kind_help, model_help
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, planned_items, positions_of
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import Bm25Options, ShardedOptions, Workers, check_engine
@@ -36,15 +37,6 @@ if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import QueryScore, TeacherForcing
 
 STAGE = "score"
-ScoreKind: TypeAlias = Literal["log-probs", "reranker", "bm25-rank", "dense-rank", "answerability", "cluster"]
-DEFAULT_MODELS: Mapping[ScoreKind, str] = {
-    "log-probs": "smollm2-135m",
-    "reranker": "smollm2-135m",
-    "dense-rank": "minilm",
-    "cluster": "minilm",
-}
-Row: TypeAlias = tuple[SyntheticQuery, dict[str, Any]]
-"""A query and its JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +196,8 @@ class LogProbBlocks:
 class ScoreOptions(ShardedOptions, Bm25Options):
     """How queries are scored."""
 
-    kind: ScoreKind = option(
-        "log-probs",
-        help="log-probs: the queries with new token log-probs of a language model. The others write a score "
-        "per query_id: reranker (relevance of its document), bm25-rank and dense-rank (rank of its "
-        "document, null below --depth), answerability (by a SQuAD reader), cluster",
-    )
-    model: str | None = option(
-        None,
-        help="model of that kind: embedded name, folder or hub id (default: smollm2-135m; minilm for dense-"
-        "rank and cluster; required for answerability)",
-    )
+    kind: ScoreKind = option(LOG_PROBS, help=kind_help())
+    model: str | None = option(None, help=model_help())
     reranker_kind: ScorerKind | Literal["auto"] = option("auto", help="kind of reranker; auto: from its configuration")
     true_token: str | None = option(None, help="output token that means relevant", advanced=True)
     false_token: str | None = option(None, help="output token that means not relevant", advanced=True)

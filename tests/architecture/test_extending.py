@@ -1,5 +1,6 @@
-"""The worked example of docs/extending.md: a reranker kind that is one module and one line."""
+"""The worked examples of docs/extending.md: a reranker kind and a filter's score, each one module and one line."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,27 +10,63 @@ import pytest
 import torch
 
 from inpars.cards.card import kind_of
+from inpars.cli.main import main
+from inpars.io.storage import write_jsonl
 from inpars.rerankers import kinds, load_scorer
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import save_pair_model
+from inpars.stages import score_kinds
+from inpars.stages.query_scores import score_column_file
+from inpars.stages.score import ScoreOptions
 
 TEXT = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 EXACT = {"device": "cpu", "dtype": "float32"}
 PAIRS = [("amber lake", "the amber lake is cold"), ("amber lake", "a raven")]
 
 
+def made(monkeypatch, module, registry, line_of):
+    """The module of the page, as if it stood in the package, and the registry with its line."""
+    page = re.search(
+        rf"<!-- example: {module.rpartition('.')[2]}.py -->\n```python\n(.*?)```\n\n```python\n(.*?)```",
+        TEXT,
+        re.DOTALL,
+    )
+    code, line = page.groups()
+    example = ModuleType(module)
+    exec(code, example.__dict__)
+    monkeypatch.setitem(sys.modules, module, example)
+    return example, MappingProxyType({**registry, **eval(f"{{{line}}}", vars(line_of))})
+
+
 @pytest.fixture
 def example(monkeypatch):
-    """The module and the line of the page, as if they stood in the package."""
-    page = re.search(r"<!-- example: .*? -->\n```python\n(.*?)```\n\n```python\n(.*?)```", TEXT, re.DOTALL)
-    code, line = page.groups()
-    module = ModuleType("inpars.rerankers.dot_product")
-    exec(code, module.__dict__)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    registry = {**kinds.RERANKERS, **eval(f"{{{line}}}", vars(kinds))}
+    module, registry = made(monkeypatch, "inpars.rerankers.dot_product", kinds.RERANKERS, kinds)
     for user in ("inpars.rerankers.kinds", "inpars.rerankers.load"):
-        monkeypatch.setattr(f"{user}.RERANKERS", MappingProxyType(registry))
+        monkeypatch.setattr(f"{user}.RERANKERS", registry)
     return module
+
+
+def test_the_example_filters(monkeypatch, tmp_path):
+    _, registry = made(monkeypatch, "inpars.stages.new_words", score_kinds.SCORES, score_kinds)
+    for user in ("score_kinds", "query_scores"):
+        monkeypatch.setattr(f"inpars.stages.{user}.SCORES", registry)
+    queries = [("q1", "amber lake"), ("q2", "how deep is the amber lake"), ("q3", "a raven")]
+    rows = [
+        {"query_id": name, "doc_id": "d1", "query": text, "text": "the amber lake is cold", "log_probs": [-0.5] * 3}
+        for name, text in queries
+    ]
+    write_jsonl(tmp_path / "q.jsonl", rows)
+    options = ScoreOptions(kind="new-words")
+    score_column_file(tmp_path / "q.jsonl", options, output=tmp_path / "new.jsonl")
+    scores = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
+    assert [score["new_words"] for score in scores] == [0.0, 2.0, 2.0]
+    flags = ["--scores", str(tmp_path / "new.jsonl"), "--select", "new_words:min=1", "--quiet"]
+    kept = tmp_path / "kept.jsonl"
+    assert (
+        main(["filter", "--input", str(tmp_path / "q.jsonl"), "--output", str(kept), "--no-drop-copied", *flags]) == 0
+    )
+    assert sorted(json.loads(line)["query_id"] for line in kept.read_text().splitlines()) == ["q2", "q3"]
+    assert "new-words (words that its document lacks)" in score_kinds.kind_help()
 
 
 def test_the_example_scores_is_saved_and_is_known_again(example, tiny, tmp_path):
