@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from inpars.stages.generate_by_api import (
     query_requests,
     work_and_pay,
 )
-from inpars.stages.generate_locally import load_local_generator
+from inpars.stages.generate_locally import BACKENDS, backend_help, default_help, load_local_generator
 from inpars.stages.query_writer import Continued, QueryBlocks, QueryWriting, canary_of, known_queries, positions_in
 from inpars.stages.shards import own_items
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
@@ -49,9 +49,10 @@ from inpars.stages.workers import ShardedOptions, Workers, check_engine
 
 STAGE = "generate"
 BY_PROMPT = "by_prompt"
-Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
-GREEDY = (1, 0.0, 1.0)  # queries per document, temperature, top_p
-BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # as in GenQ; the others are greedy
+if TYPE_CHECKING:
+    Backend: TypeAlias = str
+else:
+    Backend = Literal[*BACKENDS, *SERVER_BACKENDS]  # the choices of a flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +62,7 @@ class GenerateOptions(ShardedOptions):
     model: str = option(
         "smollm2-135m", help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it"
     )
-    backend: Backend = option(
-        "causal",
-        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads only the document (GenQ); "
-        "vllm: causal, computed by vLLM in this process (the batch size can change the last digits of "
-        "log-probs); completions, chat: an OpenAI-compatible server",
-    )
+    backend: Backend = option("causal", help=backend_help())
     max_documents: int | None = option(
         None, help="number of documents to write queries for, sampled uniformly (default: all)", minimum=1
     )
@@ -89,13 +85,13 @@ class GenerateOptions(ShardedOptions):
     skip_near_duplicates: bool = option(False, help="write for only one of several near-duplicate documents")
     max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
     max_new_tokens: int = option(64, help="maximum tokens per query", minimum=1)
-    num_queries: int | None = option(None, help="queries per document (default: 1; seq2seq 3)", minimum=1)
+    num_queries: int | None = option(None, help=f"queries per document {default_help('num_queries')}", minimum=1)
     temperature: float | None = option(
-        None, help="sampling temperature; 0 is greedy (default: 0; seq2seq 1)", minimum=0
+        None, help=f"sampling temperature; 0 is greedy {default_help('temperature')}", minimum=0
     )
     top_p: float | None = option(
         None,
-        help="nucleus sampling: probability mass to sample from (default: 1; seq2seq 0.95)",
+        help=f"nucleus sampling: probability mass to sample from {default_help('top_p')}",
         bounds=Bounds(above=0, maximum=1),
         advanced=True,
     )
@@ -269,18 +265,19 @@ def load_generator(
 
 
 def _settings(options: GenerateOptions) -> DecodingSettings:
-    num_queries, temperature, top_p = BACKEND_DEFAULTS.get(options.backend, GREEDY)
+    usual = BACKENDS.get(options.backend, BACKENDS["causal"])  # servers decode as `causal` does
     return DecodingSettings(
         max_doc_tokens=options.max_doc_tokens,
         max_new_tokens=options.max_new_tokens,
-        num_queries=num_queries if options.num_queries is None else options.num_queries,
-        temperature=temperature if options.temperature is None else options.temperature,
-        top_p=top_p if options.top_p is None else options.top_p,
+        num_queries=usual.num_queries if options.num_queries is None else options.num_queries,
+        temperature=usual.temperature if options.temperature is None else options.temperature,
+        top_p=usual.top_p if options.top_p is None else options.top_p,
         seed=options.seed,
         batch_size=options.batch_size,
     )
 
 
 def default_prompt(backend: Backend) -> Prompt:
-    """The default prompt: `inpars`, or the document alone for a seq2seq model."""
-    return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")
+    """The default prompt: `inpars`, or the document alone for a backend that reads no prompt."""
+    reads_prompt = backend not in BACKENDS or BACKENDS[backend].reads_prompt
+    return load_prompt("inpars") if reads_prompt else Prompt(name="document", form="{document}")

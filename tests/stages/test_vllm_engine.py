@@ -5,6 +5,7 @@
 
 import importlib
 import sys
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import get_args
@@ -157,8 +158,11 @@ def test_without_the_package_the_pip_line_is_given(tiny, monkeypatch):
         load_generator(GenerateOptions(model=tiny("llama"), backend="vllm"), PROMPT)
 
 
-def test_every_backend_has_its_line():
-    assert {*generate_locally.LOADERS, *SERVER_BACKENDS} == set(get_args(Backend))
+def test_every_backend_has_its_choice_and_loader():
+    assert {*generate_locally.BACKENDS, *SERVER_BACKENDS} == set(get_args(Backend))
+    for backend in generate_locally.BACKENDS.values():
+        module, _, name = backend.loader.partition(":")
+        assert callable(getattr(import_module(module), name))
 
 
 def test_a_worker_takes_vllm_with_a_gpu_alone_and_never_for_float32(vllm, tiny, monkeypatch):
