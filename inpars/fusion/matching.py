@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.fusion.gate import QueryFeatures
+from inpars.text.words import count_words
 
 MIN_QUERIES = 5  # target queries needed
 NEWTON_STEPS = 50
@@ -55,7 +56,7 @@ def traits_of(queries: Mapping[str, str], features: Mapping[str, QueryFeatures])
     return {
         query_id: Traits(
             overlap=(features[query_id].lexical_coverage + features[query_id].dense_coverage) / 2,
-            words=math.log(max(1, len(text.split()))),
+            words=math.log(max(1, count_words(text))),
             question=float(is_question(text)),
         )
         for query_id, text in queries.items()

@@ -23,6 +23,15 @@ def test_traits_are_the_overlap_with_what_was_found_the_length_and_the_form():
     assert "e" not in made
 
 
+def test_words_are_counted_in_scripts_without_spaces():
+    found = QueryFeatures(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.3)
+    made = traits_of(
+        {"short": "\u8702\u871c", "long": "\u8702\u871c\u4e3a\u4ec0\u4e48\u4f1a\u7ed3\u6676"},
+        dict.fromkeys(("short", "long"), found),
+    )
+    assert made["short"].words < made["long"].words
+
+
 def test_many_target_queries_are_met():
     own = [traits(overlap) for overlap in (0.0, 0.25, 0.5, 0.75, 1.0)] * 20
     weights, match = matched_weights(own, [traits(0.3)] * 100_000 + [traits(0.4)] * 100_000)
