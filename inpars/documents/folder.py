@@ -79,10 +79,10 @@ def find_files(
         below = unwanted.difference(source.resolve().parents)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
-            place = os.path.abspath(path)  # noqa: PTH100 - a link is a file of its own
-            if place in seen:  # by a source that holds this one
+            absolute = os.path.abspath(path)  # noqa: PTH100 - a link is a file of its own
+            if absolute in seen:  # by a source that holds this one
                 continue
-            seen.add(place)
+            seen.add(absolute)
             name = as_id(path.relative_to(folder).as_posix())  # unique within the folder
             if path.is_symlink() and not path.is_file():
                 files_found.skipped.setdefault(LINKED, []).append(name)

@@ -224,17 +224,17 @@ def _batch_loss(model: PairModel, loss: LossName, parallel: bool) -> Callable[[d
     answer_loss: Any = getattr(model, "answer_loss", None)  # only of kinds with a pointwise loss
 
     def pointwise(inputs: dict[str, Any], network: nn.Module) -> Tensor:
-        count = len(inputs["place"])
+        count = len(inputs["column"])
 
         def share(part: dict[str, Tensor]) -> Tensor:
             loss: Tensor = answer_loss(part, part["relevance"] > 0, network)
-            return (loss * (len(part["place"]) / count))[None]
+            return (loss * (len(part["column"]) / count))[None]
 
         return total(by_length(inputs), share, torch.sum, network)
 
     def ranking(inputs: dict[str, Any], network: nn.Module) -> Tensor:
         parts = by_length(inputs)
-        labels, group, column = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
+        labels, group, column = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "column"))
 
         def of_margins(margins: Tensor) -> Tensor:
             return FUNCTIONS[loss](tables(margins, labels, group, column))
@@ -282,10 +282,10 @@ class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
 
 
 def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tensor]:
-    """All pairs of the groups as one batch; `group` and `place` locate each, place 0 being the best positive."""
+    """All pairs of the groups as one batch; `group` and `column` locate each, column 0 being the best positive."""
     batch = collate([pair for group in groups for pair in group.pairs], pad)
     batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group.pairs])
-    batch["place"] = torch.tensor([column for group in groups for column in range(len(group.pairs))])
+    batch["column"] = torch.tensor([column for group in groups for column in range(len(group.pairs))])
     batch["relevance"] = torch.tensor([label for group in groups for label in group.labels])
     return batch
 

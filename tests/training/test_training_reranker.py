@@ -56,7 +56,7 @@ def test_a_batch_of_groups_says_where_each_pair_belongs():
         "attention_mask": [[1, 1], [1, 0], [1, 0]],
         "second_tokens": [0, 0, 1],
         "group": [0, 0, 1],
-        "place": [0, 1, 0],
+        "column": [0, 1, 0],
         "relevance": [1.0, 0.5, 2.0],
     }
 

@@ -45,6 +45,6 @@ def test_the_parts_of_a_batch_hold_every_pair_once_with_its_tokens(model, texts,
         assert part["attention_mask"].sum(1).max() == part["input_ids"].shape[1], "no column is padding alone"
         for row in range(len(part["group"])):
             ids = part["input_ids"][row][part["attention_mask"][row].bool()].tolist()
-            found[part["group"][row].item(), part["place"][row].item()] = ids
+            found[part["group"][row].item(), part["column"][row].item()] = ids
     wanted = {(n, place): pair.ids for n, group in enumerate(encoded) for place, pair in enumerate(group.pairs)}
     assert found == wanted

@@ -186,7 +186,7 @@ function shownButton(name, at) {
 
 function shown(at) {
   $("results").dataset.shown = at;
-  [...$("switch").children].forEach((button, place) => button.setAttribute("aria-pressed", place === at));
+  [...$("switch").children].forEach((button, index) => button.setAttribute("aria-pressed", index === at));
 }
 
 function fail(error) {

@@ -31,12 +31,12 @@ function item(hit, rank, system, other, context) {
   const title = hit.title || hit.doc_id;
   const heading = element("h3", {}, element("span", { className: "rank" }, String(rank)), element("span", {}, title));
   const article = element("article", { tabIndex: -1, "aria-label": `${rank}: ${title}`, data: { document: hit.doc_id } }, heading);
-  const where = places(hit, context);
+  const where = origins(hit, context);
   if (where) article.append(where);
   article.append(...text(hit), reasons(hit, context));
   const actions = element("div", { className: "actions" });
   if (context.vote) actions.append(...thumbs(hit, title, rank, system, context));
-  const moved = other && !other.failed ? placeBeside(hit, rank, other) : null;
+  const moved = other && !other.failed ? rankBeside(hit, rank, other) : null;
   if (moved) actions.append(moved);
   const more = article.querySelector("button.more");
   if (more) actions.insertBefore(more, actions.querySelector(".other"));
@@ -53,7 +53,7 @@ function address(hit) {
 }
 
 /** Source, page and headings, as far as the title does not say them; a heading narrows the search to itself. */
-function places(hit, context) {
+function origins(hit, context) {
   const { page, source } = hit.metadata;
   const parts = [];
   const link = address(hit);
@@ -122,10 +122,10 @@ function thumb() {
   return svg;
 }
 
-function placeBeside(hit, rank, other) {
+function rankBeside(hit, rank, other) {
   const there = other.hits.findIndex((found) => found.doc_id === hit.doc_id) + 1;
   const better = !there || there > rank;
-  const words = there ? `place ${there} in ${other.system}` : `not found by ${other.system}`;
+  const words = there ? `rank ${there} in ${other.system}` : `not found by ${other.system}`;
   return element("span", { className: `other ${better ? "up" : "soft"}` }, `${there === rank ? "" : better ? "▲ " : "▼ "}${words}`);
 }
 

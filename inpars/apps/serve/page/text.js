@@ -30,15 +30,15 @@ export function spanTexts({ text, spans }) {
 /** Nodes of a text from `from` up to `to` with its spans marked; spans are in order and do not overlap. */
 function marked(points, spans, from, to, className) {
   const nodes = [];
-  let place = from;
+  let offset = from;
   for (const { start, end } of spans) {
-    if (end <= place || start >= to) continue;
-    const first = Math.max(start, place);
-    if (first > place) nodes.push(points.part(place, first));
+    if (end <= offset || start >= to) continue;
+    const first = Math.max(start, offset);
+    if (first > offset) nodes.push(points.part(offset, first));
     nodes.push(element("mark", { className }, points.part(first, Math.min(end, to))));
-    place = Math.min(end, to);
+    offset = Math.min(end, to);
   }
-  if (place < to) nodes.push(points.part(place, to));
+  if (offset < to) nodes.push(points.part(offset, to));
   return nodes;
 }
 
