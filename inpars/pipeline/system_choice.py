@@ -228,7 +228,7 @@ def late_interaction_of(run: RunContext, share_read: float | None) -> Reranking 
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
-    """The trained reranker, else the initial one with the prompt's examples.
+    """The trained reranker, else the initial one, a query likelihood with the run's prompt unless it has its own.
 
     None if the depth is 0 or, with a note, if the initial model needs training to rerank.
     """
@@ -236,7 +236,7 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     if not options.rerank_depth:
         return None
     try:
-        untrained_likelihood = not trained and _kind(options) == "query-likelihood"
+        is_likelihood = not trained and _kind(options) == "query-likelihood"
     except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
@@ -246,10 +246,10 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else options.reranker,
         kind="auto" if trained else options.reranker_kind,
-        odds=LIKELIHOOD_ODDS if untrained_likelihood else None,
+        odds=LIKELIHOOD_ODDS if is_likelihood else None,
         depth=options.rerank_depth,
         max_length=None if trained else options.reranker_max_length,
-        prompt=None if trained else run.example_prompt,
+        prompt=None if trained else run.reranker_prompt,
         **windows,
     )
 

@@ -65,16 +65,25 @@ class RunContext:
         return {"progress": self.progress, "overwrite": self.overwrite}
 
     @property
-    def example_prompt(self) -> Prompt | None:
-        """The examples for a query-likelihood reranker: the prompt's, if all documents share them."""
+    def reranker_prompt(self) -> Prompt | None:
+        """The run's prompt for a query-likelihood reranker, if all documents share its examples.
+
+        None also for a checkpoint that was trained with a prompt of its own.
+        """
+        from inpars.rerankers.load import has_own_prompt  # torch
+
+        options = self.options
+        if has_own_prompt(options.reranker, trust_remote_code=options.trust_remote_code):
+            return None
         return example_prompt_of(self.prompt)
 
     @property
-    def example_flags(self) -> list[str]:
-        """The flags that name those examples."""
-        if self.example_prompt is not None and isinstance(self.prompt, PromptMixture):
-            return ["--prompt", self.example_prompt.source or self.example_prompt.name]
-        return [] if self.example_prompt is None else self.commands.prompt
+    def reranker_prompt_flags(self) -> list[str]:
+        """The flags that name that prompt."""
+        prompt = self.reranker_prompt
+        if prompt is not None and isinstance(self.prompt, PromptMixture):
+            return ["--prompt", prompt.source or prompt.name]
+        return [] if prompt is None else self.commands.prompt
 
     @property
     def left_out(self) -> list[str]:

@@ -158,13 +158,13 @@ def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
         **run_options.computing,
     )
     if run_options.training == "auto" and (
-        reason := reranker_signal(run.path(TRIPLES), options, prompt=run.example_prompt, progress=run.progress)
+        reason := reranker_signal(run.path(TRIPLES), options, prompt=run.reranker_prompt, progress=run.progress)
     ):
         return reason
     output = run.path("models") / "reranker"
-    run.commands.add("train reranker", ["--triples", run.path(TRIPLES), *run.example_flags], output, options)
+    run.commands.add("train reranker", ["--triples", run.path(TRIPLES), *run.reranker_prompt_flags], output, options)
     return train_reranker_from_file(
-        run.path(TRIPLES), options, output=output, prompt=run.example_prompt, **run.stage_kwargs
+        run.path(TRIPLES), options, output=output, prompt=run.reranker_prompt, **run.stage_kwargs
     )
 
 

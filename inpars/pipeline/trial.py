@@ -147,7 +147,10 @@ def _reranking(
         window_tokens=windows,
         **options.computing,
     )
-    scorer = load_run_scorer(settings, example_prompt_of(prompt))
+    from inpars.rerankers.load import has_own_prompt  # torch
+
+    own = has_own_prompt(options.reranker, trust_remote_code=options.trust_remote_code)
+    scorer = load_run_scorer(settings, None if own else example_prompt_of(prompt))
     queries = itertools.cycle(" ".join(document.full_text.split()[:QUERY_WORDS]) for document in reversed(documents))
     for part in even_parts(documents, RERANKED_TOGETHER):
         query = next(queries)  # one query per part, as when reranking

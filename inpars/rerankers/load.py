@@ -250,6 +250,11 @@ def check_prompt_is_read(model: str, kind: ScorerKind | Literal["auto"] = "auto"
         raise ConfigError(f"--prompt: {model} is a {kind}, which reads no prompt; leave it out or name another --kind")
 
 
+def has_own_prompt(model: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether a query likelihood was saved with the prompt it was trained with, without loading its weights."""
+    return "prefix" in _open(model, {"trust_remote_code": trust_remote_code}).saved
+
+
 def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto") -> ScorerKind:
     """The kind given, if the network supports it; else the saved kind; else the kind of its architecture."""
     if kind != "auto":

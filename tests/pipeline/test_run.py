@@ -17,6 +17,8 @@ from inpars.io.storage import read_jsonl
 from inpars.models.folders import EMBEDDED, EmbeddedModel
 from inpars.pipeline import prompt_choice, system_choice
 from inpars.prompts.load import load_prompt
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import save_pair_model
 from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100", "--late-interaction-depth", "5"]
@@ -354,6 +356,18 @@ def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, s
     system = read_system(folder)
     assert system.reranking is None
     assert [stage.name for stage in system.stages] == ["bm25", "whole"]
+
+
+def test_a_trained_likelihood_keeps_the_prompt_it_was_trained_with(cache, small, tiny, tmp_path):
+    model = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="float32")
+    save_pair_model(model, tmp_path / "tuned")
+    shown = {}
+    for name, reranker in (("tuned", str(tmp_path / "tuned")), ("untuned", tiny("llama"))):
+        flags = ["--reranker", reranker, "--reranker-kind", "auto", "--training", "never", "--quiet"]
+        assert main([*small, *flags, "--output", str(tmp_path / f"{name}-run")]) == 0
+        shown[name] = read_system(tmp_path / f"{name}-run").reranking.prompt
+    assert shown["tuned"] is None
+    assert shown["untuned"].examples
 
 
 def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_path, capsys):
