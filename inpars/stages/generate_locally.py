@@ -94,7 +94,7 @@ def load_seq2seq(local: LocalModel) -> QueryGenerator:
 
 
 def load_vllm(local: LocalModel) -> QueryGenerator:
-    """VLLM. Raises MissingDependencyError without the package."""
+    """By vLLM. Raises MissingDependencyError without the package."""
     if find_spec("vllm") is None:
         raise MissingDependencyError("vllm", "for --backend vllm", EXTRAS["vllm"].install_line() or VLLM)
     from inpars.generation.vllm_engine import VllmGenerator

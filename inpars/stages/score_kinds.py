@@ -32,7 +32,7 @@ class ColumnScorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreOfQueries:
+class QueryScoreKind:
     """The properties of a kind that are known without importing its module."""
 
     loader: str  # MODULE:FUNCTION
@@ -47,19 +47,19 @@ class ScoreOfQueries:
         return scorer
 
 
-SCORES: Mapping[str, ScoreOfQueries] = {
-    "reranker": ScoreOfQueries(
+SCORES: Mapping[str, QueryScoreKind] = {
+    "reranker": QueryScoreKind(
         "inpars.stages.query_scorers:load_reranker", "relevance of its document", model="smollm2-135m"
     ),
-    "bm25-rank": ScoreOfQueries(
+    "bm25-rank": QueryScoreKind(
         "inpars.stages.query_scorers:load_bm25_rank",
         "rank of its document by BM25, null below --depth",
         reads_model=False,
     ),
-    "dense-rank": ScoreOfQueries(
+    "dense-rank": QueryScoreKind(
         "inpars.stages.query_scorers:load_dense_rank", "the same by a bi-encoder, and its score", model="minilm"
     ),
-    "answerability": ScoreOfQueries(
+    "answerability": QueryScoreKind(
         "inpars.stages.query_scorers:load_answerability", "margin of its best answer by a SQuAD reader"
     ),
 }
