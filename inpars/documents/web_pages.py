@@ -6,6 +6,7 @@ not changed or the server does not respond. Sitemaps: sitemaps.org's protocol 0.
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import json
 import re
@@ -48,6 +49,7 @@ TYPES = {
 }
 UNKNOWN_TYPES = ("application/octet-stream", "binary/octet-stream", "application/gzip", "application/x-gzip")
 BROWSER_CHARSETS = dict.fromkeys(("iso-8859-1", "latin1", "us-ascii", "ascii"), "windows-1252")  # as WHATWG says
+SEVEN_BIT = ("iso-2022-", "hz-gb-2312")  # look like ASCII, which is UTF-8
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 _NOT_SENT = re.compile(r"[^!-~]+")  # blanks, and characters outside ASCII
 
@@ -246,12 +248,18 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _as_utf8(body: bytes, charset: str | None) -> bytes:
-    """The text of a body whose encoding only its header names; UTF-8 stays, whatever the header says."""
+    """The text of a body whose encoding only its header names; UTF-8 and a byte order mark count more."""
+    if charset is None or body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return body
     try:
         body.decode()
     except UnicodeDecodeError:
-        with suppress(LookupError, UnicodeDecodeError):  # an unknown or wrong name is no reason to lose the page
-            return body.decode(BROWSER_CHARSETS.get(charset or "", charset or "")).encode()
+        is_utf8 = False
+    else:
+        is_utf8 = not charset.startswith(SEVEN_BIT)
+    if not is_utf8:
+        with suppress(LookupError, ValueError):  # an unknown or wrong name is no reason to lose the page
+            return body.decode(BROWSER_CHARSETS.get(charset, charset)).encode()
     return body
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import resolve_name
 
 from inpars.errors import MissingDependencyError
 from inpars.extras import EXTRAS, VLLM
@@ -48,8 +48,7 @@ BACKENDS: Mapping[str, LocalBackend] = {
 
 def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
     """The generator of a backend. Raises MissingDependencyError if its package is missing."""
-    module, _, name = BACKENDS[backend].loader.partition(":")
-    generator: QueryGenerator = getattr(import_module(module), name)(model)
+    generator: QueryGenerator = resolve_name(BACKENDS[backend].loader)(model)
     return generator
 
 

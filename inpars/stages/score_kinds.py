@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from inpars.records import SyntheticQuery
@@ -42,8 +42,7 @@ class QueryScoreKind:
 
     def load(self, source: Any, options: Any, progress: Progress) -> ColumnScorer:  # noqa: ANN401
         """The scorer for a `Source` and `ScoreOptions` (`score.py`). May load torch or the JVM."""
-        module, _, name = self.loader.partition(":")
-        scorer: ColumnScorer = getattr(import_module(module), name)(source, options, progress)
+        scorer: ColumnScorer = resolve_name(self.loader)(source, options, progress)
         return scorer
 
 

@@ -204,6 +204,7 @@ def test_a_text_without_a_type_of_its_own_is_read_by_its_name(site, tmp_path):
     [
         ("text/html; charset=shift_jis", "電気自動車".encode("shift_jis"), "電気自動車"),
         ("text/html; charset=ISO-8859-1", b"caf\xe9 \x80 5", "café € 5"),  # browsers read it as Windows-1252
+        ("text/html; charset=iso-2022-jp", "電気".encode("iso-2022-jp"), "電気"),
         ("text/plain; charset=iso-8859-1", "café".encode(), "café"),  # a server's default, before UTF-8
     ],
 )
@@ -213,8 +214,16 @@ def test_an_encoding_that_only_the_header_names(site, tmp_path, header, body, st
     assert page.path.read_text(encoding="utf-8") == stored
 
 
-@pytest.mark.parametrize("header", ["text/html", "text/html; charset=nonsense", "text/html; charset=utf-8"])
+@pytest.mark.parametrize(
+    "header", ["text/html", "text/html; charset=nonsense", "text/html; charset=idna", "text/html; charset=utf-8"]
+)
 def test_without_a_charset_that_fits_the_bytes_stay(site, tmp_path, header):
     site.pages = {"/a": (header, b"caf\xe9")}
     (page,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
     assert page.path.read_bytes() == b"caf\xe9"
+
+
+def test_a_byte_order_mark_counts_more_than_the_header(site, tmp_path):
+    site.pages = {"/a": ("text/html; charset=iso-8859-1", "café".encode("utf-16"))}
+    (page,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert page.path.read_bytes() == "café".encode("utf-16")
