@@ -51,8 +51,11 @@ OF_RECIPES = frozenset(name for settings in RECIPES.values() for name in setting
 
 
 def with_recipe(recipe: RecipeName, settings: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's settings, overridden by `settings`."""
-    return {**RECIPES[recipe], **settings}
+    """The recipe's settings, overridden by `settings`; epochs that are given replace its number of steps."""
+    merged = {**RECIPES[recipe], **settings}
+    if "epochs" in settings and "max_steps" not in settings:
+        merged.pop("max_steps", None)
+    return merged
 
 
 def _recipe_help() -> str:

@@ -280,6 +280,11 @@ def parsed(*flags):
     return reranker_options(parser.parse_args(["reranker", "--triples", "t.tsv", "--output", "o", *flags]))
 
 
+def test_epochs_that_are_given_replace_a_recipes_steps():
+    for flags, steps in (([], 156), (["--epochs", "1"], None), (["--epochs", "1", "--max-steps", "9"], 9)):
+        assert parsed("--recipe", "inpars", *flags).max_steps == steps
+
+
 def test_a_recipe_is_overridden_by_flags_wherever_they_stand():
     plain = parsed()
     assert plain == RerankerOptions()
