@@ -13,6 +13,8 @@ from inpars.documents.blocks import FileNotes, clean
 from inpars.documents.readers import EMPTY, HTML, KINDS, LAYOUT, PDF, Kind, ReadOptions, kind_of
 from inpars.errors import MissingDependencyError, UnreadableFileError
 
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
 
 def read(path, **options):
     notes = FileNotes()
@@ -441,6 +443,16 @@ def test_formulas_and_notes_of_word_documents_are_read(tmp_path):
     part._blob = notes[:-30].encode()
     document.save(str(tmp_path / "b.docx"))
     assert refused(tmp_path / "b.docx") == "damaged or cut off"
+
+
+@pytest.mark.parametrize("root", ["<note>text</note>", f'<w:document xmlns:w="{WORD}"/>'])
+def test_a_word_file_with_another_root_or_without_a_body_is_refused(tmp_path, root):
+    docx = pytest.importorskip("docx")
+    docx.Document().save(str(tmp_path / "whole.docx"))
+    with zipfile.ZipFile(tmp_path / "whole.docx") as whole, zipfile.ZipFile(tmp_path / "a.docx", "w") as spoilt:
+        for name in whole.namelist():
+            spoilt.writestr(name, root if name == "word/document.xml" else whole.read(name))
+    assert refused(tmp_path / "a.docx") == "no Word document inside"
 
 
 @pytest.mark.parametrize(

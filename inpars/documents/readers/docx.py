@@ -44,6 +44,8 @@ def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB unpacked; split it", path=path)
         document = docx.Document(str(path))
+        if getattr(document.element, "body", None) is None:
+            raise UnreadableFileError("no Word document inside", path=path)
         footnotes = list(_footnotes(document))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError, SyntaxError):
         raise UnreadableFileError("damaged or cut off", path=path) from None
