@@ -77,7 +77,7 @@ def test_pyterrier(run_folder, system, expected, by_margin):
     queries = pd.DataFrame({"qid": list(QUERIES), "query": list(QUERIES.values())})
     found = retriever.transform(queries)
     for query_id, group in found.groupby("qid"):
-        near = [(doc_id, pytest.approx(score, abs=1e-5)) for doc_id, score in expected[query_id]]  # of a batch
+        near = [(doc_id, pytest.approx(score, abs=1e-4)) for doc_id, score in expected[query_id]]  # of a batch
         assert list(zip(group["docno"], group["score"], strict=True)) == near
         assert list(group["rank"]) == [0, 1, 2, 3, 4]
     ranked = (retriever >> adapter.InparsReranker(system)).transform(queries[:1])
