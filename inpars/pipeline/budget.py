@@ -279,7 +279,7 @@ class _Planner:
             passes, models = (1 + sum(CURVE), 1 + len(CURVE)) if options.learning_curve else (1, 1)
             seconds += passes * options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
             seconds += models * (SEARCHES * rates.start_encoder + self.work.documents * each)
-        if options.training == "always" or options.reranker != options.model:
+        if options.trains_reranker and (options.training == "always" or options.reranker != options.model):
             seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
         curve = " and a learning curve" * options.learning_curve
         return Share("train", f"at most {triples:,} triples{curve}", seconds)

@@ -170,6 +170,11 @@ class PipelineOptions(ClusterOptions):
         return {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": self.language}
 
     @property
+    def trains_reranker(self) -> bool:
+        """Whether a reranker may be trained: one that nothing reranks with would be trained in vain."""
+        return self.reranker_epochs > 0 and self.rerank_depth > 0
+
+    @property
     def models(self) -> tuple[str, ...]:
         return self.model, self.retriever, self.reranker
 

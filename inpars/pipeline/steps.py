@@ -137,7 +137,7 @@ def step_texts(options: PipelineOptions, judge: str | None = None) -> dict[StepN
         texts["rerank"] = f"reranking (MaxSim reorders the first {late:,} documents per test query{reranker})"
     elif not options.rerank_depth:
         texts.pop("rerank")
-    if not options.reranker_epochs:
+    if not options.trains_reranker:
         texts.pop("train reranker")
     if options.training == "never":
         texts = {name: text for name, text in texts.items() if name not in TRAINING}

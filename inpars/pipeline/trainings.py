@@ -47,7 +47,7 @@ UNTUNED, ALL = "untuned", "all"
 def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], dict[str, str]]:
     """The manifests of finished work (`triples`, `retriever`, `reranker`), and why other trainings were skipped."""
     options = run.options
-    needed = {"retriever": options.retriever != BM25, "reranker": options.reranker_epochs > 0}
+    needed = {"retriever": options.retriever != BM25, "reranker": options.trains_reranker}
     never = (
         "--training never was given"
         if options.budget is None

@@ -69,6 +69,27 @@ def parallel_loss(
     return _loss_with_backward(computed, loss, backward)
 
 
+def graph_bytes(compute: Callable[[Part], Tensor], part: Part, network: nn.Module) -> int:
+    """Bytes that autograd keeps until the backward pass of one mini-batch, besides the network's weights."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    random_state = _RandomState()
+    with (
+        random_state.restored(),
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda same: same),
+    ):
+        computed = compute(part)  # holds its graph, so that no address is used twice
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    del computed
+    return sum(size for address, size in sizes.items() if address not in weights)
+
+
 def _loss_with_backward(
     parts: Sequence[Tensor], loss: Callable[[Tensor], Tensor], backward: Callable[[Sequence[Tensor]], None]
 ) -> Tensor:

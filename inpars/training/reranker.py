@@ -6,6 +6,7 @@ of `ranking_losses`, from labels or a teacher's scores. Batches are computed in 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +25,14 @@ from inpars.models import loading as models
 from inpars.models.folders import CLASSIFIER_ENDING
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
+from inpars.models.processor import memory_bytes
 from inpars.progress import SILENT, Progress
 from inpars.prompts.templates import Prompt
 from inpars.rerankers.kinds import RERANKERS, ScorerKind
 from inpars.rerankers.load import PUBLISHED, load_pair_model
-from inpars.rerankers.pair_model import EncodedPair, ModelScorer, PairModel, collate, save_pair_model
+from inpars.rerankers.pair_model import Batch, EncodedPair, ModelScorer, PairModel, collate, save_pair_model
 from inpars.training.examples import Group, batches_of
-from inpars.training.gradient_cache import parallel_loss, plain_loss
+from inpars.training.gradient_cache import cached_loss, graph_bytes, parallel_loss, plain_loss
 from inpars.training.loop import (
     Curve,
     LossTrainer,
@@ -91,15 +93,17 @@ def train_reranker(
     rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
     trained = with_adapters(model.network, rank, options.seed) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
+    examples = EncodedGroups(groups, model, teacher)
     trainer = LossTrainer(
         model=trained,
         args=_arguments(options, device, output, steps_of(batches_of(len(groups), options.batch_size), options), rate),
-        train_dataset=EncodedGroups(groups, model, teacher),
+        train_dataset=examples,
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
     )
     parallel = computes_side_by_side(options, device, dtype)
     parallel = parallel and (loss == POINTWISE or getattr(model, "thread_safe", False))
-    trainer.batch_loss = _batch_loss(model, loss, parallel)
+    limit = _tokens_in_memory(model, trained, collate_groups([examples[0]], pad_id(model.tokenizer)), device)
+    trainer.batch_loss = _batch_loss(model, loss, _PartsLoss(parallel, limit))
     trainer.model_accepts_loss_kwargs = False  # losses are means
     best = None
     if dev is not None:
@@ -199,28 +203,53 @@ def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dty
         return reranking_value(dev, ModelScorer(model, "in training"))
 
 
-def _batch_loss(model: PairModel, loss: LossName, parallel: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
-    """The batch loss as a function of the inputs and the wrapped network.
+def _tokens_in_memory(model: PairModel, network: nn.Module, batch: Batch, device: torch.device) -> float:
+    """How many tokens of a step may have their graphs in memory at once, judged by `batch`; GPUs have no limit.
 
-    `parallel`: whether the parts of a batch may run on one thread each.
+    A process that needs more than a computer's memory is killed without a word.
     """
+    memory = memory_bytes() if device.type == "cpu" else None
+    if memory is None:
+        return math.inf
+    size = graph_bytes(lambda part: model.margins(part, network), batch, network)
+    return float(GRAPHS_SHARE * memory / max(size, 1) * batch["input_ids"].numel())
 
-    def total(
+
+@dataclass(frozen=True, slots=True)
+class _PartsLoss:
+    """How the loss of a batch in parts is computed: at once, one thread per part, or in the memory of one part."""
+
+    parallel: bool  # whether parts may run on one thread each
+    tokens_in_memory: float  # batches of more tokens read their parts twice, one after the other
+
+    def __call__(
+        self,
         parts: Sequence[dict[str, Tensor]],
         compute: Callable[[dict[str, Tensor]], Tensor],
         loss_of: Callable[[Tensor], Tensor],
         network: nn.Module,
     ) -> Tensor:
-        def compute_in_thread(part: dict[str, Tensor]) -> Tensor:
-            if not in_worker_thread():
-                return compute(part)
-            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the trainer's autocast is per thread
-                return compute(part)
-
-        if parallel and torch.is_grad_enabled() and should_parallelize(len(parts)):
-            return parallel_loss(compute_in_thread, parts, loss_of, network)
+        """`loss_of` the joined results of `compute`."""
+        if sum(part["input_ids"].numel() for part in parts) > self.tokens_in_memory:
+            autocast = torch.is_autocast_enabled("cpu")  # ends before the backward pass, which computes again
+            return cached_loss(lambda part: _in_autocast(autocast, compute, dict(part)), parts, loss_of)
+        if self.parallel and torch.is_grad_enabled() and should_parallelize(len(parts)):
+            return parallel_loss(lambda part: _in_own_autocast(compute, part), parts, loss_of, network)
         return plain_loss(compute, parts, loss_of)
 
+
+def _in_own_autocast(compute: Callable[[dict[str, Tensor]], Tensor], part: dict[str, Tensor]) -> Tensor:
+    """The trainer's autocast is per thread."""
+    return _in_autocast(True, compute, part) if in_worker_thread() else compute(part)
+
+
+def _in_autocast(enabled: bool, compute: Callable[[dict[str, Tensor]], Tensor], part: dict[str, Tensor]) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled, cache_enabled=False):
+        return compute(part)
+
+
+def _batch_loss(model: PairModel, loss: LossName, total: _PartsLoss) -> Callable[[dict[str, Any], nn.Module], Tensor]:
+    """The batch loss as a function of the inputs and the wrapped network."""
     answer_loss: Any = getattr(model, "answer_loss", None)  # only of kinds with a pointwise loss
 
     def pointwise(inputs: dict[str, Any], network: nn.Module) -> Tensor:
@@ -244,6 +273,7 @@ def _batch_loss(model: PairModel, loss: LossName, parallel: bool) -> Callable[[d
     return pointwise if loss == POINTWISE else ranking
 
 
+GRAPHS_SHARE = 0.4  # of the memory, for what a step keeps until its backward pass
 ROWS_ON_CPU, ROWS_ON_GPU = 8, 64  # pairs per forward pass
 
 Teacher: TypeAlias = Mapping[tuple[str, str], float]

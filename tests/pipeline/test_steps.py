@@ -1,7 +1,11 @@
 """The steps of a whole run: announced with their first stage that works, what is up to date in one line."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from inpars.pipeline import trainings
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps, step_texts
 from inpars.progress import Silent
@@ -55,8 +59,22 @@ def test_a_step_is_announced_once():
     assert len(shown.notes) == 1
 
 
-def test_a_reranker_that_is_not_trained_has_no_step():
-    assert len(step_texts(PipelineOptions(reranker_epochs=0))) == 9
+@pytest.mark.parametrize("unused", [{"reranker_epochs": 0}, {"rerank_depth": 0}])
+def test_a_reranker_that_is_not_trained_has_no_step(unused):
+    assert "train reranker" in step_texts(PipelineOptions())
+    assert "train reranker" not in step_texts(PipelineOptions(**unused))
+
+
+@pytest.mark.parametrize(("depth", "trained"), [(20, ["retriever", "reranker"]), (0, ["retriever"])])
+def test_no_reranker_is_trained_that_nothing_reranks_with(monkeypatch, depth, trained):
+    calls = []
+    monkeypatch.setattr(trainings, "_to_train_on", lambda _, queries: queries)
+    monkeypatch.setattr(trainings, "_mine_triples", lambda *_: None)
+    monkeypatch.setattr(trainings, "_train_retriever", lambda _: calls.append("retriever") or "reason")
+    monkeypatch.setattr(trainings, "_train_reranker", lambda *_: calls.append("reranker") or "reason")
+    run = SimpleNamespace(options=PipelineOptions(training="always", rerank_depth=depth), progress=Notes())
+    assert list(trainings.train_models(run, Path("queries.jsonl"))[1]) == trained
+    assert calls == trained
 
 
 def test_steps_are_not_put_in_front_of_steps():

@@ -6,7 +6,7 @@ from torch import nn
 
 from inpars.engines.batch_parallel import in_worker_thread
 from inpars.training.embedding_losses import Embedded, dense_objective
-from inpars.training.gradient_cache import cached_loss, parallel_loss, plain_loss
+from inpars.training.gradient_cache import cached_loss, graph_bytes, parallel_loss, plain_loss
 
 SIZES = (3, 4, 1, 4)  # 4 queries and 8 documents
 
@@ -72,6 +72,14 @@ def test_without_gradients_it_is_only_a_value():
         value = cached_loss(lambda batch: model(batch["x"]), batches(), loss_of)
     assert not value.requires_grad
     assert value.item() == pytest.approx(run(plain_loss)[0])
+
+
+def test_what_a_graph_keeps_is_counted_without_the_weights():
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8))
+    rows = torch.randn(4, 6)
+    kept = 4 * (6 + 16) * 4  # the inputs of both layers, the second of which is what the tanh keeps
+    assert graph_bytes(model, rows, model) == kept
+    assert graph_bytes(model, rows.repeat(3, 1), model) == 3 * kept
 
 
 @pytest.fixture(params=[1, 2])

@@ -17,6 +17,7 @@ from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import EncodedPair
 from inpars.training import loop, reranker
 from inpars.training.examples import Group, TripleTexts, grouped, read_triple_texts
+from inpars.training.gradient_cache import cached_loss
 from inpars.training.reranker import LabelledGroup, RerankerOptions, collate_groups, train_reranker
 
 MODELS = {"cross-encoder": "bert_classifier", "causal": "llama", "query-likelihood": "llama", "monot5": "t5"}
@@ -246,3 +247,19 @@ def test_ids_are_no_texts(tmp_path, name, line):
     path.write_text(line, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"{name} holds ids.*texts"):
         read_triple_texts(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_step_whose_graphs_exceed_the_memory_learns_the_same_part_by_part(tiny, tmp_path, monkeypatch, kind, dtype):
+    used = []
+    monkeypatch.setattr(reranker, "cached_loss", lambda *parts: used.append(1) or cached_loss(*parts))
+    monkeypatch.setattr(reranker, "ROWS_ON_CPU", 2)
+    curves = []
+    for memory in (2**40, 1000):
+        monkeypatch.setattr(reranker, "memory_bytes", lambda memory=memory: memory)
+        curves.append(train(tiny, kind, tmp_path / f"{memory}", epochs=4, learning_rate=3e-3, dtype=dtype).losses)
+        assert bool(used) == (memory == 1000)
+    first = slice(4)  # later ones are small and add rounding up
+    assert curves[1][first] == pytest.approx(curves[0][first], rel=1e-3 if dtype == "float32" else 0.05)
+    assert curves[1][-1] < curves[1][0]

@@ -6,12 +6,12 @@ text, and record what they drop or doubt in the file's notes.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import ClassVar
 
 from inpars.documents.blocks import Block, FileNotes
@@ -56,9 +56,7 @@ class Kind:
 
     def read(self, path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
         """The blocks of a file."""
-        module, _, function = self.reader.partition(":")
-        reader = getattr(importlib.import_module(f"inpars.documents.readers.{module}"), function)
-        blocks: Iterator[Block] = reader(path, notes, options)
+        blocks: Iterator[Block] = resolve_name(f"inpars.documents.readers.{self.reader}")(path, notes, options)
         return blocks
 
     def check(self) -> None:
