@@ -35,8 +35,11 @@ from inpars.models.processor import fast_bfloat16_flags
 from inpars.text.hashing import hex_key
 
 INSTALL = "pip install openvino nncf"
-GRAPH_FORMAT = 3  # increase when the conversion changes
+GRAPH_FORMAT = 4  # increase when the conversion changes
 ALIGNMENT = 16  # tokens; at other widths, padding a row further changes the order of its sums
+# Layers that read one token per row keep float32: in 8 bits a row's result would depend on how many rows there are, and
+# a classifier's head is wrong in several streams.
+ONE_TOKEN_LAYERS = (r".*classifier.*", r".*pooler.*", r".*decoder\.(?!.*EncDecAttention\.[kv]).*", r".*lm_head.*")
 QUANTIZATION_GROUP = 128  # inputs of a product per scale; the whole row if its width is not a multiple
 
 UNUSED_POSITIONS = 2  # included in RoBERTa's max_position_embeddings
@@ -207,8 +210,8 @@ def _converted(network: Any, module: Callable[[Any], nn.Module], example: Mappin
             graph_input.get_tensor().set_names({name})
         _transpose_last_weights(graph)
         if int8:
-            heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong in several streams
-            graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=heads)
+            kept = _nncf().IgnoredScope(patterns=[*ONE_TOKEN_LAYERS], validate=False)
+            graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=kept)
     return graph
 
 
@@ -228,6 +231,7 @@ def _transpose_last_weights(graph: Any) -> None:
             transposed = operations.constant(np.ascontiguousarray(weights.data.T))
             transpose_states = product.get_attributes()["transpose_a"]
             replacement = operations.matmul(states.output(0), transposed, transpose_states, False)
+            replacement.set_friendly_name(product.get_friendly_name())
             product.output(0).replace(replacement.output(0))
 
 

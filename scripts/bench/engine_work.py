@@ -6,7 +6,7 @@ rerank are cut to a length that every model reads whole, so that no side truncat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,17 @@ QUERY_WORDS, PASSAGE_WORDS = 8, 100
 PAIR_TOKENS = 512
 
 
-def prepare(folder: Path, dataset: str, count: int, tasks: Sequence[str], *, threads: int, quick: bool) -> dict:
-    """The work of these tasks, for JSON; networks that nobody publishes are made in the folder."""
+def prepare(
+    folder: Path,
+    dataset: str,
+    count: int,
+    tasks: Sequence[str],
+    *,
+    threads: int,
+    quick: bool,
+    models: Mapping[str, str | None],
+) -> dict:
+    """The work of these tasks, for JSON; rerankers that `models` does not name are made in the folder, untrained."""
     documents = choose_documents(load_dataset(dataset).corpus, maximum=count, minimum_characters=200).documents
     texts = [document.full_text for document in documents]
     words = [text.split() for text in texts]
@@ -51,11 +60,11 @@ def prepare(folder: Path, dataset: str, count: int, tasks: Sequence[str], *, thr
         model = load_sentence_transformer(ENCODER, device=torch.device("cpu"), dtype=torch.float32)
         work |= {"encoder": ENCODER, "encoder_folder": resolve_model(ENCODER), "encoder_tokens": model.max_seq_length}
     if "cross-encoder" in tasks:
-        work["cross_encoder"] = reranking.make_cross_encoder(folder / "cross-encoder")
+        work["cross_encoder"] = models["cross-encoder"] or reranking.make_cross_encoder(folder / "cross-encoder")
     if "t5" in tasks:
         sizes = reranking.T5_QUICK if quick else reranking.T5_BASE
-        work["t5"] = reranking.make_t5(folder / "t5", sizes, pairs)
-        work |= {"true_token": reranking.TRUE, "false_token": reranking.FALSE}
+        work["t5"] = models["t5"] or reranking.make_t5(folder / "t5", sizes, pairs)
+        work["true_token"], work["false_token"] = reranking.answer_tokens(work["t5"])
     return work
 
 

@@ -216,6 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--documents", type=int, metavar="N", help="documents or pairs of a task")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds, of which medians count (3; 1 when quick)")
     parser.add_argument("--engine-backend", choices=BACKENDS, help="what ours computes with (default: its own choice)")
+    parser.add_argument("--cross-encoder", metavar="PATH", help="a trained one (default: MiniLM with a random head)")
+    parser.add_argument("--t5", metavar="PATH", help="a trained monoT5 (default: one with random weights)")
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter with OpenVINO and ONNX")
     parser.add_argument("--vllm-python", metavar="PATH", help="interpreter with vLLM")
     parser.add_argument("--llama-server", metavar="PATH", help="llama.cpp's server")
@@ -238,7 +240,15 @@ def measure(task: str, folder: Path, flags: argparse.Namespace, workers: Workers
     from engine_work import prepare
 
     count = flags.documents or (QUICK_DOCUMENTS if flags.quick else DOCUMENTS)[task]
-    work = prepare(folder / task, flags.dataset, count, [task], threads=flags.threads, quick=flags.quick)
+    work = prepare(
+        folder / task,
+        flags.dataset,
+        count,
+        [task],
+        threads=flags.threads,
+        quick=flags.quick,
+        models={"cross-encoder": flags.cross_encoder, "t5": flags.t5},
+    )
     work["llama_server"] = flags.llama_server
     file = folder / f"{task}.json"
     file.write_text(json.dumps(work), encoding="utf-8")

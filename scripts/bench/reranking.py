@@ -32,6 +32,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -143,11 +144,17 @@ def make_cross_encoder(folder: Path) -> str:
     return str(folder)
 
 
+def answer_tokens(model: str) -> tuple[str, str]:
+    """The tokens of true and false that the T5's config names, if it was trained by ours."""
+    saved = getattr(AutoConfig.from_pretrained(model), "inpars", {})
+    return saved.get("true_token", TRUE), saved.get("false_token", FALSE)
+
+
 def toolkit(model: str, dtype: torch.dtype) -> Score:
     """The InPars toolkit's way."""
     tokenizer, device = AutoTokenizer.from_pretrained(model), pick_device()
     network = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype).to(device).eval()
-    answers = tokenizer.convert_tokens_to_ids([FALSE, TRUE])
+    answers = tokenizer.convert_tokens_to_ids([*reversed(answer_tokens(model))])
 
     def score(pairs: Sequence[Pair]) -> list[float]:
         found: list[float] = []
@@ -185,7 +192,7 @@ def pygaggle(model: str) -> tuple[str, Score]:
 def _pygaggle_loop(network: Any, model: str) -> Score:  # noqa: ANN401
     """Batches of 8 in the order of the run, float32: encoder, one decoder step, all logits, two compared."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    answers = tokenizer.convert_tokens_to_ids([FALSE, TRUE])
+    answers = tokenizer.convert_tokens_to_ids([*reversed(answer_tokens(model))])
 
     def score(pairs: Sequence[Pair]) -> list[float]:
         found: list[float] = []

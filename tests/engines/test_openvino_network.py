@@ -19,7 +19,8 @@ from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe, weig
 from inpars.errors import ConfigError
 from inpars.models import compute_options
 from inpars.models.loading import load_sentence_transformer
-from inpars.rerankers import load_scorer
+from inpars.rerankers import compiled, load_scorer
+from inpars.rerankers.load import load_pair_model
 from inpars.retrieval.dense import Encoder
 
 TEXTS = [tiny_models.sentence(seed, 3 + 5 * seed) for seed in range(12)]
@@ -101,6 +102,23 @@ def test_several_threads_embed_at_once(tiny, use, use_threads):
     assert len(found) == 4
 
 
+@pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
+def test_a_pair_has_the_same_bits_alone_and_in_any_batch(tiny, use, name):
+    use(name)
+    scorer = load_scorer(tiny("bert_classifier"))
+    pairs = [(TEXTS[number % 3], text) for number, text in enumerate(TEXTS)]
+    together = scorer.score(pairs)
+    assert together == [scorer.score([pair])[0] for pair in pairs]
+    assert len(set(together)) == len(pairs), "scores differ, so that equality says something"
+
+
+def test_examples_of_the_shipped_prompts_are_what_margins_are_compared_on(tiny):
+    model = load_pair_model(tiny("bert_classifier"), kind="cross-encoder", device="cpu", dtype="float32")
+    batches = compiled._example_batches(model)
+    assert sum(len(batch["input_ids"]) for batch in batches) >= 30
+    assert compiled._margins(model, model, batches).std() > 0.01
+
+
 @pytest.mark.parametrize("labels", [1, 2])
 def test_scores_are_those_of_torch(tiny, use, labels):
     pairs = [(TEXTS[0], text) for text in TEXTS]
@@ -174,7 +192,7 @@ def test_a_small_network_and_a_named_number_format_are_left_to_torch(tiny, use, 
         Encoder(tiny("sentence_transformer"))
 
 
-def tried_forms(monkeypatch, **settings):
+def tried_forms(monkeypatch, **replaced):
     """The engines that a trial compared, without those that cannot compute the network."""
     names = []
 
@@ -184,26 +202,21 @@ def tried_forms(monkeypatch, **settings):
 
     monkeypatch.setattr(choice, "MIN_PARAMETERS", 1)
     monkeypatch.setattr(choice.trial, "fastest", fastest)
-    for name, value in settings.items():
+    for name, value in replaced.items():
         monkeypatch.setattr(choice, name, value)
     return names
 
 
-def test_encoders_try_8_bit_weights_where_these_are_near_enough(tiny, use, monkeypatch):
+@pytest.mark.parametrize("kind", ["sentence_transformer", "bert_classifier", "t5"])
+def test_8_bit_weights_are_tried_where_these_are_near_enough(tiny, use, monkeypatch, kind):
     use("auto")
-    names = tried_forms(monkeypatch)
-    Encoder(tiny("sentence_transformer"))
-    assert names == ["torch", "openvino", "openvino-int8"]
-    names = tried_forms(monkeypatch, MAX_UNNAMED_INT8=1e-9)
-    Encoder(tiny("sentence_transformer"))
-    assert names == ["torch", "openvino"]
-
-
-def test_cross_encoders_do_not_try_8_bit_weights_by_themselves(tiny, use, monkeypatch):
-    use("auto")
-    names = tried_forms(monkeypatch)
-    load_scorer(tiny("bert_classifier"))
-    assert names == ["torch", "openvino"]
+    is_encoder = kind == "sentence_transformer"
+    answers = {"true_token": "▁true", "false_token": "▁false"} if kind == "t5" else {}
+    for nearest, last in ((1.0, ["openvino-int8"]), (1e-9, [])):
+        names = tried_forms(monkeypatch)
+        monkeypatch.setattr(choice if is_encoder else compiled, "MAX_UNNAMED_INT8", nearest)
+        (Encoder if is_encoder else load_scorer)(tiny(kind), **answers)
+        assert names == ["torch", "openvino", *last]
 
 
 def test_8_bit_weights_are_not_tried_where_nothing_makes_them(tiny, use, monkeypatch):

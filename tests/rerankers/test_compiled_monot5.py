@@ -56,8 +56,12 @@ def test_margins_are_the_networks_own(tiny, settings):
     check(model(tiny, **settings))
 
 
-def test_a_pair_has_the_same_bits_alone_and_in_any_batch(tiny):
-    plain = model(tiny)
+@pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
+def test_a_pair_has_the_same_bits_alone_and_in_any_batch(tiny, monkeypatch, engine):
+    if engine == "openvino-int8" and not find_spec("nncf"):
+        pytest.skip("nncf is not installed")
+    monkeypatch.setenv(compute_options.VARIABLE, engine)
+    plain = model(tiny, d_model=128, d_ff=256)  # narrower 8-bit products round by the number of rows
     scorer = ModelScorer(plain, "x", form=compiled(plain, "tiny"))
     assert scorer.score(PAIRS) == [scorer.score([pair])[0] for pair in PAIRS]
 
