@@ -102,7 +102,8 @@ def train_reranker(
     )
     parallel = computes_side_by_side(options, device, dtype)
     parallel = parallel and (loss == POINTWISE or getattr(model, "thread_safe", False))
-    limit = _tokens_in_memory(model, trained, collate_groups([examples[0]], pad_id(model.tokenizer)), device)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):  # as the trainer computes
+        limit = _tokens_in_memory(model, trained, collate_groups([examples[0]], pad_id(model.tokenizer)), device)
     trainer.batch_loss = _batch_loss(model, loss, _PartsLoss(parallel, limit))
     trainer.model_accepts_loss_kwargs = False  # losses are means
     best = None
