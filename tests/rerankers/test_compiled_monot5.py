@@ -61,6 +61,7 @@ def test_a_pair_has_the_same_bits_alone_and_in_any_batch(tiny, monkeypatch, engi
     if engine == "openvino-int8" and not find_spec("nncf"):
         pytest.skip("nncf is not installed")
     monkeypatch.setenv(compute_options.VARIABLE, engine)
+    monkeypatch.setattr("inpars.rerankers.compiled.tolerance", lambda *_: 1.0)  # an untrained head's margins are close
     plain = model(tiny, d_model=128, d_ff=256)  # narrower 8-bit products round by the number of rows
     scorer = ModelScorer(plain, "x", form=compiled(plain, "tiny"))
     assert scorer.score(PAIRS) == [scorer.score([pair])[0] for pair in PAIRS]
